@@ -1,0 +1,64 @@
+# `make demo` and `make test` are the only set-up there is: each first makes the checkout ready (tools/bootstrap), which
+# costs nothing when it already is.
+
+PY := .venv/bin/python
+export PATH := $(PATH):/usr/sbin:/sbin
+# What varies a run comes from the environment or the command line: SEED, SECONDS, RATE for the demo; SEED,
+# HOURS, HOSTS for the simulation; ARGS goes to pytest.
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help ready demo test check lint types house proto docs format sim bench dist clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+ready: ## install and build what is missing; the other targets do this by themselves
+	@tools/bootstrap test
+
+demo: ## swap a live 1+1 stream blue/green over a failing link, count what is lost (SEED= SECONDS= RATE=)
+	@tools/bootstrap demo
+	@$(PY) examples/demo/run.py
+
+test: ready ## run the tests (ARGS= goes to pytest)
+	@$(PY) -m pytest $(ARGS)
+
+check: lint types proto test ## everything that must hold before a commit
+	@echo "make check: all held"
+
+lint: ready
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+
+types: ready
+	@$(PY) -m mypy
+
+house: ready ## only the rules of the house: imports, limits, documents (part of test)
+	@$(PY) -m pytest -q tests/house
+
+proto: ready
+	@$(PY) proto/generate.py --check
+
+docs: ready ## write docs/cli.md and docs/manifests.md from the program
+	@$(PY) tools/reference.py
+
+format: ready ## format the code and fix what ruff can fix
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+sim: ready ## run the whole fleet in one process, by a seed, and watch its invariants (HOURS= HOSTS= SEED=); writes sim.json
+	@$(PY) -m tests.sim.run
+
+bench: ready ## measure the ring against its peers and what the parts cost; writes bench.jsonl
+	@$(PY) benchmarks/ring.py --json > bench.jsonl
+	@$(PY) -m pytest -q benchmarks --benchmark-json=bench-micro.json --benchmark-columns=median,iqr,rounds
+	@$(PY) benchmarks/summary.py bench.jsonl bench-micro.json
+
+dist: ready ## build the wheel and the source distribution into dist/
+	@rm -rf dist
+	@$(PY) -m build --outdir dist .
+
+clean: ## remove everything that was built, the virtual environment too
+	@rm -rf .venv build dist halftrack.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks demo-logs
+	@find model proto controller agent dataplane tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
+	@rm -f dataplane/halftrack_dataplane/*.c dataplane/halftrack_dataplane/*.so *.json *.jsonl

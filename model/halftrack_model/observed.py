@@ -1,0 +1,43 @@
+"""What a host is seen to be: instances, rings and swaps, with a digest so that nothing known is sent twice."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from halftrack_model import canonical
+from halftrack_model.ids import digest_of
+from halftrack_model.swap import SwapRecord
+
+
+class Health(Enum):
+    """Three values, never two: what we have not heard lately is unknown, not bad (O1)."""
+
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceObserved:
+    """A workload's instance on a host. `phase` is one of the agent's lifecycle phases, `detail` says why when it is not running."""
+
+    workload: str
+    digest: str
+    phase: str
+    health: Health
+    restarts: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A host as its agent sees it. Nothing in here changes while nothing happens, so the digest of a calm host is constant."""
+
+    host: str
+    revision: int  # of the plan in force; 0 when there is none
+    instances: tuple[InstanceObserved, ...]
+    swaps: tuple[SwapRecord, ...]
+    problems: tuple[str, ...]  # what the host cannot do now: journal full, no cgroup, clock behind its floor
+
+    def digest(self) -> str:
+        """The content address that heartbeats carry."""
+        return digest_of(canonical.encode(self))

@@ -1,0 +1,37 @@
+"""Plans: the complete desired state of one host at one revision, with all that is needed to finish or undo it offline."""
+
+from dataclasses import dataclass
+
+from halftrack_model.seals import Sealed
+from halftrack_model.swap import SwapSpec
+from halftrack_model.workload import RingSpec, Workload
+
+MAX_PLAN_BYTES = (
+    4 << 20
+)  # a plan names rings and workloads, it does not carry artifacts; a hundred graphs fit many times over
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another host of the environment: where its bridge and its agent listen, and the CurveZMQ key that it answers with."""
+
+    host: str
+    bridge: str  # host:port
+    agent: str  # host:port
+    curve_public: str  # Z85, 40 characters
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one host shall be. An empty `workloads` is only obeyed when `decommission` says so (R3)."""
+
+    galaxy: str
+    environment: str
+    host: str
+    revision: int
+    releases: tuple[Sealed, ...]
+    rings: tuple[RingSpec, ...]
+    workloads: tuple[Workload, ...]
+    swaps: tuple[SwapSpec, ...]
+    peers: tuple[Peer, ...]
+    decommission: bool

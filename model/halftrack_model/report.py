@@ -1,0 +1,29 @@
+"""Reports: what happened on a host, kept in its outbox until the controller has acknowledged it."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Happened(Enum):
+    """The kinds of events a host reports."""
+
+    PLAN_ACCEPTED = "plan-accepted"
+    PLAN_REFUSED = "plan-refused"
+    INSTANCE_EXITED = "instance-exited"
+    SWAP_MOVED = "swap-moved"
+    SWAP_DONE = "swap-done"
+    SWAP_UNDONE = "swap-undone"
+    FRAMES_REFUSED = "frames-refused"
+    FRAMES_LOST = "frames-lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One event. `(host, number)` is its identity: numbers rise by one for ever, so the controller consumes each once."""
+
+    host: str
+    number: int
+    at_ms: int  # wall clock of the host: for people, never for a decision (C1)
+    happened: Happened
+    subject: str  # workload, swap or plan it is about
+    detail: str

@@ -1,0 +1,120 @@
+"""The words of a swap: what a plan orders, what the leader records, what a member's host answers.
+
+The transition table that moves a record along is the agent's (`halftrack_agent.swap`); here is only what travels: in plans,
+between the two agents, and in reports. See docs/adr/0005 for the protocol.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from halftrack_model.release import SwapStrategy
+from halftrack_model.workload import Member
+
+
+class Phase(Enum):
+    """Where a leg of a swap stands (DESIGN.md section 6). DONE and UNDONE end the whole swap."""
+
+    PENDING = "pending"
+    JOINING = "joining"
+    SHADOWING = "shadowing"
+    CAUGHT_UP = "caught-up"
+    ARMED = "armed"
+    CUT = "cut"
+    DRAINING = "draining"
+    GONE = "gone"
+    ABORTING = "aborting"
+    DONE = "done"
+    UNDONE = "undone"
+
+    @property
+    def terminal(self) -> bool:
+        """Nothing more will happen in this swap."""
+        return self in (Phase.DONE, Phase.UNDONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One place of the pair: which host it is on, the blue that sits there and the green that shall."""
+
+    host: str
+    blue: Member
+    green: Member
+    blue_workload: str
+    green_workload: str
+
+
+@dataclass(frozen=True, slots=True)
+class SwapSpec:
+    """The order to take a pair from blue to green. `seats[0]` goes first and is on the leader's host, where the merge runs.
+
+    `abort` asks for the way back; it never needs a reason to be safe.
+    """
+
+    swap_id: str
+    graph: str
+    vertex: str
+    leader: str
+    seats: tuple[Seat, ...]
+    input_ring: str
+    merged_ring: str
+    strategy: SwapStrategy
+    abort: bool
+
+    @property
+    def blue(self) -> Member:
+        """A blue member (any: both have the same release)."""
+        return self.seats[0].blue
+
+    @property
+    def green(self) -> Member:
+        """A green member (any)."""
+        return self.seats[0].green
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts of both seats, the leader's first."""
+        return tuple(seat.host for seat in self.seats)
+
+
+@dataclass(frozen=True, slots=True)
+class SwapRecord:
+    """What the leader has decided so far; journaled before it takes effect, then told to the other host.
+
+    `number` counts the leader's decisions: a host takes only larger ones, so redelivery and reordering are harmless.
+    `leg` is the seat being replaced. `fence` is the first sequence that counts for `epoch`; -1 when none is agreed.
+    """
+
+    swap_id: str
+    number: int
+    leg: int
+    phase: Phase
+    epoch: int
+    fence: int
+    fence_moves: int
+    since_ms: int  # boot-time clock of the leader when this phase began; meaningless elsewhere
+    leg_since_ms: int
+    green_deaths: int
+    reason: str  # why it is being undone, or what it waits for
+
+
+@dataclass(frozen=True, slots=True)
+class SeatStatus:
+    """What a member's host sees of its own seat, sent to the leader each time it changes."""
+
+    host: str
+    swap_id: str
+    knows_swap: bool  # it has a plan with this swap, and every artifact that its seat needs
+    number: int  # the last record it has journaled
+    green: "GreenStatus"
+    blue_running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GreenStatus:
+    """Green's health as its own host sees it. `lag_frames` and `outputs` are -1 while unknown."""
+
+    running: bool
+    failed: str  # why it ended by its own fault; empty while it has not
+    deaths: int  # times that a signal has killed it
+    lag_frames: int
+    outputs: int

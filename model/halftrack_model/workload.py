@@ -1,0 +1,77 @@
+"""Workloads: what a plan runs on a host. Services, jobs and vertices differ in data, not in lifecycle."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from halftrack_model import canonical
+from halftrack_model.ids import digest_of
+from halftrack_model.release import Param, StateSchemas
+
+
+class Kind(Enum):
+    """What ends a workload: a service and a vertex never end by themselves, a job ends with its own exit."""
+
+    SERVICE = "service"
+    JOB = "job"
+    VERTEX = "vertex"
+
+
+class Runs(Enum):
+    """What the exec driver starts. All but COMMAND are roles of the data plane's runner (`halftrack_dataplane.run`)."""
+
+    COMMAND = "command"
+    SOURCE = "source"
+    MEMBER = "member"
+    SINK = "sink"
+    MERGE = "merge"
+    BRIDGE_SERVER = "bridge-server"
+    BRIDGE_RECEIVER = "bridge-receiver"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of a pair in one release: `spectrometer`, `a`, `1.0.0`, generation 1.
+
+    Generations number the releases of a vertex in the order in which they came into force, so that the ring's header, which
+    holds no strings to compare, can tell them apart. They never repeat, even when a version comes back.
+    """
+
+    graph: str
+    vertex: str
+    member: str
+    version: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class RingSpec:
+    """A ring on a host. `name` is `graph/vertex` or `graph/vertex.member@version`; also its path below the ring folder."""
+
+    name: str
+    capacity_bytes: int
+    slots: int
+    member: Member | None  # a ring that belongs to a member comes and goes with it
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One thing to run. Equal digests mean the same thing: a running, healthy instance is then left alone (R2)."""
+
+    name: str
+    kind: Kind
+    runs: Runs
+    artifact: str  # digest, from a release in the same plan; empty for the built-in roles
+    entry: str
+    argv: tuple[str, ...]  # COMMAND only; `{artifact}` stands for the artifact's path
+    params: Mapping[str, Param]
+    reads_ring: str  # ring names; empty when there is none
+    writes_ring: str
+    from_host: str  # BRIDGE_RECEIVER only: the host that serves `reads_ring`
+    version: str
+    state: StateSchemas
+    member: Member | None  # wanted only while a swap (if any) wants that member
+
+    def digest(self) -> str:
+        """The content address of everything above."""
+        return digest_of(canonical.encode(self))

@@ -1,0 +1,153 @@
+"""Hypothesis strategies for the model's documents: anything that the types allow, so that codecs meet more than we thought of."""
+
+from hypothesis import strategies as st
+
+from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
+from halftrack_model.observed import Health, InstanceObserved, Observed
+from halftrack_model.plan import Peer, Plan
+from halftrack_model.release import Approval, Artifact, Compare, Release, StateSchemas, SwapStrategy
+from halftrack_model.report import Happened, Report
+from halftrack_model.seals import Seal, Sealed
+from halftrack_model.swap import Phase, Seat, SwapRecord, SwapSpec
+from halftrack_model.versions import Version
+from halftrack_model.workload import Kind, Member, RingSpec, Runs, Workload
+
+TEXT = st.text(max_size=12)
+NUMBERS = st.integers(-(2**63) + 1, 2**63 - 1)
+FEW = {"max_size": 3}
+
+names = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
+params = st.dictionaries(TEXT, st.one_of(TEXT, NUMBERS, st.booleans()), **FEW)
+_labels = st.one_of(
+    st.integers(0, 99).map(str),
+    st.from_regex(r"[a-z-][0-9a-z-]{0,4}", fullmatch=True),
+)
+versions = st.builds(Version, *(st.integers(0, 30) for _ in range(3)), st.lists(_labels, max_size=3).map(tuple))
+
+artifacts = st.builds(Artifact, digest=TEXT, size_bytes=NUMBERS)
+schemas = st.builds(StateSchemas, writes=TEXT, reads=st.lists(TEXT, **FEW).map(tuple))
+strategies = st.builds(
+    SwapStrategy,
+    **dict.fromkeys(
+        (
+            "surge",
+            "lag_frames",
+            "caught_up_ms",
+            "shadow_ms",
+            "shadow_frames",
+            "drain_ms",
+            "deadline_ms",
+            "green_deaths",
+        ),
+        NUMBERS,
+    ),
+    compare=st.sampled_from(Compare),
+    approval=st.sampled_from(Approval),
+)
+releases = st.builds(
+    Release,
+    product=TEXT,
+    version=TEXT,
+    artifact=artifacts,
+    entry=TEXT,
+    params=params,
+    state=schemas,
+    strategy=strategies,
+)
+members = st.builds(Member, graph=TEXT, vertex=TEXT, member=TEXT, version=TEXT, generation=NUMBERS)
+rings = st.builds(RingSpec, name=TEXT, capacity_bytes=NUMBERS, slots=NUMBERS, member=st.none() | members)
+workloads = st.builds(
+    Workload,
+    name=TEXT,
+    kind=st.sampled_from(Kind),
+    runs=st.sampled_from(Runs),
+    artifact=TEXT,
+    entry=TEXT,
+    argv=st.lists(TEXT, **FEW).map(tuple),
+    params=params,
+    reads_ring=TEXT,
+    writes_ring=TEXT,
+    from_host=TEXT,
+    version=TEXT,
+    state=schemas,
+    member=st.none() | members,
+)
+seals = st.builds(Seal, key_id=TEXT, signature=st.binary(max_size=8))
+sealed = st.builds(Sealed, kind=TEXT, payload=st.binary(max_size=16), seals=st.lists(seals, **FEW).map(tuple))
+seats = st.builds(Seat, host=TEXT, blue=members, green=members, blue_workload=TEXT, green_workload=TEXT)
+swaps = st.builds(
+    SwapSpec,
+    swap_id=TEXT,
+    graph=TEXT,
+    vertex=TEXT,
+    leader=TEXT,
+    seats=st.lists(seats, **FEW).map(tuple),
+    input_ring=TEXT,
+    merged_ring=TEXT,
+    strategy=strategies,
+    abort=st.booleans(),
+)
+records = st.builds(
+    SwapRecord,
+    swap_id=TEXT,
+    phase=st.sampled_from(Phase),
+    reason=TEXT,
+    **dict.fromkeys(
+        ("number", "leg", "epoch", "fence", "fence_moves", "since_ms", "leg_since_ms", "green_deaths"), NUMBERS
+    ),
+)
+peers = st.builds(Peer, host=TEXT, bridge=TEXT, agent=TEXT, curve_public=TEXT)
+plans = st.builds(
+    Plan,
+    galaxy=TEXT,
+    environment=TEXT,
+    host=TEXT,
+    revision=NUMBERS,
+    releases=st.lists(sealed, **FEW).map(tuple),
+    rings=st.lists(rings, **FEW).map(tuple),
+    workloads=st.lists(workloads, **FEW).map(tuple),
+    swaps=st.lists(swaps, max_size=1).map(tuple),
+    peers=st.lists(peers, **FEW).map(tuple),
+    decommission=st.booleans(),
+)
+instances = st.builds(
+    InstanceObserved,
+    workload=TEXT,
+    digest=TEXT,
+    phase=TEXT,
+    health=st.sampled_from(Health),
+    restarts=NUMBERS,
+    detail=TEXT,
+)
+observed = st.builds(
+    Observed,
+    host=TEXT,
+    revision=NUMBERS,
+    instances=st.lists(instances, **FEW).map(tuple),
+    swaps=st.lists(records, **FEW).map(tuple),
+    problems=st.lists(TEXT, **FEW).map(tuple),
+)
+reports = st.builds(
+    Report, host=TEXT, number=NUMBERS, at_ms=NUMBERS, happened=st.sampled_from(Happened), subject=TEXT, detail=TEXT
+)
+documents = st.one_of(releases, workloads, sealed, swaps, records, plans, observed, reports)
+
+# Graphs: few names, so that duplicates, loops and loose ends are common.
+_few_names = st.sampled_from(["a", "b", "c", "d"])
+vertices = st.builds(
+    Vertex,
+    name=_few_names,
+    role=st.sampled_from(Role),
+    product=names,
+    hosts=st.lists(st.sampled_from(["x", "y", "z"]), min_size=0, max_size=3).map(tuple),
+    params=params,
+    ring_bytes=st.sampled_from([0, 1, 1 << 16, 1 << 20]),
+    ring_slots=st.sampled_from([0, 1, 3, 64, 1024]),
+)
+graphs = st.builds(
+    StreamGraph,
+    name=names,
+    environment=names,
+    vertices=st.lists(vertices, max_size=5).map(tuple),
+    edges=st.lists(st.builds(Edge, source=_few_names, target=_few_names), max_size=6).map(tuple),
+)

@@ -1,0 +1,57 @@
+"""Holds a built wheel and source distribution against what users of each need. `check_dist.py FOLDER`; exit 1 names the gaps."""
+
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+IN_WHEEL = (
+    "halftrack_model/plan.py",
+    "halftrack_model/py.typed",
+    "halftrack_proto/codec.py",
+    "halftrack_proto/v1/session_pb2.py",
+    "halftrack_proto/v1/session_pb2.pyi",
+    "halftrack_controller/halftrack-controller.service",
+    "halftrack_agent/halftrack-agent.service",
+    "halftrack_agent/drivers/shim.py",
+    "halftrack_dataplane/ring_layout.h",  # instruments in C and C++ compile against the installed header
+    "halftrack_dataplane/ring.pyi",
+)
+IN_SDIST = (
+    "LICENSE",
+    "Makefile",
+    "tools/bootstrap",
+    "dataplane/halftrack_dataplane/ring.pyx",
+    "dataplane/halftrack_dataplane/ring_layout.h",
+    "proto/generate.py",
+    "docs/architecture.md",
+    "tests/conftest.py",
+    "examples/demo/run.py",
+)
+NEVER = (".so", ".pyc", ".c", ".json", ".key", ".pem")  # of the source distribution: built or private
+
+
+def main(folder: Path) -> int:
+    """Print what is missing or too much; 1 when there is anything."""
+    wheel, sdist = next(folder.glob("*.whl")), next(folder.glob("*.tar.gz"))
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    with tarfile.open(sdist) as archive:
+        sources = [name.partition("/")[2] for name in archive.getnames()]
+    wrong = [f"{wheel.name} lacks {name}" for name in IN_WHEEL if name not in names]
+    if not any(name.startswith("halftrack_dataplane/ring.") and name.endswith(".so") for name in names):
+        wrong.append(f"{wheel.name} lacks the compiled ring")
+    tops = {name.partition("/")[0] for name in names}
+    wrong += [f"{wheel.name} would install {top} beside other people's packages" for top in tops if not _ours(top)]
+    wrong += [f"{sdist.name} lacks {name}" for name in IN_SDIST if name not in sources]
+    wrong += [f"{sdist.name} carries {name}" for name in sources if name.endswith(NEVER)]
+    print("\n".join(wrong) or f"{wheel.name} ({wheel.stat().st_size >> 10} KiB), {sdist.name}: complete")
+    return bool(wrong)
+
+
+def _ours(top: str) -> bool:
+    return top.startswith(("halftrack_", "halftrack-"))
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
