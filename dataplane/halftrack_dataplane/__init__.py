@@ -1,0 +1,1 @@
+"""Moves frames: the shared-memory ring, the bridge between hosts, merge, and the SDK for vertices."""

@@ -1,0 +1,234 @@
+"""The bridge's receiving end: one ring of another host, replicated here with the same sequences, epochs and timestamps.
+
+It leads: after every interruption it names the next sequence that it lacks, and goes on from there. Owns the replica's writer.
+Never invents a frame; what the server no longer has becomes a declared gap, counted as lost.
+"""
+
+import random
+import secrets
+import time
+
+import zmq
+
+from halftrack_dataplane import bridge_sockets
+from halftrack_dataplane.bridge_wire import (
+    DEAD_S,
+    FRAME_COST,
+    HEARTBEAT_S,
+    MAX_CREDIT,
+    Credit,
+    Data,
+    Gap,
+    Heartbeat,
+    Hello,
+    Message,
+    Refusal,
+    WireError,
+    decode,
+    encode,
+)
+from halftrack_dataplane.frames import RingError, RingFull
+from halftrack_dataplane.ring import Ring, Writer
+from halftrack_dataplane.runspec import RunSpec
+from halftrack_dataplane.runtime import EXIT_SPEC, TICK_S, Stop, Unable, open_ring, ring_writer
+from halftrack_dataplane.status import Status, StatusFile
+
+CREDIT_BYTES = 16 << 20  # half a second at 32 MB/s; the param `credit_bytes` says otherwise
+BACKOFF_FIRST_S, BACKOFF_CAP_S = 0.02, 0.5
+
+
+def backoff_s(attempt: int, chance: float) -> float:
+    """Full jitter: anything up to a bound that doubles, but is capped before the exponent can grow beyond reason."""
+    return chance * min(BACKOFF_CAP_S, BACKOFF_FIRST_S * (1 << min(attempt, 8)))
+
+
+class Broken(Exception):  # noqa: N818 - reads as what it is where it is raised
+    """This connection is of no more use; another will be."""
+
+
+class Receiver:
+    """One replica and its connection, whichever that is at the moment."""
+
+    def __init__(self, spec: RunSpec, ring: Ring, writer: Writer, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        credit = spec.params.get("credit_bytes", CREDIT_BYTES)
+        if type(credit) is not int or not 1 <= credit <= MAX_CREDIT:
+            raise Unable(EXIT_SPEC, f"param 'credit_bytes' must be an integer from 1 to {MAX_CREDIT}, not {credit!r}")
+        self._spec = spec
+        self._ring = ring
+        self._writer = writer
+        self._context = context
+        self._credit = credit
+        self._session = b""
+        self._owed = 0  # consumed, and not yet given back as credit
+        self._heard_at = self._beat_at = 0.0
+        self._hello_due: float | None = None
+        self._attempt = 0
+        self._counters = {"frames": 0, "bytes": 0, "lost": 0, "duplicates": 0, "connects": 0, "refused_messages": 0}
+        self._message = f"connecting to {spec.connect}"
+        self._file = StatusFile(spec.status_path)
+
+    def run(self, stop: Stop) -> None:
+        """Until asked to stop."""
+        try:
+            while not stop.asked:
+                socket = bridge_sockets.client(self._context, self._spec, self._spec.connect, self._spec.server_public)
+                try:
+                    self._converse(socket, stop)
+                except Broken as broken:
+                    self._message = str(broken)
+                finally:
+                    socket.close(0)
+                self._file.offer(self._status)
+                stop.sleep(self._pause_s())
+        finally:
+            self._file.offer(self._status, last=True)
+
+    def _pause_s(self) -> float:
+        self._attempt += 1
+        return backoff_s(self._attempt, random.random())  # noqa: S311 - spreads load, guards nothing
+
+    def _converse(self, socket: zmq.Socket[bytes], stop: Stop) -> None:
+        """One connection, from hello to silence."""
+        self._heard_at = time.monotonic()
+        self._hello_due = self._heard_at
+        self._session = b""
+        self._counters["connects"] += 1
+        while not stop.asked:
+            self._speak(socket)
+            if socket.poll(int(HEARTBEAT_S * 1000 / 5) if self._session else 10, zmq.POLLIN):
+                self._listen(socket, stop)
+            self._file.offer(self._status)
+            if time.monotonic() - self._heard_at > DEAD_S:
+                raise Broken(f"nothing heard from {self._spec.connect} for {DEAD_S:g} s; connecting anew")
+
+    # ---- what goes out ----------------------------------------------------------------------------------------------
+
+    def _speak(self, socket: zmq.Socket[bytes]) -> None:
+        """Whatever is due. A message that cannot go out is not queued: what is true later is said then."""
+        now = time.monotonic()
+        if self._hello_due is not None:
+            if now >= self._hello_due:
+                session = secrets.token_bytes(8)
+                fresh = self._ring.head == self._ring.tail
+                hello = Hello(session, self._spec.ring_name, -1 if fresh else self._ring.head, self._credit)
+                if _sent(socket, hello):
+                    self._session, self._hello_due, self._beat_at, self._owed = session, None, now, 0
+            return
+        if self._owed >= max(self._credit // 8, 1) and _sent(socket, Credit(self._session, self._owed)):
+            self._owed, self._beat_at = 0, now
+        if now - self._beat_at >= HEARTBEAT_S and _sent(socket, Heartbeat(self._session)):
+            self._beat_at = now
+
+    # ---- what comes in ----------------------------------------------------------------------------------------------
+
+    def _listen(self, socket: zmq.Socket[bytes], stop: Stop) -> None:
+        for _ in range(bridge_sockets.QUEUED):
+            try:
+                parts = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                message = decode(parts)
+            except WireError as error:
+                self._counters["refused_messages"] += 1
+                raise Broken(f"{self._spec.connect} said what cannot be understood: {error}") from None
+            self._heard(socket, message, stop)
+            self._heard_at = time.monotonic()
+            self._speak(socket)
+
+    def _heard(self, socket: zmq.Socket[bytes], message: Message, stop: Stop) -> None:
+        match message:
+            case Data(session) if session == self._session:
+                self._take(socket, message, stop)
+            case Gap(session, first, count) if session == self._session:
+                self._gap(socket, first, count, stop)
+                self._owed += FRAME_COST
+            case Heartbeat(session) if session == self._session:
+                self._attempt = 0
+                self._message = f"connected to {self._spec.connect}"
+            case Refusal(session, reason) if session == self._session:
+                self._message = f"{self._spec.connect} refuses: {reason}"
+                self._hello_due = time.monotonic() + self._pause_s()
+            case _:
+                return  # of a session that is over
+
+    def _take(self, socket: zmq.Socket[bytes], data: Data, stop: Stop) -> None:
+        self._reach(data.first)
+        view, offset = memoryview(data.body), 0
+        for number, (epoch, timestamp_ns, length) in enumerate(data.frames):
+            payload = view[offset : offset + length]
+            offset += length
+            self._owed += length + FRAME_COST
+            if data.first + number < self._ring.head:
+                self._counters["duplicates"] += 1
+                continue
+            while not self._write(payload, epoch, timestamp_ns):
+                self._wait_for_room(socket, stop)
+            self._counters["frames"] += 1
+            self._counters["bytes"] += length
+
+    def _gap(self, socket: zmq.Socket[bytes], first: int, count: int, stop: Stop) -> None:
+        if self._ring.head == self._ring.tail and self._started_at(first + count):
+            return  # nobody here has ever had anything of what is missing
+        self._reach(first)
+        missing = first + count - self._ring.head
+        if missing <= 0:
+            return
+        while True:
+            try:
+                self._writer.gap(missing, timeout_s=TICK_S)
+            except RingFull:
+                self._wait_for_room(socket, stop)
+            else:
+                self._counters["lost"] += missing
+                return
+
+    def _reach(self, first: int) -> None:
+        """`first` follows what we have, or is where a replica that has nothing begins."""
+        head = self._ring.head
+        if first > head and not (head == self._ring.tail and self._started_at(first)):
+            raise Broken(f"{self._spec.connect} went on at {first} instead of {head}")
+
+    def _started_at(self, seq: int) -> bool:
+        try:
+            self._writer.start_at(seq)
+        except RingError:
+            return False  # it is empty, but not new
+        return True
+
+    def _write(self, payload: memoryview, epoch: int, timestamp_ns: int) -> bool:
+        try:
+            self._writer.write(payload, epoch=epoch, timestamp_ns=timestamp_ns, timeout_s=TICK_S)
+        except RingFull:
+            return False
+        return True
+
+    def _wait_for_room(self, socket: zmq.Socket[bytes], stop: Stop) -> None:
+        """A reader here is slow: that holds us up, and through the credit the server, but nobody takes us for dead."""
+        if stop.asked:
+            raise Broken("asked to stop")
+        self._speak(socket)
+        self._file.offer(self._status)
+
+    def _status(self) -> Status:
+        head = self._ring.head
+        return Status(self._spec.name, self._spec.role, head, head, 0, dict(self._counters), message=self._message)
+
+
+def _sent(socket: zmq.Socket[bytes], message: Message) -> bool:
+    try:
+        socket.send_multipart(encode(message), zmq.NOBLOCK)
+    except zmq.Again:
+        return False
+    return True
+
+
+def run(spec: RunSpec, stop: Stop) -> None:
+    """The role's loop."""
+    ring = open_ring(spec.output_ring, stop)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        with ring_writer(ring, spec.name, stop) as writer:
+            Receiver(spec, ring, writer, context).run(stop)
+    finally:
+        context.destroy(0)

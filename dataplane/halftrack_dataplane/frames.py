@@ -1,0 +1,101 @@
+"""The words of a ring: frames, statistics, cuts and errors, shared by the fast ring and the reference ring.
+
+Owns no memory and does no I/O; both rings and everything that talks about them import it, and it imports neither.
+"""
+
+# ruff: noqa: N818 - these errors say what was met, and read better without a suffix
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One record of a stream. With `gap` > 0 it declares [seq, seq + gap) as lost, and its payload is empty."""
+
+    seq: int
+    epoch: int
+    timestamp_ns: int
+    payload: bytes | memoryview
+    gap: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderStats:
+    """One attached reader, as the ring's header has it."""
+
+    slot: int
+    name: str
+    pid: int
+    policy: str
+    cursor: int
+    lag_frames: int
+    overruns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One row of the owner table: from where on the output of `epoch` counts.
+
+    `fence` None means "at the next sequence"; `applied_at` None means that the merge has not applied it yet.
+    """
+
+    epoch: int
+    generation: int
+    fence: int | None
+    applied_at: int | None
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class RingStats:
+    """A ring at one moment. `dropped` and `gap_frames` count sequences, `evicted` counts readers; `writer_pid` 0: none."""
+
+    head: int
+    tail: int
+    capacity_bytes: int
+    used_bytes: int
+    slots: int
+    dropped: int
+    gap_frames: int
+    evicted: int
+    writer_pid: int
+    readers: tuple[ReaderStats, ...]
+
+
+class RingError(Exception):
+    """Something about a ring; used itself when an object is closed or called out of turn."""
+
+
+class RingMissing(RingError):
+    """There is no ring at that path."""
+
+
+class RingDamaged(RingError):
+    """What lies at that path is no ring, or no longer one."""
+
+
+class RingVersion(RingError):
+    """The ring was laid out by another version of Halftrack."""
+
+
+class WriterBusy(RingError):
+    """A living process is this ring's writer."""
+
+
+class ReadersFull(RingError):
+    """All reader slots are held by living processes."""
+
+
+class RingFull(RingError):
+    """No room, and the policy or the timeout says not to wait (any longer)."""
+
+
+class FrameTooLarge(RingError):
+    """A frame may be at most half of the ring's capacity."""
+
+
+class Evicted(RingError):
+    """This reader was evicted: frames after its cursor may be gone, and it must join again to go on."""
+
+
+class StaleCut(RingError):
+    """The epoch is not newer than the owner table, or its cut was withdrawn, superseded or applied elsewhere."""

@@ -1,0 +1,157 @@
+"""Merge: which frame is the output's next, when a cut takes effect, and what is lost. Pure; `merging.py` carries it out.
+
+The rules, S1 in one place:
+
+- The next sequence is `expected`, the output ring's own head: the merge has no memory that a death could take.
+- Its owner is the generation of the applied cut with the greatest epoch whose `applied_at` is at most `expected`.
+- A proposed cut is applied when `expected` is exactly its fence, or at once when it has none. One whose fence has gone by is
+  never applied: its proposer withdraws it and asks again further ahead.
+- The first available frame `expected` of a ring of the owner's generation passes. Others wait at `expected`, so that they are
+  there when a cut falls on it, and so that what they hold can be compared with what passed.
+- What lies behind `expected` is a duplicate: compared, counted, dropped.
+- A sequence is lost only when all rings of the owner's generation that can still speak are past it, and a loss never
+  reaches across a fence: beyond it, another generation answers.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from halftrack_dataplane.frames import Cut
+
+HISTORY = 1024  # outputs whose digests are kept; a shadow further behind is not caught up anyway
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What one input ring has next: a record over [seq, end), a declared gap or (`gap` False) a frame; or nothing yet.
+
+    `end` 0 means nothing yet. `live` says that the ring's writer can still bring what is not there.
+    """
+
+    ring: str
+    generation: int
+    seq: int
+    end: int
+    gap: bool
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Apply the proposed cut `epoch` at `at_seq`."""
+
+    epoch: int
+    at_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Compare and drop the record that `ring` offers: it is behind."""
+
+    ring: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Pass the frame that `ring` offers, stamped with `epoch`."""
+
+    ring: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """Declare `count` sequences from the expected one on as lost, in `epoch`."""
+
+    count: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do until a ring has more; `ring` is the likeliest to have it first (empty: nobody knows)."""
+
+    ring: str
+
+
+Decision = Apply | Drop | Pass | Lose | Wait
+
+
+def decide(expected: int, cuts: Sequence[Cut], offers: Sequence[Offer]) -> Decision:
+    """The one thing to do now. Whoever carries it out asks again with what is then true."""
+    if (due := due_cut(expected, cuts)) is not None:
+        return Apply(due.epoch, expected)
+    for offer in offers:
+        if 0 < offer.end <= expected:
+            return Drop(offer.ring)
+    owner = owner_of(expected, cuts)
+    if owner is None:
+        return Wait("")
+    owned = [offer for offer in offers if offer.generation == owner.generation]
+    for offer in owned:
+        if offer.seq == expected and offer.end and not offer.gap:
+            return Pass(offer.ring, owner.epoch)
+    if count := _lost(expected, cuts, owned):
+        return Lose(count, owner.epoch)
+    waiting = [offer.ring for offer in owned if not offer.end]
+    return Wait(waiting[0] if waiting else "")
+
+
+def due_cut(expected: int, cuts: Sequence[Cut]) -> Cut | None:
+    """The proposed cut to apply at `expected`, the oldest first; None when there is none."""
+    in_force = max((cut.epoch for cut in cuts if cut.applied_at is not None), default=-1)
+    due = [
+        cut
+        for cut in cuts
+        if cut.applied_at is None and cut.epoch > in_force and (cut.fence is None or cut.fence == expected)
+    ]
+    return min(due, key=lambda cut: cut.epoch, default=None)
+
+
+def owner_of(expected: int, cuts: Sequence[Cut]) -> Cut | None:
+    """The cut that owns `expected`; None before any does."""
+    applied = [cut for cut in cuts if cut.applied_at is not None and cut.applied_at <= expected]
+    return max(applied, key=lambda cut: cut.epoch, default=None)
+
+
+def _lost(expected: int, cuts: Sequence[Cut], owned: Sequence[Offer]) -> int:
+    """How many sequences from `expected` on nobody of the owner's generation can bring."""
+    speakers = [offer for offer in owned if offer.live] or list(owned)
+    if not speakers or not all(_past(expected, offer) for offer in speakers):
+        return 0
+    known = min(offer.end if offer.gap and offer.seq <= expected else offer.seq for offer in speakers)
+    fences = [cut.fence for cut in cuts if cut.applied_at is None and cut.fence is not None and cut.fence > expected]
+    return min([known, *fences]) - expected
+
+
+def _past(expected: int, offer: Offer) -> bool:
+    return offer.end > expected and (offer.gap or offer.seq > expected)
+
+
+class Comparison:
+    """What passed, by digest, and how the frames that did not pass compare with it; bounded."""
+
+    def __init__(self, digest: Callable[[bytes | memoryview], int]) -> None:
+        self._digest = digest
+        self._passed: OrderedDict[int, int] = OrderedDict()
+        self.counts: dict[str, tuple[int, int]] = {}  # ring: (equal, different)
+
+    def passed(self, seq: int, payload: bytes | memoryview) -> None:
+        """Remember what passed as `seq`."""
+        self._passed[seq] = self._digest(payload)
+        if len(self._passed) > HISTORY:
+            self._passed.popitem(last=False)
+
+    def compare(self, ring: str, seq: int, payload: bytes | memoryview) -> None:
+        """Hold `ring`'s frame `seq` against what passed, if that is still known."""
+        kept = self._passed.get(seq)
+        if kept is None:
+            return
+        equal, different = self.counts.get(ring, (0, 0))
+        same = kept == self._digest(payload)
+        self.counts[ring] = (equal + same, different + (not same))
+
+    def forget(self, ring: str) -> None:
+        """The ring is gone."""
+        self.counts.pop(ring, None)

@@ -1,0 +1,166 @@
+"""What the fast ring keeps in its file, as plain data: records, reader slots, the owner table. For the reference ring.
+
+Owns the rules of the owner table and the waiting; never decides about room or cursors, which reference.py does.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self
+
+from halftrack_dataplane.frames import Cut, Frame, RingError, StaleCut
+
+if TYPE_CHECKING:
+    from halftrack_dataplane.reference import Writer
+    from halftrack_dataplane.reference_reader import Reader
+
+READERS = 64
+CUTS = 64
+CUT_LABEL_BYTES = 87
+
+
+def check_label(label: str, limit: int) -> None:
+    """Labels carry meaning, so they are refused rather than cut to fit."""
+    if len(label.encode()) > limit:
+        raise ValueError(f"a label may have at most {limit} bytes, this one has {len(label.encode())}: {label!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A frame or a gap, with the absolute offset that it has in the fast ring."""
+
+    seq: int
+    offset: int
+    payload: bytes
+    epoch: int
+    timestamp_ns: int
+    gap: int
+
+    @property
+    def end(self) -> int:
+        """The sequence after it."""
+        return self.seq + (self.gap or 1)
+
+
+@dataclass(slots=True)
+class _Row:
+    epoch: int
+    generation: int
+    fence: int | None
+    label: str
+    state: Literal["proposed", "applied", "withdrawn"] = "proposed"
+    applied_at: int | None = None
+
+
+class OwnerTable:
+    """Which epoch's output counts from where: rows go from proposed to applied or withdrawn, once."""
+
+    def __init__(self) -> None:
+        self._rows: list[_Row] = []
+
+    def propose(self, epoch: int, generation: int, fence: int | None, label: str) -> None:
+        highest = max((row.epoch for row in self._rows), default=-1)
+        if epoch <= highest:
+            raise StaleCut(f"epoch {epoch} is not above {highest}, the highest in the owner table")
+        check_label(label, CUT_LABEL_BYTES)
+        if len(self._rows) == CUTS:
+            settled = [row for row in self._rows if row.state != "proposed" and row.epoch != highest]
+            if not settled:
+                raise RingError(f"all {CUTS} rows of the owner table wait to be applied; withdraw some first")
+            self._rows.remove(min(settled, key=lambda row: row.epoch))
+        self._rows.append(_Row(epoch, generation, fence, label))
+
+    def cuts(self) -> tuple[Cut, ...]:
+        shown = [row for row in self._rows if row.state != "withdrawn"]
+        return tuple(Cut(row.epoch, row.generation, row.fence, row.applied_at, row.label) for row in shown)
+
+    def apply(self, epoch: int, at_seq: int) -> None:
+        if any(row.state == "applied" and row.epoch > epoch for row in self._rows):
+            raise StaleCut(f"epoch {epoch} cannot be applied: a later one is in force already")
+        row = self._find(epoch)
+        if row is None or row.state == "withdrawn":
+            raise StaleCut(f"epoch {epoch} was never proposed, or was withdrawn")
+        if row.state == "applied" and row.applied_at != at_seq:
+            raise StaleCut(f"epoch {epoch} was applied at {row.applied_at} already, so not at {at_seq}")
+        row.state, row.applied_at = "applied", at_seq
+
+    def withdraw(self, epoch: int) -> bool:
+        row = self._find(epoch)
+        if row is None or row.state == "applied":
+            return False
+        row.state = "withdrawn"
+        return True
+
+    def _find(self, epoch: int) -> _Row | None:
+        return next((row for row in self._rows if row.epoch == epoch), None)
+
+
+@dataclass(slots=True)
+class State:
+    """One ring; all of it is guarded by `changed`."""
+
+    capacity_bytes: int
+    slots: int
+    label: str
+    generation: int
+    base_seq: int
+    head: int
+    data_head: int = 0
+    dropped: int = 0
+    gap_frames: int = 0
+    evicted: int = 0
+    writer: "Writer | None" = None
+    records: deque[Record] = field(default_factory=deque)
+    readers: list["Reader | None"] = field(default_factory=lambda: [None] * READERS)
+    owners: OwnerTable = field(default_factory=OwnerTable)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    @property
+    def tail(self) -> int:
+        """The oldest retained sequence."""
+        return self.records[0].seq if self.records else self.head
+
+    def find(self, seq: int) -> Record | None:
+        """The retained record that covers `seq`."""
+        return next((record for record in self.records if record.seq <= seq < record.end), None)
+
+    def wait(self, ready: Callable[[], bool], timeout_s: float | None) -> bool:
+        """Sleeps, holding `changed`, until it is ready or time is up; in slices, so that Ctrl-C works."""
+        deadline = None if timeout_s is None else time.monotonic() + max(timeout_s, 0)
+        while not ready():
+            left = 0.1 if deadline is None else min(0.1, deadline - time.monotonic())
+            if left <= 0:
+                return False
+            self.changed.wait(left)
+        return True
+
+
+class Closing:
+    """`with` for rings, writers and readers."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def frame_of(record: Record, seq: int) -> Frame:
+    """What a reader at `seq` is given of a record that covers it."""
+    return Frame(seq, record.epoch, record.timestamp_ns, record.payload, record.end - seq if record.gap else 0)
+
+
+def retire(view: memoryview) -> None:
+    """Ends a view that was handed out."""
+    try:
+        view.release()
+    except BufferError:
+        return  # arrays made from it keep it alive

@@ -1,0 +1,14 @@
+from halftrack_dataplane.mapping cimport Mapping
+from halftrack_dataplane.ring_layout cimport ht_cut, ht_header, uint64_t
+
+
+cdef class Ring:
+    cdef Mapping mapping
+    cdef readonly str path
+    cdef readonly object capacity_bytes
+    cdef readonly object slots
+    cdef readonly str label
+    cdef readonly object generation
+    cdef ht_header *_shared(self) except NULL
+    cdef ht_header *_writable(self) except NULL
+    cdef int _find_cut(self, uint64_t epoch, ht_cut *copy) except -2

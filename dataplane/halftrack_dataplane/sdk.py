@@ -1,0 +1,73 @@
+"""The vertex SDK: what a user's source, vertex or sink looks like to the runner, and nothing of how it is run.
+
+A program is one Python file or zipapp; a release names its class as `module:Class`. These are protocols: subclass them or
+not, as you like. The runner calls every method from one thread, and catches none of the errors that they raise: a program
+that raises ends its process with exit status 1, which is evidence against its release.
+
+Both members of a pair run the same program over the same frames, so `process` must be deterministic: what it returns may
+depend on `params`, on the state, and on the frames, never on time, randomness or the host.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from typing_extensions import Buffer
+
+from halftrack_dataplane.frames import Cut, Frame
+
+__all__ = ["Buffer", "Counting", "Cut", "Frame", "Param", "Sink", "Source", "Vertex"]
+
+Param = str | int | bool
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """Any program may also count; the counts appear in its status and in `halftrack stream top`."""
+
+    def counters(self) -> dict[str, int]:
+        """Counts by name, since the process began."""
+
+
+class Vertex(Protocol):
+    """A step of a graph: frames in, numbered frames out, state between."""
+
+    def __init__(self, params: Mapping[str, Param]) -> None:
+        """Begin with the state of one that has seen nothing."""
+
+    def process(self, frame: Frame) -> bytes | None:
+        """Take the next frame in; return an output, or None when there is none yet. The runner numbers the outputs."""
+
+    def snapshot(self) -> bytes:
+        """All that the next `process` depends on. Called between frames, quick: the stream waits meanwhile."""
+
+    def restore(self, state: bytes, *, same_release: bool) -> int:
+        """Go on from a snapshot; return how many of the coming outputs to suppress because they would mix two releases."""
+
+
+class Source(Protocol):
+    """Where a stream begins. The runner numbers the frames and paces them by the param `rate_bytes_per_s`."""
+
+    def __init__(self, params: Mapping[str, Param]) -> None:
+        """Open what the frames come from."""
+
+    def frames(self, next_seq: int) -> Iterator[Buffer]:
+        """The frames from `next_seq` on. After a restart it is asked again: frame `s` must be the same each time."""
+
+
+class Sink(Protocol):
+    """Where a stream ends: it puts frames somewhere durable, and knows how far it got. `data_dir` outlives restarts."""
+
+    def __init__(self, params: Mapping[str, Param], data_dir: str) -> None:
+        """Open what is already there."""
+
+    def next_seq(self) -> int:
+        """The first sequence that is not durable; asked once, at the start. Frames below it are not delivered again."""
+
+    def consume(self, frame: Frame) -> None:
+        """Take the next frame, or with `frame.gap` > 0 the declared loss of [seq, seq + gap). Order is guaranteed."""
+
+    def cuts(self, cuts: Sequence[Cut]) -> None:
+        """The owner table of the stream, at the start and before the first frame of a changed one is consumed."""
+
+    def flush(self) -> None:
+        """Make durable what was consumed. Called at least every 100 ms, and before the end."""

@@ -1,0 +1,75 @@
+"""A process's status file: small JSON, replaced whole, at most five times a second and once at the end.
+
+Owns the file's form. Never decides what is healthy: that is the agent's, which reads it.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+INTERVAL_S = 0.2  # quicker than any gate looks, slow enough to cost nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Outputs of a ring that was not passed, held against what was."""
+
+    equal: int
+    different: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a process stands. `seq_in` and `seq_out` are the next sequences; `shadow` is keyed by ring name."""
+
+    name: str
+    role: str
+    seq_in: int = 0
+    seq_out: int = 0
+    lag_frames: int = 0
+    counters: Mapping[str, int] = field(default_factory=dict)
+    shadow: Mapping[str, Compared] = field(default_factory=dict)
+    message: str = ""
+
+
+def dump(status: Status) -> bytes:
+    """The file's bytes."""
+    return json.dumps(asdict(status), sort_keys=True).encode()
+
+
+def load(data: bytes) -> Status:
+    """The status that `data` spells; ValueError when it does not."""
+    tree: Any = json.loads(data)
+    try:
+        shadow = {str(ring): Compared(int(row["equal"]), int(row["different"])) for ring, row in tree["shadow"].items()}
+        counters = {str(name): int(count) for name, count in tree["counters"].items()}
+        seq_in, seq_out, lag_frames = (int(tree[name]) for name in ("seq_in", "seq_out", "lag_frames"))
+        name, role, message = (str(tree[name]) for name in ("name", "role", "message"))
+        return Status(name, role, seq_in, seq_out, lag_frames, counters, shadow, message)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a status: {error!r}") from None
+
+
+class StatusFile:
+    """Writes the status of one process to `path`; with an empty path it writes nothing."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._due = 0.0
+
+    def offer(self, make: Callable[[], Status], *, last: bool = False) -> None:
+        """Write what `make` returns, if it is time (or this is the last). A full disk never stops the stream."""
+        now = time.monotonic()
+        if not self._path or (now < self._due and not last):
+            return
+        self._due = now + INTERVAL_S
+        draft = f"{self._path}.{os.getpid()}.draft"
+        try:
+            with open(draft, "wb") as file:
+                file.write(dump(make()))
+            os.replace(draft, self._path)
+        except OSError:
+            return  # the agent sees an old status and says so; frames matter more

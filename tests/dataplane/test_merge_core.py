@@ -1,0 +1,215 @@
+"""The merge's decisions over all interleavings of members, deaths, cuts and withdrawals that hypothesis can think of."""
+
+import zlib
+from dataclasses import dataclass, field, replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from halftrack_dataplane.frames import Cut
+from halftrack_dataplane.merge import HISTORY, Apply, Comparison, Drop, Lose, Offer, Pass, Wait, decide, owner_of
+
+
+@dataclass
+class Model:
+    """A member's ring: outputs [first, head) but for the declared gaps; `cursor` is the merge's."""
+
+    name: str
+    generation: int
+    first: int
+    head: int
+    may_skip: bool  # at most one member of a generation ever does: the other's outputs are what S1 relies on
+    cursor: int
+    gaps: set[int] = field(default_factory=set)
+
+    def offer(self) -> Offer:
+        at = max(self.cursor, 0)
+        if at >= self.head:
+            return Offer(self.name, self.generation, 0, 0, False, True)
+        missing = at < self.first or at in self.gaps
+        end = at + 1
+        while missing and end < self.head and (end < self.first or end in self.gaps):
+            end += 1
+        return Offer(self.name, self.generation, at, end, missing, True)
+
+
+class Merging(RuleBasedStateMachine):
+    """invariant: S1. Output in order, no gap, no duplicate, always from the generation that owns the number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output: list[tuple[int, int]] = []  # (generation, epoch) of sequence n at place n
+        self.cuts: tuple[Cut, ...] = (Cut(1, 1, None, None, ""),)
+        self.epoch = 1
+        self.generation = 1
+        self.rings = {f"{member}@1": Model(f"{member}@1", 1, 0, 0, member == "a", 0) for member in "ab"}
+
+    @property
+    def expected(self) -> int:
+        return len(self.output)
+
+    def pick(self, number: int) -> Model | None:
+        rings = sorted(self.rings)
+        return self.rings[rings[number % len(rings)]] if rings else None
+
+    @rule(number=st.integers(0, 9), count=st.integers(1, 6))
+    def a_member_produces(self, number: int, count: int) -> None:
+        if ring := self.pick(number):
+            ring.head = max(ring.head, ring.first) + count
+
+    @rule(number=st.integers(0, 9), count=st.integers(1, 3))
+    def a_member_restarts_with_a_gap(self, number: int, count: int) -> None:
+        ring = self.pick(number)
+        if ring and ring.may_skip and ring.head >= ring.first:
+            ring.gaps |= set(range(ring.head, ring.head + count))
+            ring.head += count
+
+    @rule(ahead=st.integers(0, 5))
+    def a_green_joins(self, ahead: int) -> None:
+        if len(self.rings) < 6:
+            self.generation += 1
+            for member in "ab":
+                name = f"{member}@{self.generation}"
+                first = self.expected + ahead
+                self.rings[name] = Model(name, self.generation, first, 0, member == "a", self.expected)
+
+    @rule(number=st.integers(0, 9), ahead=st.none() | st.integers(0, 8))
+    def an_agent_proposes(self, number: int, ahead: int | None) -> None:
+        ring = self.pick(number)
+        floor = self.expected if ahead is None else self.expected + ahead
+        if ring is None or ring.first > floor or len(self.cuts) > 40:
+            return  # an agent arms a fence only where green has outputs
+        self.epoch += 1
+        self.cuts += (Cut(self.epoch, ring.generation, None if ahead is None else floor, None, ""),)
+
+    @rule()
+    def an_agent_withdraws(self) -> None:
+        self.cuts = tuple(cut for cut in self.cuts if cut.applied_at is not None or cut.epoch == 1)
+
+    @rule(number=st.integers(0, 9))
+    def a_generation_goes(self, number: int) -> None:
+        ring = self.pick(number)
+        wanted = {cut.generation for cut in self.cuts if cut.applied_at is None}
+        owner = owner_of(self.expected, self.cuts)
+        if ring and ring.generation not in wanted and (owner is None or owner.generation != ring.generation):
+            self.rings = {name: kept for name, kept in self.rings.items() if kept.generation != ring.generation}
+
+    @rule()
+    def the_merge_dies(self) -> None:
+        for ring in self.rings.values():
+            ring.cursor = self.expected
+
+    @rule(steps=st.integers(1, 12))
+    def the_merge_steps(self, steps: int) -> None:
+        for _ in range(steps):
+            if not self.step():
+                break
+
+    @precondition(lambda self: self.rings)
+    @rule()
+    def all_catch_up(self) -> None:
+        goal = self.expected + 3
+        for ring in self.rings.values():
+            ring.head = max(ring.head, goal, ring.first)
+        while self.step():
+            pass
+        assert self.expected >= goal, "whoever owns the next number had it, and it did not pass"
+
+    def step(self) -> bool:
+        decision = decide(self.expected, self.cuts, [ring.offer() for ring in self.rings.values()])
+        match decision:
+            case Apply(epoch, at_seq):
+                assert at_seq == self.expected
+                self.cuts = tuple(replace(cut, applied_at=at_seq) if cut.epoch == epoch else cut for cut in self.cuts)
+            case Pass(name, epoch):
+                ring = self.rings[name]
+                offer = ring.offer()
+                assert (offer.seq, offer.gap) == (self.expected, False)
+                ring.cursor = offer.end
+                self.output.append((ring.generation, epoch))
+            case Drop(name):
+                offer = self.rings[name].offer()
+                assert 0 < offer.end <= self.expected
+                self.rings[name].cursor = offer.end
+            case Lose():
+                raise AssertionError(f"declared a loss at {self.expected} that one member could have filled")
+            case Wait():
+                return False
+        return True
+
+    @invariant()
+    def every_number_came_from_its_owner(self) -> None:
+        for seq in range(max(0, len(self.output) - 16), len(self.output)):
+            owner = owner_of(seq, self.cuts)
+            assert owner is not None
+            assert self.output[seq] == (owner.generation, owner.epoch)
+
+
+Merging.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestMerging = Merging.TestCase  # invariant: S1
+
+offers = st.builds(
+    lambda ring, generation, seq, length, gap, live: Offer(
+        ring, generation, seq if length else 0, seq + (length if gap else 1) if length else 0, gap and length > 0, live
+    ),
+    st.sampled_from(["a@1", "b@1", "a@2"]),
+    st.sampled_from([1, 2]),
+    st.integers(0, 30),
+    st.integers(0, 9),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+@given(expected=st.integers(0, 20), found=st.lists(offers, max_size=4), fence=st.none() | st.integers(0, 30))
+def test_a_loss_is_declared_only_when_all_who_can_speak_are_past_it(
+    expected: int, found: list[Offer], fence: int | None
+) -> None:
+    # invariant: S2
+    cuts = [Cut(1, 1, None, 0, "")] + ([Cut(2, 2, fence, None, "")] if fence is not None else [])
+    decision = decide(expected, cuts, found)
+    if not isinstance(decision, Lose):
+        return
+    owned = [offer for offer in found if offer.generation == 1]
+    speakers = [offer for offer in owned if offer.live] or owned
+    assert speakers, "nobody said that it is lost"
+    assert decision.count >= 1
+    lost = range(expected, expected + decision.count)
+    assert all(offer.end > expected for offer in speakers)
+    assert not any(offer.seq in lost and not offer.gap for offer in speakers)
+    if fence is not None and fence > expected:
+        assert lost.stop <= fence, "beyond the fence another generation answers"
+
+
+def test_before_the_first_cut_nothing_passes() -> None:
+    assert isinstance(decide(0, (), [Offer("a@1", 1, 0, 1, False, True)]), Wait)
+
+
+def test_a_fence_that_has_gone_by_is_never_applied() -> None:
+    cuts = (Cut(1, 1, None, 0, ""), Cut(2, 2, 5, None, ""))
+    assert decide(6, cuts, [Offer("a@1", 1, 6, 7, False, True)]) == Pass("a@1", 1)
+    assert decide(5, cuts, []) == Apply(2, 5)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), max_size=40))
+def test_shadows_are_compared_with_what_passed(frames: list[tuple[int, int]]) -> None:
+    comparison = Comparison(zlib.crc32)
+    for seq in range(3):
+        comparison.passed(seq, bytes([seq]))
+    equal = different = 0
+    for seq, wrong in frames:
+        comparison.compare("a@2", seq, bytes([seq + wrong]))
+        equal += seq < 3 and not wrong
+        different += seq < 3 and bool(wrong)
+    assert comparison.counts.get("a@2", (0, 0)) == (equal, different)
+
+
+def test_the_history_is_bounded() -> None:
+    comparison = Comparison(zlib.crc32)
+    for seq in range(HISTORY + 10):
+        comparison.passed(seq, b"x")
+    comparison.compare("a@2", 9, b"x")
+    assert comparison.counts == {}
+    comparison.compare("a@2", 10, b"x")
+    assert comparison.counts == {"a@2": (1, 0)}
