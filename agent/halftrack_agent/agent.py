@@ -1,0 +1,215 @@
+"""One running agent: its parts, made in the order in which they need each other, and let go in the opposite one.
+
+Owns the wiring. Decides nothing, and starts nothing before it has found what an earlier agent left running (R2).
+"""
+
+import asyncio
+import contextlib
+import importlib.metadata
+import logging
+import os
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from halftrack_agent import abilities, clock, core, files
+from halftrack_agent.artifacts import ArtifactStore
+from halftrack_agent.core import AgentState
+from halftrack_agent.drivers.cgroups import Cgroups
+from halftrack_agent.drivers.exec import ExecDriver
+from halftrack_agent.drivers.launch import Launcher
+from halftrack_agent.hands import Hands
+from halftrack_agent.identity import Identity
+from halftrack_agent.inbox import TrustedPlan
+from halftrack_agent.journal import Journal
+from halftrack_agent.link import Ends, Link
+from halftrack_agent.loop import Loop
+from halftrack_agent.outbox import Outbox
+from halftrack_agent.peers import Heard, Peers
+from halftrack_agent.places import Places
+from halftrack_agent.rings import Rings
+from halftrack_agent.sight import Sight
+from halftrack_model import canonical
+from halftrack_model.errors import HalftrackError
+from halftrack_model.observed import Observed
+from halftrack_model.seals import Sealed
+from halftrack_proto.messages import Hello, RingGauge
+
+SHOW_S = 0.5  # how often `halftrack-agent status` may learn something new
+
+log = logging.getLogger("halftrack.agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where other hosts reach this one."""
+
+    address: str
+    agent_port: int
+    bridge_port: int
+
+
+class Agent:
+    """All parts of one agent; an async context. Workloads run on when it ends."""
+
+    def __init__(self, places: Places, identity: Identity, listening: Listening, cgroup: str) -> None:
+        self._places, self._identity, self._listening = places, identity, listening
+        self._findings: tuple[str, ...] = ()
+        self._trouble = ""
+        files.make_folder(places.run)
+        self._journal = Journal(places.state)
+        self._outbox = Outbox(places.state, identity.member.host)
+        self._store = ArtifactStore(places.artifacts)
+        self._rings = Rings(places.rings)
+        alone = abilities.own_network()
+        listen = f"{listening.address}:{listening.bridge_port}"
+        self._launcher = Launcher(places, identity, self._store, listen, own_network=not alone)
+        self._driver = ExecDriver(
+            places.instances, places.logs, Cgroups(cgroup), self._launcher, self._wake, self._died
+        )
+        secret = identity.curve_secret_path.read_bytes().strip()
+        self._peers = Peers(secret, identity.member.curve_public.encode(), self._heard)
+        sight = Sight(self._driver, self._rings, self._store, places.status, places.counted)
+        state = self._recovered()
+        self._findings += tuple(
+            filter(None, (alone, *self._journal.findings, *self._outbox.findings, *self._store.findings))
+        )
+        ends = Ends(self._hello, self.observed, self._gauges, self._plan_came, self._outbox)
+        self._link = Link(identity, ends)
+        self._hands = Hands(
+            self._journal,
+            self._outbox,
+            self._driver,
+            self._rings,
+            self._store,
+            self._peers,
+            self._link.chunks,
+            self._link.answer,
+            self._wake,
+        )
+        self._loop = Loop(
+            state, sight, self._hands, self._rings, self._outbox, self._plan_in_force, self._link.stir, self._problems
+        )
+
+    async def __aenter__(self) -> Self:
+        """Listen, and adopt what runs."""
+        try:
+            port = self._peers.open(self._listening.address, self._listening.agent_port)
+            adopted = await self._driver.adopt()
+        except BaseException:
+            await self._close()
+            raise
+        member = self._identity.member
+        log.info("agent of %s/%s, listening on port %d for other agents", member.galaxy, member.host, port)
+        if adopted:
+            log.info("adopted: %s", ", ".join(adopted))
+        for finding in self._findings:
+            log.warning("%s", finding)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go of everything."""
+        await self._close()
+
+    def observed(self) -> Observed:
+        """The host as the controller shall know it."""
+        return self._loop.observed()
+
+    async def run_until(self, stop: asyncio.Event) -> None:
+        """Run until asked to stop. Whatever a part raises ends the agent: the next one finds all that is on the disk."""
+        loop = asyncio.get_running_loop()
+        parts: list[asyncio.Task[object]] = [
+            loop.create_task(work) for work in (self._loop.run(), self._link.run(), self._show(), stop.wait())
+        ]
+        try:
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            for part in done:
+                part.result()
+        finally:
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+
+    async def _close(self) -> None:
+        await self._hands.close()
+        await self._peers.close()
+        await self._driver.close()
+        self._rings.close()
+        self._outbox.close()
+        self._journal.close()
+
+    def _recovered(self) -> AgentState:
+        """The core's state from the journal. A plan that is not (or no longer) for us to obey leaves it without one (P1)."""
+        trust = self._identity.trust()
+        seed, now_ms = int.from_bytes(os.urandom(4), "big"), clock.boot_ms()
+        try:
+            return core.recovered(trust, self._journal.entries, seed, now_ms)
+        except HalftrackError as error:
+            self._findings += (
+                f"the journal's plan is not obeyed ({error.message}); running workloads go on without one",
+            )
+            return core.recovered(trust, (), seed, now_ms)
+
+    def _plan_in_force(self, trusted: TrustedPlan) -> None:
+        """Everybody who uses the plan's peers learns about them, before anything of the plan is begun."""
+        plan = trusted.plan
+        peers = {peer.host: peer for peer in plan.peers}
+        admitted = canonical.encode({host: peer.curve_public for host, peer in peers.items()})
+        try:
+            files.replace(self._places.peers, admitted, durable=False)
+            self._trouble = ""
+        except HalftrackError as error:
+            self._trouble = error.message  # the bridge goes on admitting the peers of the plan before
+        self._launcher.use(peers)
+        self._peers.use(peers)
+        self._store.prune(
+            {*trusted.artifacts, *(workload.artifact for workload in plan.workloads if workload.artifact)}
+        )
+        log.info("plan %d is in force", plan.revision)
+
+    # What parts that are made before the loop call it for.
+
+    def _wake(self) -> None:
+        self._loop.wake()
+
+    def _heard(self, word: Heard) -> None:
+        self._loop.heard(word)
+
+    def _plan_came(self, sealed: Sealed) -> None:
+        self._loop.plan_came(sealed)
+
+    def _died(self, _pid: int) -> None:
+        self._rings.reap()
+        self._loop.wake()
+
+    def _problems(self) -> tuple[str, ...]:
+        trouble = (self._trouble,) if self._trouble else ()
+        return (*trouble, *self._findings, *self._driver.problems, *self._rings.problems, *self._outbox.problems)
+
+    def _hello(self) -> Hello:
+        plan = self._loop.state.plan
+        return Hello(
+            host=self._identity.member.host,
+            boot_id=clock.boot_id(),
+            agent_version=importlib.metadata.version("halftrack"),
+            revision=0 if plan is None else plan.plan.revision,
+            observed_digest=self._loop.observed().digest(),
+            outbox_first=self._outbox.first,
+            outbox_next=self._outbox.next,
+        )
+
+    def _gauges(self) -> tuple[RingGauge, ...]:
+        rings = self._rings.seen().values()
+        return tuple(RingGauge(ring.name, ring.head, ring.tail, ring.slots, ring.lags) for ring in rings)
+
+    async def _show(self) -> None:
+        shown = ""
+        while True:
+            observed = self._loop.observed()
+            if (digest := observed.digest()) != shown:
+                with contextlib.suppress(HalftrackError):  # a full disk costs that view only
+                    files.replace(self._places.observed, canonical.encode(observed), durable=False)
+                shown = digest
+            await asyncio.sleep(SHOW_S)

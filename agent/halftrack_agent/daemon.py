@@ -1,0 +1,150 @@
+"""`halftrack-agent`: puts the parts together, runs them, and leaves in order. Holds no logic of its own."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from halftrack_agent import identity, lock
+from halftrack_agent.places import AGENT_PORT, BRIDGE_PORT, Places
+from halftrack_model import canonical
+from halftrack_model.errors import HalftrackError, InvalidInput
+from halftrack_model.observed import Observed
+
+STATE, RUN = "/var/lib/halftrack-agent", "/run/halftrack-agent"
+
+log = logging.getLogger("halftrack.agent")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program; returns its exit status: 0 done, 1 an error that says what to do, 2 a wrong command line."""
+    options = _parser().parse_args(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(
+        level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    places = Places(Path(options.state).absolute(), Path(options.run).absolute())
+    try:
+        match options.command:
+            case "enrol":
+                _enrol(places, options)
+            case "status":
+                _status(places, options.output)
+            case _:
+                asyncio.run(_run(places, options))
+    except HalftrackError as error:
+        print(f"halftrack-agent: {error.message} ({error.reason})", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="halftrack-agent",
+        description="The agent of one host: runs what its galaxy's signed plans say.",
+        epilog=_example("halftrack-agent run --state /var/lib/halftrack-agent --listen 10.0.0.2"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    examples = {
+        "enrol": "halftrack-agent enrol --token-file /root/token",
+        "run": "halftrack-agent run --listen 10.0.0.2",
+        "status": "halftrack-agent status -o json",
+    }
+
+    def command(name: str, purpose: str) -> argparse.ArgumentParser:
+        epilog = _example(examples[name])
+        plain = argparse.RawDescriptionHelpFormatter
+        return commands.add_parser(name, help=purpose, description=purpose, epilog=epilog, formatter_class=plain)
+
+    enrol = command("enrol", "make this host a member of a galaxy (may be repeated)")
+    what = enrol.add_mutually_exclusive_group(required=True)
+    what.add_argument("--token", help="what `halftrack host token HOST` printed")
+    what.add_argument("--token-file", type=Path, help="a file that holds it: other users can read a command line")
+    run = command("run", "run the agent (also what happens without a command)")
+    status = command("status", "what the agent of this host last saw")
+    status.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    for part in (parser, enrol, run, status):
+        own = part is not parser  # options of the bare command must not be reset by a sub-command's defaults
+        hush = argparse.SUPPRESS
+        part.add_argument("--state", default=hush if own else os.environ.get("STATE_DIRECTORY", STATE), metavar="DIR")
+        part.add_argument("--run", default=hush if own else os.environ.get("RUNTIME_DIRECTORY", RUN), metavar="DIR")
+        part.add_argument("--log-level", default=hush if own else "INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    for part in (parser, run):
+        own = part is not parser
+        part.add_argument("--listen", default=hush if own else "0.0.0.0", metavar="IP")  # noqa: S104 - admission is by key
+        part.add_argument("--agent-port", type=int, default=hush if own else AGENT_PORT)
+        part.add_argument("--bridge-port", type=int, default=hush if own else BRIDGE_PORT)
+        part.add_argument("--cgroup", default=hush if own else "", help="where control groups are made, below the top")
+    return parser
+
+
+def _example(line: str) -> str:
+    return f"Example:\n  {line}\n\nExit status: 0 done; 1 an error, which says what to do; 2 a wrong command line."
+
+
+async def _run(places: Places, options: argparse.Namespace) -> None:
+    from halftrack_agent.agent import Agent, Listening  # heavy: the other commands do without
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    held = lock.StateLock(places.state)
+    try:
+        listening = Listening(options.listen, options.agent_port, options.bridge_port)
+        async with Agent(places, identity.load(places.identity), listening, options.cgroup or places.cgroup()) as agent:
+            await agent.run_until(stop)
+    finally:
+        held.close()
+
+
+def _enrol(places: Places, options: argparse.Namespace) -> None:
+    from halftrack_agent.enrol import enrol
+    from halftrack_proto.tokens import token_of
+
+    text = options.token
+    if text is None:
+        try:
+            text = options.token_file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise InvalidInput("no-token", f"{options.token_file}: {error.strerror}") from None
+    held = lock.StateLock(places.state)
+    try:
+        member = asyncio.run(enrol(places.identity, token_of(text)))
+    finally:
+        held.close()
+    print(
+        f"This host is {member.host} of galaxy {member.galaxy}. Start the agent: halftrack-agent run --state {places.state}"
+    )
+
+
+def _status(places: Places, output: str) -> None:
+    pid = lock.holder(places.state)
+    observed: Observed | None = None
+    with contextlib.suppress(OSError):
+        observed = canonical.decode(Observed, places.observed.read_bytes())
+    if output == "json":
+        tree = None if observed is None else json.loads(canonical.encode(observed))
+        print(json.dumps({"pid": pid, "observed": tree}, indent=1))
+        return
+    print(f"agent: {'not running' if pid is None else f'running (pid {pid})'}")
+    if not identity.enrolled(places.identity):
+        print("not enrolled: get a token with `halftrack host token HOST`, then run `halftrack-agent enrol`")
+    if observed is None:
+        return
+    print(f"host {observed.host}, plan {observed.revision or 'none yet'}")
+    for item in observed.instances:
+        print(f"  {item.phase:9} {item.workload}  restarts {item.restarts}  {item.detail}".rstrip())
+    for record in observed.swaps:
+        print(f"  swap {record.swap_id}: seat {record.leg} {record.phase.value} {record.reason}".rstrip())
+    for problem in observed.problems:
+        print(f"  problem: {problem}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

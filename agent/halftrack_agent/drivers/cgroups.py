@@ -1,0 +1,133 @@
+"""Control groups: where an instance's processes are counted, bounded and killed together. Version 1, 2, or neither.
+
+Owns the folders below its own root in each hierarchy; never touches a group that it did not make. Version 1 wants one folder in
+each of four hierarchies; version 2 one folder; on a hybrid system (v1 with an almost empty v2 beside it) v1 does the bounding.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+V1_CONTROLLERS = ("cpu", "memory", "pids", "freezer")
+PIDS_MAX = 4096  # a vertex needs a few dozen threads; a fork bomb must not take the host's pids (32,768 by default)
+REMOVE_ATTEMPTS = 50  # with 10 ms between: the kernel frees a group a moment after its last process was reaped
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The folders in which groups are made, one for each hierarchy in use; none when there is no usable hierarchy."""
+
+    roots: tuple[Path, ...]
+    unified: bool
+
+
+def layout(mounts: str, name: str) -> Layout:
+    """Where groups belong, from the text of `/proc/self/mounts`. `name` is our folder's path below each hierarchy's top.
+
+    At the top, not below the agent's own service: systemd could not start a service again whose group still has sub-groups.
+    """
+    v1: dict[str, Path] = {}
+    v2: Path | None = None
+    for line in mounts.splitlines():
+        _, point, kind, options, *_ = line.split(" ")
+        if kind == "cgroup2":
+            v2 = Path(point)
+        elif kind == "cgroup":
+            v1 |= {controller: Path(point) for controller in options.split(",") if controller in V1_CONTROLLERS}
+    if len(v1) == len(V1_CONTROLLERS):
+        return Layout(tuple(dict.fromkeys(v1[controller] / name for controller in V1_CONTROLLERS)), False)
+    if v2 is not None and not v1:
+        return Layout((v2 / name,), True)
+    return Layout((), False)
+
+
+class Cgroups:
+    """The groups of one agent's instances. `problem` says why there are none, in words for the site's owner."""
+
+    def __init__(self, name: str) -> None:
+        self.problem = ""
+        self._layout = layout(Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace"), name)
+        if not self._layout.roots:
+            self.problem = (
+                "no control groups: neither cgroup v2 nor all of cpu, memory, pids and freezer of v1 are mounted"
+            )
+        try:
+            for root in self._layout.roots:
+                root.mkdir(parents=True, exist_ok=True)
+                if self._layout.unified:
+                    _enable(root)
+        except OSError as error:
+            self.problem = f"no control groups: {error.filename or self._layout.roots[0]}: {error.strerror}"
+            self._layout = Layout((), False)
+
+    def make(self, instance: str) -> tuple[Path, ...]:
+        """The group of `instance` in every hierarchy; returns the `cgroup.procs` files to enter. Empty when there is none."""
+        folders = self._folders(instance)
+        try:
+            for folder in folders:
+                folder.mkdir(exist_ok=True)
+                if (limit := folder / "pids.max").exists():
+                    limit.write_text(str(PIDS_MAX), encoding="ascii")
+        except OSError as error:
+            self.problem = f"no control group for {instance}: {error.strerror}"
+            return ()
+        return tuple(folder / "cgroup.procs" for folder in folders)
+
+    def kill(self, instance: str) -> None:
+        """SIGKILL to every process in the group. Where the kernel cannot do it at once, until none is left that could fork."""
+        for folder in self._folders(instance):
+            if (switch := folder / "cgroup.kill").exists():
+                with contextlib.suppress(OSError):
+                    switch.write_text("1", encoding="ascii")
+            with contextlib.suppress(OSError):
+                for pid in (folder / "cgroup.procs").read_text(encoding="ascii").split():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
+
+    def remove(self, instance: str) -> bool:
+        """Take the group away; blocks for up to half a second. False when a process keeps it."""
+        for _ in range(REMOVE_ATTEMPTS):
+            left = [folder for folder in self._folders(instance) if not _removed(folder)]
+            if not left:
+                return True
+            self.kill(instance)
+            time.sleep(0.01)
+        return False
+
+    def sweep(self, kept: Collection[str]) -> tuple[str, ...]:
+        """Take away empty groups that belong to none of `kept`; returns the others, in which processes run that nobody knows."""
+        found = {path.name for root in self._layout.roots for path in root.iterdir() if path.is_dir()} - set(kept)
+        return tuple(name for name in sorted(found) if [True for folder in self._folders(name) if not _removed(folder)])
+
+    def close(self) -> None:
+        """Leave no empty folder behind; groups with processes in them stay."""
+        for root in self._layout.roots:
+            with contextlib.suppress(OSError):
+                root.rmdir()
+                root.parent.rmdir()
+
+    def _folders(self, instance: str) -> tuple[Path, ...]:
+        return tuple(root / instance for root in self._layout.roots)
+
+
+def _enable(root: Path) -> None:
+    """Turn on what is offered, from the top down. A container's top has processes of its own and may not: it bounds nothing then."""
+    for folder in (root.parent.parent, root.parent, root):
+        with contextlib.suppress(OSError):
+            offered = (folder / "cgroup.controllers").read_text(encoding="ascii").split()
+            wanted = [f"+{name}" for name in ("cpu", "memory", "pids") if name in offered]
+            (folder / "cgroup.subtree_control").write_text(" ".join(wanted), encoding="ascii")
+
+
+def _removed(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,367 @@
+"""The exec driver: instances as processes, each below a shim that outlives the agent.
+
+Owns the instances' folders, logs, control groups and descriptors, and the truth about who runs: `seen()` costs no system call,
+because the death of a process wakes the loop through its pidfd. Every order is idempotent and returns at once; what takes time
+goes on in tasks. Never decides that something should run or stop.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+from halftrack_agent import clock, files
+from halftrack_agent.drivers import processes
+from halftrack_agent.drivers.cgroups import Cgroups
+from halftrack_agent.drivers.instances import Ending, Folder, Launch, Ordered, Who
+from halftrack_agent.drivers.processes import Process
+from halftrack_agent.drivers.shim import tail_line
+from halftrack_agent.events import InstanceSeen
+from halftrack_model.errors import HalftrackError, HostFault, InvalidInput
+from halftrack_model.workload import Workload
+
+GRACE_S = (
+    2.0  # between SIGTERM and SIGKILL: a member writes a last snapshot in it; the drain of a swap takes one second
+)
+READY_S = 10.0  # a shim that has not told who it is by then never will; measured: 30 ms
+LOG_BYTES = 4 << 20  # per file; two files an instance
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@+_-]{0,199}")
+_SHIM = Path(__file__).with_name("shim.py")
+
+
+class _Instance:
+    """One instance. `ending` is None while it runs (or is being started); `shim` and `work` are pidfds, -1 when not held."""
+
+    def __init__(self, folder: Folder, ordered: Ordered) -> None:
+        self.folder = folder
+        self.ordered = ordered
+        self.who: Who | None = None
+        self.ending: Ending | None = None
+        self.shim = -1
+        self.work = -1
+        self.popen: subprocess.Popen[bytes] | None = None
+        self.known = asyncio.Event()  # who it is, or that it ended
+        self.ended = asyncio.Event()
+        self.stopping: asyncio.Task[None] | None = None
+
+
+class ExecDriver:
+    """All instances of this host. `launch` says how to run a workload; `woken` is called when anything has changed, `died` with
+    the pid when a workload's process is gone (rings held by it can then be freed)."""
+
+    def __init__(
+        self,
+        folder: Path,
+        logs: Path,
+        cgroups: Cgroups,
+        launch: Callable[[Workload], Launch],
+        woken: Callable[[], None],
+        died: Callable[[int], None],
+    ) -> None:
+        self._folder, self._logs = files.make_folder(folder), files.make_folder(logs)
+        self._cgroups, self._launch, self._woken, self._died = cgroups, launch, woken, died
+        self._instances: dict[str, _Instance] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._boot = clock.boot_id()
+        self._troubles: dict[str, str] = {}
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What this host cannot do for its instances, in words for the site's owner."""
+        return tuple(filter(None, (self._cgroups.problem, *(self._troubles[key] for key in sorted(self._troubles)))))
+
+    def seen(self) -> dict[str, InstanceSeen]:
+        """Every instance that runs, is being started, or has ended and was not forgotten."""
+        return {name: _seen(instance) for name, instance in self._instances.items()}
+
+    @property
+    def unsettled(self) -> bool:
+        """Is anything being started or stopped?"""
+        return any(
+            not i.known.is_set() or (i.stopping is not None and not i.stopping.done()) for i in self._instances.values()
+        )
+
+    @property
+    def busy(self) -> bool:
+        """Is any order still being carried out, clearing up included?"""
+        return bool(self._tasks)
+
+    def pids(self) -> dict[str, int]:
+        """The processes of running instances."""
+        return {n: i.who.workload.pid for n, i in self._instances.items() if i.who is not None and i.ending is None}
+
+    # ----------------------------------------------------------------------------------------------------- adoption
+
+    async def adopt(self) -> tuple[str, ...]:
+        """Find the instances that an earlier agent started; returns the names of those that still run (R2)."""
+        for path in sorted(self._folder.iterdir()):
+            folder = Folder(path)
+            ordered = folder.ordered()
+            ending = folder.ending()
+            if ordered is None or ordered.workload != path.name or (ordered.boot_id != self._boot and ending is None):
+                folder.remove()  # half written, half removed, or cut short by a reboot
+                continue
+            if ordered.boot_id != self._boot:
+                ordered = replace(ordered, started_ms=0)  # another boot's clock
+            instance = _Instance(folder, ordered)
+            self._instances[ordered.workload] = instance
+            if ending is not None:
+                self._end(instance, ending)
+            elif (lock := folder.lock()) is None:
+                await self._adopt_shimmed(instance)
+            else:
+                os.close(lock)
+                self._adopt_orphan(instance)
+        known = [instance.ordered.cgroup for instance in self._instances.values()]
+        for group in await asyncio.to_thread(
+            self._cgroups.sweep, known
+        ):  # R3: what is not known is reported, not killed
+            self._troubles[group] = f"processes that no instance accounts for run in the control group {group}"
+        return tuple(name for name, instance in self._instances.items() if instance.ending is None)
+
+    async def _adopt_shimmed(self, instance: _Instance) -> None:
+        """A shim is alive. The agent before us may have died so early that the shim has not told yet who it is."""
+        for _ in range(int(READY_S / 0.02)):
+            if (who := instance.folder.who()) is not None:
+                return self._know(instance, who)
+            if (lock := instance.folder.lock()) is not None:
+                os.close(lock)
+                return self._adopt_orphan(instance)
+            await asyncio.sleep(0.02)
+        return self._end(instance, Ending(None, None, "its shim never told who it is"))
+
+    def _adopt_orphan(self, instance: _Instance) -> None:
+        """No shim. The workload may live on all the same; then it runs, and only its exit will go unseen."""
+        who = instance.folder.who()
+        if instance.folder.ending() is None and who is not None and processes.alive(who.workload, self._boot):
+            self._know(instance, who)
+        else:
+            self._end(
+                instance, instance.folder.ending() or Ending(None, None, "it vanished while no agent was running")
+            )
+
+    # -------------------------------------------------------------------------------------------------------- start
+
+    def start(self, workload: Workload) -> None:
+        """Start an instance; a no-op while one of this name runs or is being started."""
+        held = self._instances.get(workload.name)
+        if held is not None and held.ending is None:
+            return
+        if not _SAFE_NAME.fullmatch(workload.name):
+            raise InvalidInput("bad-name", f"{workload.name!r} cannot name an instance: it becomes a folder")
+        now = clock.boot_ms()
+        ordered = Ordered(workload.name, workload.digest(), f"{workload.name}.{now}", now, self._boot)
+        instance = _Instance(Folder(self._folder / workload.name), ordered)
+        self._instances[workload.name] = instance
+        self._spawn(self._start(instance, workload))
+
+    async def _start(self, instance: _Instance, workload: Workload) -> None:
+        ready_read, ready_write = os.pipe()
+        try:
+            launch = self._launch(workload)
+            instance.popen = await asyncio.to_thread(self._begin, instance, launch, ready_write)
+            os.close(ready_write)
+            ready_write = -1
+            await asyncio.wait_for(_readable(ready_read), READY_S)
+        except HalftrackError as error:
+            return self._end(instance, Ending(None, None, f"not started: {error.message}"))
+        except (OSError, ValueError, TimeoutError) as error:
+            return self._end(instance, Ending(None, None, f"not started: {error or 'its shim did not answer'}"))
+        finally:
+            for fd in filter(lambda fd: fd >= 0, (ready_read, ready_write)):
+                os.close(fd)
+        who = instance.folder.who()
+        if who is None:
+            return self._end(instance, instance.folder.ending() or Ending(None, None, "its shim ended at once"))
+        return self._know(instance, who)
+
+    def _begin(self, instance: _Instance, launch: Launch, ready: int) -> subprocess.Popen[bytes]:
+        """Write the order and start the shim. Runs in a thread: it may wait for a disk."""
+        ordered = instance.ordered
+        log = self._logs / f"{ordered.workload}.log"
+        instance.folder.write_order(ordered, launch, log, LOG_BYTES, self._cgroups.make(ordered.cgroup))
+        lock = instance.folder.lock()
+        if lock is None:
+            raise HostFault("instance-lives", f"{instance.folder.path}: another shim holds the lock of this new folder")
+        try:
+            command = [sys.executable, "-I", "-S", str(_SHIM), str(instance.folder.path)]
+            return subprocess.Popen(
+                [*command, str(ready), str(lock)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env={},
+                pass_fds=(ready, lock),
+                start_new_session=True,
+            )
+        finally:
+            os.close(lock)
+
+    # --------------------------------------------------------------------------------------------------------- stop
+
+    def stop(self, name: str) -> None:
+        """End an instance: SIGTERM to its process group, SIGKILL to all of it after the grace; a no-op when it does not run."""
+        instance = self._instances.get(name)
+        if instance is None or instance.ending is not None:
+            return
+        if instance.stopping is None or instance.stopping.done():
+            instance.stopping = self._spawn(self._stop(instance))
+
+    async def _stop(self, instance: _Instance) -> None:
+        await instance.known.wait()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if instance.ending is not None or instance.who is None:
+                return
+            self._signal_group(instance.who.workload, number)
+            if number == signal.SIGKILL:
+                await asyncio.to_thread(self._cgroups.kill, instance.ordered.cgroup)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(instance.ended.wait(), GRACE_S)
+        if instance.ending is None:
+            self._trouble(
+                instance, f"{instance.ordered.workload} does not end, not even by SIGKILL: it hangs in the kernel"
+            )
+
+    def _signal_group(self, process: Process, number: int) -> None:
+        if processes.alive(process, self._boot):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+
+    # ------------------------------------------------------------------------------------------------------- forget
+
+    def forget(self, name: str) -> None:
+        """Drop what is left of an ended instance (its log stays); a no-op while it runs."""
+        instance = self._instances.get(name)
+        if instance is None or instance.ending is None:
+            return
+        del self._instances[name]
+        self._troubles.pop(name, None)
+        self._release(instance)
+        aside = self._folder / f".{instance.ordered.cgroup}"
+        with contextlib.suppress(OSError):
+            instance.folder.path.rename(aside)
+        self._spawn(self._clear(Folder(aside), instance.ordered.cgroup))
+
+    async def _clear(self, folder: Folder, cgroup: str) -> None:
+        await asyncio.to_thread(folder.remove)
+        await asyncio.to_thread(self._cgroups.remove, cgroup)
+
+    async def close(self) -> None:
+        """Let go of everything; instances run on."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for instance in self._instances.values():
+            self._release(instance)
+        self._instances.clear()
+        self._cgroups.close()
+
+    # ------------------------------------------------------------------------------------------------------ watching
+
+    def _know(self, instance: _Instance, who: Who) -> None:
+        """We know who it is: watch both processes."""
+        instance.who = who
+        loop = asyncio.get_running_loop()
+        shim, work = processes.opened(who.shim, self._boot), processes.opened(who.workload, self._boot)
+        instance.known.set()
+        if work is not None:
+            instance.work = work
+            loop.add_reader(work, self._workload_ended, instance)
+        if shim is not None:
+            instance.shim = shim
+            loop.add_reader(shim, self._shim_ended, instance)
+        elif (ending := instance.folder.ending()) is not None or work is None:
+            self._end(instance, ending or Ending(None, None, "it vanished, and its shim with it"))
+        else:
+            self._orphaned(instance)
+        self._woken()
+
+    def _shim_ended(self, instance: _Instance) -> None:
+        instance.shim = _dropped(instance.shim)
+        if instance.popen is not None:
+            instance.popen.poll()
+        if (ending := instance.folder.ending()) is not None:
+            self._end(instance, ending)
+        elif instance.work < 0:
+            self._vanished(instance)
+        else:
+            self._orphaned(instance)
+
+    def _workload_ended(self, instance: _Instance) -> None:
+        instance.work = _dropped(instance.work)
+        if instance.who is not None:
+            self._died(instance.who.workload.pid)
+        if instance.shim < 0:
+            self._vanished(instance)
+        self._woken()
+
+    def _orphaned(self, instance: _Instance) -> None:
+        name = instance.ordered.workload
+        self._trouble(instance, f"{name}: its shim was killed; it runs on, but how it ends will not be known")
+
+    def _vanished(self, instance: _Instance) -> None:
+        line = tail_line(str(self._logs / f"{instance.ordered.workload}.log"), 0)
+        self._end(instance, Ending(None, None, f"it ended without a shim to see how; its log's last line: {line}"))
+
+    def _end(self, instance: _Instance, ending: Ending) -> None:
+        if instance.ending is None:
+            instance.ending = ending
+            self._troubles.pop(instance.ordered.workload, None)
+        instance.known.set()
+        instance.ended.set()
+        self._woken()
+
+    def _trouble(self, instance: _Instance, text: str) -> None:
+        self._troubles[instance.ordered.workload] = text
+        self._woken()
+
+    def _release(self, instance: _Instance) -> None:
+        instance.shim, instance.work = _dropped(instance.shim), _dropped(instance.work)
+        if instance.popen is not None and instance.popen.poll() is None:
+            instance.popen.returncode = 0  # it outlives us on purpose: nobody shall wait for it or warn about it
+
+    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        async def done() -> None:
+            await work
+
+        task = asyncio.get_running_loop().create_task(done())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _seen(instance: _Instance) -> InstanceSeen:
+    ordered, ending = instance.ordered, instance.ending
+    code, number, detail = (ending.code, ending.signal, ending.detail) if ending else (None, None, "")
+    return InstanceSeen(ordered.workload, ordered.digest, ending is None, code, number, ordered.started_ms, detail)
+
+
+def _dropped(fd: int) -> int:
+    """Watch `fd` no longer and close it; -1, what the field then holds."""
+    if fd >= 0:
+        asyncio.get_running_loop().remove_reader(fd)
+        os.close(fd)
+    return -1
+
+
+async def _readable(fd: int) -> None:
+    """Return when `fd` has something to read, or its other end is closed."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(fd, _resolve, future)
+    try:
+        await future
+    finally:
+        loop.remove_reader(fd)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,149 @@
+"""An instance's folder, `STATE/instances/WORKLOAD`: the only thing that agent and shim share, and what adoption reads.
+
+    order          what the shim executes (written before it starts, as spec.json)
+    spec.json      what the agent wants to know about it later
+    lock           held by the shim for as long as it lives: no pid can be mistaken for it
+    instance.json  who the workload and the shim are (written before the workload executes)
+    exit.json      how it ended (written by the shim, last)
+    run.json       the data plane's own orders
+
+The folder lies below STATE, not below RUN, although it speaks about processes: how an instance ended must outlive a reboot, else
+a finished job would run again, and a release that has failed its trial would be tried again. Everything else in it is void after
+a reboot, which the boot id tells.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from halftrack_agent import files
+from halftrack_agent.drivers import procfs
+from halftrack_agent.drivers.egress import Door
+from halftrack_agent.drivers.processes import Process
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a workload is to be run. `orders`, when not empty, is written to `run.json` in the instance's folder first.
+
+    `doors` lead out of a network of its own: nothing else does. `hidden` files of the host look empty to it.
+    """
+
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+    own_network: bool
+    orders: bytes = b""
+    doors: tuple[Door, ...] = ()
+    hidden: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """What `spec.json` says that outlives the agent that wrote it."""
+
+    workload: str
+    digest: str
+    cgroup: str
+    started_ms: int
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """What `instance.json` says."""
+
+    workload: Process
+    shim: Process
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What `exit.json` says; neither a code nor a signal when nobody saw how it ended."""
+
+    code: int | None
+    signal: int | None
+    detail: str
+
+
+class Folder:
+    """One instance's folder. Reading methods return None for what is not there (yet)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write_order(
+        self, ordered: Ordered, launch: Launch, log: Path, log_bytes: int, cgroups: tuple[Path, ...]
+    ) -> None:
+        """Begin a new instance: nothing of an earlier one stays."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        files.make_folder(self.path)
+        if launch.orders:
+            files.replace(self.path / "run.json", launch.orders, durable=False)
+        fields = [
+            ("workload", ordered.workload),
+            ("digest", ordered.digest),
+            ("log", str(log)),
+            ("log_bytes", str(log_bytes)),
+        ]
+        fields += [("argv", word) for word in launch.argv]
+        fields += [("environment", f"{name}={value}") for name, value in launch.environment.items()]
+        fields += [("cgroup", str(procs)) for procs in cgroups]
+        fields += [("door", f"{port}={target}") for port, target in launch.doors]
+        fields += [("hidden", path) for path in launch.hidden]
+        fields += [("own_network", "")] if launch.own_network else []
+        files.replace(self.path / "order", procfs.write_order(fields), durable=False)
+        tree = {
+            "workload": ordered.workload,
+            "digest": ordered.digest,
+            "cgroup": ordered.cgroup,
+            "started_ms": ordered.started_ms,
+            "boot_id": ordered.boot_id,
+        }
+        files.replace(self.path / "spec.json", json.dumps(tree).encode(), durable=False)
+
+    def ordered(self) -> Ordered | None:
+        """The order."""
+        tree = self._read("spec.json")
+        if tree is None:
+            return None
+        return Ordered(tree["workload"], tree["digest"], tree["cgroup"], tree["started_ms"], tree["boot_id"])
+
+    def who(self) -> Who | None:
+        """The processes, once they are known."""
+        tree = self._read("instance.json")
+        if tree is None:
+            return None
+        boot = tree["boot_id"]
+        return Who(
+            Process(tree["pid"], tree["start_ticks"], boot), Process(tree["shim_pid"], tree["shim_start_ticks"], boot)
+        )
+
+    def ending(self) -> Ending | None:
+        """How it ended, if the shim could still tell."""
+        tree = self._read("exit.json")
+        return None if tree is None else Ending(tree["code"], tree["signal"], tree["detail"])
+
+    def lock(self) -> int | None:
+        """The lock's descriptor, locked; None while a shim holds it."""
+        fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            return None
+        return fd
+
+    def remove(self) -> None:
+        """Take the folder away."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            tree = json.loads((self.path / name).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return tree if isinstance(tree, dict) else None

@@ -1,0 +1,116 @@
+"""From a workload to a command line: what the exec driver runs, and the orders that a data-plane process reads.
+
+Owns the mapping from a plan's words to paths on this host. Starts nothing.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from halftrack_agent import files
+from halftrack_agent.artifacts import ArtifactStore
+from halftrack_agent.drivers import egress
+from halftrack_agent.drivers.instances import Launch
+from halftrack_agent.identity import Identity
+from halftrack_agent.places import Places
+from halftrack_dataplane.runspec import RunSpec, SnapshotPeer, SpecError, dump
+from halftrack_model.errors import InvalidInput
+from halftrack_model.plan import Peer
+from halftrack_model.workload import Runs, Workload
+
+_LINKED = frozenset({Runs.BRIDGE_SERVER, Runs.BRIDGE_RECEIVER})  # these speak with other hosts
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Launcher:
+    """Knows the paths of this host and the peers of the plan in force."""
+
+    def __init__(
+        self, places: Places, identity: Identity, store: ArtifactStore, listen: str, own_network: bool
+    ) -> None:
+        self._places, self._identity, self._store = places, identity, store
+        self._listen, self._own_network = listen, own_network
+        self._peers: Mapping[str, Peer] = {}
+        self._hidden = (str(identity.key_path),)  # no workload needs the key that speaks for the host to the controller
+
+    def use(self, peers: Mapping[str, Peer]) -> None:
+        """These are the hosts that bridges and members may ask from now on."""
+        self._peers = dict(peers)
+
+    def __call__(self, workload: Workload) -> Launch:
+        """How to run `workload`; HostFault while its artifact is missing, InvalidInput when it cannot be run here."""
+        environment = {
+            "PATH": _PATH,
+            "LANG": "C.UTF-8",
+            "HOME": str(self._places.instances / workload.name),
+            "HALFTRACK_WORKLOAD": workload.name,
+        }
+        if workload.runs is Runs.COMMAND:
+            program = str(self._store.path(workload.artifact)) if workload.artifact else ""
+            argv = tuple(word.replace("{artifact}", program) for word in workload.argv)
+            if not argv:
+                raise InvalidInput("no-command", f"{workload.name} runs a command, and names none")
+            return Launch(argv, environment, own_network=False, hidden=self._hidden)
+        alone = self._own_network and workload.runs not in _LINKED
+        peers = [peer for _, peer in sorted(self._peers.items())] if workload.runs is Runs.MEMBER else []
+        doors = egress.doors([peer.bridge for peer in peers]) if alone else ()
+        try:
+            orders = dump(
+                self._spec(workload, tuple(SnapshotPeer(_way_to(peer, doors), peer.curve_public) for peer in peers))
+            )
+        except SpecError as error:
+            raise InvalidInput("bad-workload", f"{workload.name} cannot be run: {error}") from None
+        # -I: nothing from the environment or a user's site folder decides what a process with our orders imports.
+        path = str(self._places.instances / workload.name / "run.json")
+        argv = (sys.executable, "-I", "-u", "-m", "halftrack_dataplane.run", path)
+        return Launch(argv, environment, alone, orders, doors, self._hidden)
+
+    def _spec(self, workload: Workload, snapshot_peers: tuple[SnapshotPeer, ...]) -> RunSpec:
+        places, runs, member = self._places, workload.runs, workload.member
+        linked = runs in _LINKED
+        server = self._server_of(workload)
+        snapshots = places.snapshots() if runs is Runs.BRIDGE_SERVER else None
+        if member is not None and runs is Runs.MEMBER:
+            snapshots = files.make_folder(places.snapshots(member.graph, member.vertex))
+        if runs is Runs.SINK:
+            files.make_folder(places.data(workload.name))
+        files.make_folder(places.status)
+        return RunSpec(
+            role=runs.value,
+            name=workload.name,
+            program=str(self._store.path(workload.artifact)) if workload.artifact else "",
+            entry=workload.entry,
+            params=dict(workload.params),
+            input_ring="" if linked else places.ring(workload.reads_ring),
+            output_ring=places.ring(workload.writes_ring),
+            release=workload.version,
+            generation=0 if member is None else member.generation,
+            state_writes=workload.state.writes,
+            state_reads=workload.state.reads,
+            snapshot_dir="" if snapshots is None else str(snapshots),
+            data_dir=str(places.data(workload.name)) if runs is Runs.SINK else "",
+            status_path=str(places.status / f"{workload.name}.json"),
+            rings_dir=str(places.rings) if runs in (Runs.MERGE, Runs.BRIDGE_SERVER) else "",
+            ring_name=workload.reads_ring if runs is Runs.BRIDGE_RECEIVER else "",
+            merge_prefix=workload.writes_ring if runs is Runs.MERGE else "",
+            listen=self._listen if runs is Runs.BRIDGE_SERVER else "",
+            connect="" if server is None else server.bridge,
+            curve_secret_path=str(self._identity.curve_secret_path) if linked or runs is Runs.MEMBER else "",
+            curve_public=self._identity.member.curve_public if linked or runs is Runs.MEMBER else "",
+            server_public="" if server is None else server.curve_public,
+            peers_path=str(places.peers) if runs is Runs.BRIDGE_SERVER else "",
+            snapshot_peers=snapshot_peers,
+        )
+
+    def _server_of(self, workload: Workload) -> Peer | None:
+        if workload.runs is not Runs.BRIDGE_RECEIVER:
+            return None
+        if workload.from_host not in self._peers:
+            raise InvalidInput(
+                "unknown-peer", f"{workload.name} is to hear {workload.from_host!r}, which is no peer in the plan"
+            )
+        return self._peers[workload.from_host]
+
+
+def _way_to(peer: Peer, doors: Sequence[egress.Door]) -> str:
+    """Where an instance reaches that peer's bridge: itself, or the door that leads to it."""
+    return next((f"127.0.0.1:{port}" for port, target in doors if target == peer.bridge), peer.bridge)

@@ -1,0 +1,96 @@
+"""The little that the shim needs beside the kernel: who a process is, files written whole, and errors that do not matter.
+
+Imports `os` and nothing else, on purpose: the shim stands in the way of every restart, and a module such as `json`, `pathlib`,
+`contextlib` or `dataclasses` costs more of it than all of the shim's own work (measured: 50 of 60 ms of processor time).
+"""
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Ignoring:
+    """`contextlib.suppress(OSError)`."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> bool:
+        return kind is not None and issubclass(kind, OSError)
+
+
+def read(path: str) -> bytes:
+    """All of a file."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def write(path: str, text: str) -> None:
+    """Write to a file that is there, such as a kernel's."""
+    with open(path, "wb", buffering=0) as file:
+        file.write(text.encode())
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot."""
+    return read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
+
+
+def start_ticks(pid: int) -> int | None:
+    """When `pid` started, in clock ticks since boot; None when it is gone, or dead and only waiting to be reaped."""
+    try:
+        stat = read(f"/proc/{pid}/stat").decode("utf-8", "replace")
+    except OSError:
+        return None
+    fields = stat[stat.rindex(")") + 2 :].split()  # the command in parentheses may hold anything, `)` included
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def write_record(path: str, tree: "Mapping[str, str | int | None]", *, durable: bool) -> None:
+    """Put a flat JSON object at `path`, whole or not at all; `durable`: also if the power fails now."""
+    text = ",".join(f"{_json(name)}:{_json(value)}" for name, value in tree.items())
+    fresh = f"{path}.new"
+    with open(fresh, "wb") as file:
+        file.write(f"{{{text}}}".encode())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    os.replace(fresh, path)
+    if durable:
+        folder = os.open(os.path.dirname(path), os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+
+def _json(value: str | int | None) -> str:
+    """RFC 8259: escapes for quotes, backslashes, control characters and lone surrogates; everything else stands for itself."""
+    if value is None:
+        return "null"
+    if isinstance(value, int):
+        return str(value)
+    return '"' + "".join(char if _plain(char) else f"\\u{ord(char):04x}" for char in value) + '"'
+
+
+def _plain(char: str) -> bool:
+    return char >= " " and char not in '"\\' and not "\ud800" <= char <= "\udfff"
+
+
+def write_order(fields: "list[tuple[str, str]]") -> bytes:
+    """An order's bytes: names and values, each ended by a zero byte, which no path, argument or variable can hold.
+
+    ValueError when one does all the same, or cannot be encoded: the kernel would not take it either.
+    """
+    if any("\0" in word for field in fields for word in field):
+        raise ValueError("a zero byte in an argument, path or variable")
+    return b"".join(f"{name}\0{value}\0".encode("utf-8", "surrogateescape") for name, value in fields)
+
+
+def read_order(data: bytes) -> dict[str, list[str]]:
+    """The values of an order, in order, by name."""
+    words = data.decode("utf-8", "surrogateescape").split("\0")[:-1]
+    found: dict[str, list[str]] = {}
+    for name, value in zip(words[::2], words[1::2], strict=True):
+        found.setdefault(name, []).append(value)
+    return found

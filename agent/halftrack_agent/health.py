@@ -1,0 +1,71 @@
+"""Health: what a host's own evidence says of each instance (DESIGN.md section 5). Pure; one verdict a look.
+
+Two probes, both without a process or a packet of their own:
+
+* *process*: the lifecycle's phase. Just started is unknown, not healthy; ended without an order is unhealthy.
+* *stream*: a running instance that reads a ring must keep up with it. It is unhealthy when, for `BEHIND_PATIENCE_MS` on end, it
+  had more than half of what the ring retains before it, or did not read at all; it is healthy again below a quarter. The two
+  marks and the patience keep a burst, a join or a restart from flapping the verdict, and so the digest of heartbeats.
+
+Nothing here restarts anything: a verdict is evidence for gates and for people.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from halftrack_agent.events import HostView
+from halftrack_agent.lifecycle import Phase
+from halftrack_agent.reconcile import Instance
+from halftrack_model.observed import Health
+from halftrack_model.workload import Runs
+
+SETTLED_MS = 1_000  # a start is called healthy when it has lasted this long
+BEHIND_PATIENCE_MS = 2_000  # longer than a restart with replay takes, shorter than any ring worth having lasts
+FEW_FRAMES = 64  # of a ring that has hardly begun, half is nothing
+assert SETTLED_MS < BEHIND_PATIENCE_MS  # noqa: S101
+
+_SETTLED = {Phase.ENDED: Health.HEALTHY, Phase.FAILED: Health.UNHEALTHY, Phase.RESTING: Health.UNHEALTHY}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is thought of an instance now. `behind_since_ms` is -1 while its stream probe has nothing to say."""
+
+    health: Health
+    detail: str
+    behind_since_ms: int
+
+
+def judged(
+    instances: Mapping[str, Instance], before: Mapping[str, Verdict], view: HostView, now_ms: int
+) -> Mapping[str, Verdict]:
+    """The verdict on each instance after this look."""
+    return {name: _verdict(instance, before.get(name), view, now_ms) for name, instance in instances.items()}
+
+
+def _verdict(instance: Instance, before: Verdict | None, view: HostView, now_ms: int) -> Verdict:
+    if instance.phase is not Phase.RUNNING:
+        return Verdict(_SETTLED.get(instance.phase, Health.UNKNOWN), instance.detail, -1)
+    if now_ms - instance.since_ms < SETTLED_MS:
+        return Verdict(Health.UNKNOWN, "", -1)
+    behind = _behind(instance, before, view)
+    if not behind:
+        return Verdict(Health.HEALTHY, "", -1)
+    since_ms = now_ms if before is None or before.behind_since_ms < 0 else before.behind_since_ms
+    if now_ms - since_ms < BEHIND_PATIENCE_MS:
+        return Verdict(Health.HEALTHY if before is None else before.health, "", since_ms)
+    return Verdict(Health.UNHEALTHY, behind, since_ms)
+
+
+def _behind(instance: Instance, before: Verdict | None, view: HostView) -> str:
+    """What the stream probe holds against a running instance, without numbers that change at each look; empty for nothing."""
+    workload = instance.workload
+    ring = view.rings.get(workload.reads_ring)
+    if ring is None or workload.runs is Runs.BRIDGE_RECEIVER:  # a receiver reads another host's ring, not ours
+        return ""
+    lag = ring.lags.get(workload.name)
+    if lag is None:
+        return f"it does not read {ring.name}"
+    was_behind = before is not None and before.behind_since_ms >= 0
+    bound = max(FEW_FRAMES, (ring.head - ring.tail) // (4 if was_behind else 2))
+    return f"it does not keep up with {ring.name}" if lag > bound else ""

@@ -1,0 +1,91 @@
+"""Who this host is and whom it obeys: the files below `STATE/identity`, written by enrolment, read at every start.
+
+key.pem     the host's key for TLS; made here, never leaves
+curve.key   the host's CurveZMQ secret (Z85, one line); made here, never leaves
+cert.pem    the host's certificate
+ca.pem      the galaxy's CA
+trust.json  all that is public: written last, so its presence means that enrolment is complete
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from halftrack_agent.inbox import Trust
+from halftrack_model import canonical
+from halftrack_model.errors import HalftrackError, HostFault, Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """The content of `trust.json`. Keys are raw Ed25519 public keys by key id."""
+
+    galaxy: str
+    host: str
+    endpoint: str  # of the controller's session port, host:port
+    curve_public: str
+    plan_keys: Mapping[str, bytes]
+    release_keys: Mapping[str, bytes]
+    release_threshold: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An enrolled host. The secrets stay in their files; TLS needs the bytes of its own."""
+
+    folder: Path
+    member: Membership
+    key_pem: bytes
+    cert_pem: bytes
+    ca_pem: bytes
+
+    @property
+    def key_path(self) -> Path:
+        """Where the key for TLS lies: only the agent reads it."""
+        return self.folder / "key.pem"
+
+    @property
+    def curve_secret_path(self) -> Path:
+        """Where data-plane processes read the host's CurveZMQ secret."""
+        return self.folder / "curve.key"
+
+    def trust(self) -> Trust:
+        """What the inbox verifies plans with."""
+        member = self.member
+        return Trust(
+            member.galaxy, member.host, member.plan_keys, member.release_keys, member.release_threshold, genuine
+        )
+
+
+def enrolled(folder: Path) -> bool:
+    """Has enrolment come to its end here?"""
+    return (folder / "trust.json").exists()
+
+
+def load(folder: Path) -> Identity:
+    """The identity in `folder`; Refused when there is none, HostFault when it cannot be read."""
+    if not enrolled(folder):
+        raise Refused(
+            "not-enrolled",
+            f"this host belongs to no galaxy yet ({folder} has no trust.json): get a token with `halftrack host token HOST`, "
+            "then run `halftrack-agent enrol --state DIR --token TOKEN`",
+        )
+    try:
+        member = canonical.decode(Membership, (folder / "trust.json").read_bytes())
+        key, cert, ca = ((folder / name).read_bytes() for name in ("key.pem", "cert.pem", "ca.pem"))
+        (folder / "curve.key").read_bytes()
+    except (OSError, HalftrackError) as error:
+        raise HostFault("identity-damaged", f"{folder} cannot be read ({error}); enrol this host again") from error
+    return Identity(folder, member, key, cert, ca)
+
+
+def genuine(public_key: bytes, signature: bytes, message: bytes) -> bool:
+    """Is this an Ed25519 signature of `message` by that key? (`seals.Verify`)"""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True

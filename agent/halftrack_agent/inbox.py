@@ -1,0 +1,156 @@
+"""The inbox: the one place where bytes become a plan that this host will act on. Pure: no I/O, no clock.
+
+A plan is accepted only when, in this order, each rule holds; the first that fails names the refusal, and nothing changes:
+
+1. It is not longer than `MAX_PLAN_BYTES` (checked before a byte is read).
+2. A plan key of this galaxy has sealed it, as a plan (`seals.opened`).
+3. It decodes strictly.
+4. It is for this galaxy and this host.
+5. Its revision is higher than the one held. The same revision with the same bytes is a redelivery, and no event at all;
+   with other bytes somebody has reused a number, which no honest controller does.
+6. It is not empty, unless it says that the host is to be decommissioned (R3).
+7. Each release in it is sealed by enough release keys, and each artifact it runs is named by one of those releases, with the
+   same entry and version: a stolen controller key alone installs nothing.
+8. Its parts fit together: names are unique, rings exist for whoever uses them, a swap's seats name workloads that are there.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from halftrack_model import canonical, seals
+from halftrack_model.errors import InvalidInput, Refused, Untrusted
+from halftrack_model.plan import MAX_PLAN_BYTES, Plan
+from halftrack_model.release import Release
+from halftrack_model.seals import Sealed, Verify
+from halftrack_model.workload import Runs
+
+_WARRANT = object()
+_RELEASED = (Runs.COMMAND, Runs.SOURCE, Runs.MEMBER, Runs.SINK)
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whom this host obeys: fixed at enrolment. Keys are raw Ed25519 public keys by key id."""
+
+    galaxy: str
+    host: str
+    plan_keys: Mapping[str, bytes]
+    release_keys: Mapping[str, bytes]
+    release_threshold: int
+    verify: Verify
+
+
+@dataclass(frozen=True)
+class TrustedPlan:
+    """A plan that `judged` has verified for this galaxy and host (P1). Executors take nothing else.
+
+    `artifacts` are the sizes of what its releases name, by digest.
+    """
+
+    plan: Plan
+    sealed: Sealed
+    artifacts: Mapping[str, int]
+    warrant: object
+
+    def __post_init__(self) -> None:
+        assert self.warrant is _WARRANT, "only inbox.judged makes a TrustedPlan"  # noqa: S101 - a programmer's error
+
+
+def judged(sealed: Sealed, trust: Trust, held: TrustedPlan | None) -> TrustedPlan | None:
+    """The plan that `sealed` carries, once all rules above hold; None when it is the one already held.
+
+    Raises Untrusted, InvalidInput or Refused, with the reason that goes into the refusal.
+    """
+    if len(sealed.payload) > MAX_PLAN_BYTES:
+        raise InvalidInput("plan-too-long", f"{len(sealed.payload)} bytes, at most {MAX_PLAN_BYTES} are read")
+    payload = seals.opened(sealed, seals.PLAN, trust.plan_keys, trust.verify)
+    plan = canonical.decode(Plan, payload)
+    _check_addressee(plan, trust)
+    if held is not None and plan.revision <= held.plan.revision:
+        _check_redelivery(plan, payload, held)
+        return None
+    if not plan.workloads and not plan.decommission:
+        raise Refused("empty-plan", "a plan without workloads that does not say `decommission` is not obeyed")
+    artifacts = _check_releases(plan, trust)
+    if faults := tuple(_misfits(plan)):
+        raise InvalidInput("plan-misfit", "; ".join(faults))
+    return TrustedPlan(plan, sealed, artifacts, _WARRANT)
+
+
+def revision_of(sealed: Sealed, trust: Trust) -> int:
+    """The revision of a plan that this galaxy has sealed for this host, for the refusal to name; 0 when it cannot be known.
+
+    A refusal without a number would be taken for one of whatever was sent last, and fail a rollout that nobody has refused.
+    """
+    if len(sealed.payload) > MAX_PLAN_BYTES:
+        return 0
+    try:
+        plan = canonical.decode(Plan, seals.opened(sealed, seals.PLAN, trust.plan_keys, trust.verify))
+        _check_addressee(plan, trust)
+    except (Untrusted, InvalidInput):
+        return 0
+    return plan.revision
+
+
+def _check_addressee(plan: Plan, trust: Trust) -> None:
+    if plan.galaxy != trust.galaxy:
+        raise Untrusted("wrong-galaxy", f"a plan of galaxy {plan.galaxy!r}; this host belongs to {trust.galaxy!r}")
+    if plan.host != trust.host:
+        raise Untrusted("wrong-host", f"a plan for {plan.host!r}; this is {trust.host!r}")
+
+
+def _check_redelivery(plan: Plan, payload: bytes, held: TrustedPlan) -> None:
+    if plan.revision == held.plan.revision:
+        if payload == held.sealed.payload:
+            return
+        raise Untrusted("revision-reused", f"another plan with revision {plan.revision}, which this host already has")
+    raise Refused(
+        "older-revision", f"revision {plan.revision} is older than {held.plan.revision}, which is in force here"
+    )
+
+
+def _check_releases(plan: Plan, trust: Trust) -> Mapping[str, int]:
+    """Sizes of all released artifacts by digest, after rule 7."""
+    releases: dict[str, Release] = {}
+    for sealed in plan.releases:
+        payload = seals.opened(sealed, seals.RELEASE, trust.release_keys, trust.verify, trust.release_threshold)
+        release = canonical.decode(Release, payload)
+        releases[f"{release.artifact.digest} {release.entry} {release.version}"] = release
+    for workload in plan.workloads:
+        if workload.runs in _RELEASED and f"{workload.artifact} {workload.entry} {workload.version}" not in releases:
+            raise Untrusted(
+                "unreleased-artifact",
+                f"{workload.name} would run {workload.artifact or 'nothing'} as {workload.entry} {workload.version}, "
+                "which no release in this plan vouches for",
+            )
+    return {release.artifact.digest: release.artifact.size_bytes for release in releases.values()}
+
+
+def _misfits(plan: Plan) -> Iterable[str]:
+    """Rule 8: every way in which the plan's parts do not fit together."""
+    names = [workload.name for workload in plan.workloads]
+    rings = [ring.name for ring in plan.rings]
+    for what, items in (("workload", names), ("ring", rings), ("swap", [swap.swap_id for swap in plan.swaps])):
+        yield from (f"{what} {item!r} stands twice" for item in sorted(set(items)) if items.count(item) > 1)
+    for name in (*names, *rings):
+        if ".." in name or name.startswith("/") or len(name) > 200:
+            yield f"{name!r} cannot be a name here: it becomes a path"
+    for workload in plan.workloads:
+        for ring in (workload.reads_ring, workload.writes_ring):
+            if ring and ring not in rings:
+                yield f"{workload.name} uses ring {ring!r}, which the plan does not create"
+    peers = {peer.host for peer in plan.peers}
+    for swap in plan.swaps:
+        if swap.strategy.surge != 1:
+            yield f"swap {swap.swap_id} asks for surge {swap.strategy.surge}; this agent knows surge 1"
+        if len(swap.seats) != 2 or swap.seats[0].host != swap.leader or plan.host not in swap.hosts:
+            yield f"swap {swap.swap_id} needs two seats, the first on its leader, one of them here"
+        for seat in swap.seats:
+            mine = seat.host == plan.host
+            yield from (
+                f"swap {swap.swap_id} names {name!r}, which is not in the plan"
+                for name in (seat.blue_workload, seat.green_workload)
+                if mine and name not in names
+            )
+            if not mine and seat.host not in peers:
+                yield f"swap {swap.swap_id} needs {seat.host}, which is not among the peers"

@@ -1,0 +1,243 @@
+"""The link: one standing session with the controller over mutual TLS, and the way artifacts come.
+
+Owns connecting, its pauses, and what has been said in the present session. It never decides anything about plans: what comes goes
+to the loop. Losing it changes nothing on this host; everything here is said again in the next session, by level: the outbox, the
+observed state, the answers to plans.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from halftrack_agent import clock
+from halftrack_agent.backoff import Backoff
+from halftrack_agent.identity import Identity
+from halftrack_agent.outbox import Outbox
+from halftrack_model.errors import HalftrackError, InvalidInput
+from halftrack_model.observed import Observed
+from halftrack_model.seals import Sealed
+from halftrack_proto import codec, status
+from halftrack_proto.channel import CLIENT_OPTIONS
+from halftrack_proto.messages import (
+    Accepted,
+    AgentSays,
+    ControllerSays,
+    Declined,
+    FetchRequest,
+    Heartbeat,
+    Hello,
+    PlanPush,
+    ReconnectAfter,
+    ReportBatch,
+    ReportsAcked,
+    RingGauge,
+    WantObserved,
+    Welcome,
+)
+from halftrack_proto.v1 import artifacts_pb2_grpc, session_pb2_grpc
+
+HEARTBEAT_MS = 1_000  # until the controller's Welcome says otherwise
+HEARTBEAT_BOUNDS_MS = (100, 60_000)
+MISSED = 3  # heartbeats without a word from the controller: the session is dead, whatever TCP believes
+REPORTS_AT_ONCE = 100
+OBSERVED_EVERY_S = 0.1  # a host that changes quickly is told in at most ten states a second
+ANSWERS_MAX = 16  # answers to plans that could not be said yet; the last one is what matters
+LAST_WORDS_S = 0.2
+RECONNECT_MAX_MS = 600_000  # nobody sends us away for longer than ten minutes
+
+log = logging.getLogger("halftrack.agent.link")
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What the link needs from the rest of the agent."""
+
+    hello: Callable[[], Hello]
+    observed: Callable[[], Observed]
+    gauges: Callable[[], tuple[RingGauge, ...]]
+    plan: Callable[[Sealed], None]
+    outbox: Outbox
+
+
+class _SentAway(Exception):  # noqa: N818 - the controller's wish, not an error
+    """The controller has ended the session and said when to come back."""
+
+    def __init__(self, after_ms: int) -> None:
+        super().__init__()
+        self.after_ms = after_ms
+
+
+class Link:
+    """The agent's side of the session. `run` never returns; cancel it to hang up."""
+
+    def __init__(self, identity: Identity, ends: Ends) -> None:
+        self._identity, self._ends = identity, ends
+        self._answers: deque[Accepted | Declined] = deque(maxlen=ANSWERS_MAX)
+        self._stirred = asyncio.Event()
+        self._random = random.Random()  # noqa: S311 - jitter, not a secret
+        self._channel: grpc.aio.Channel | None = None
+        self._welcomed_ms = 0
+        self._heard_ms = 0
+        self._heartbeat_ms = HEARTBEAT_MS
+        self._said_digest = ""
+        self._said_report = 0
+        self.up = False
+
+    def answer(self, answer: Accepted | Declined) -> None:
+        """Say how a plan was taken, now or in the next session."""
+        self._answers.append(answer)
+        self.stir()
+
+    def stir(self) -> None:
+        """Something has changed that may have to be said."""
+        self._stirred.set()
+
+    async def run(self) -> None:
+        """Sessions, one after the other, for ever."""
+        backoff = Backoff()
+        while True:
+            self._welcomed_ms, after_ms = 0, 0
+            try:
+                await self._session()
+            except _SentAway as away:
+                after_ms = away.after_ms
+            except grpc.aio.AioRpcError as error:
+                log.info("no session: %s", status.error_of(error).message)
+            except HalftrackError as error:
+                log.warning("the session was ended: %s", error.message)
+            lasted_ms = clock.boot_ms() - self._welcomed_ms if self._welcomed_ms else 0
+            backoff, pause_ms = backoff.failed(lasted_ms, self._random.randint)
+            await asyncio.sleep((after_ms + pause_ms) / 1000)
+
+    async def chunks(self, digest: str, offset: int) -> AsyncIterator[tuple[int, bytes]]:
+        """An artifact's bytes from `offset` on (`artifacts.Source`); HostFault `unreachable` while there is no session."""
+        channel = self._channel
+        if channel is None:
+            raise HalftrackError(status.UNREACHABLE, "there is no session with the controller")
+        request = codec.fetch_request_message(FetchRequest(digest, offset))
+        call: Any = artifacts_pb2_grpc.ArtifactsStub(channel).Fetch(request)
+        try:
+            async for message in call:
+                chunk = codec.fetch_chunk_of(message)
+                yield chunk.total_bytes, chunk.data
+        except grpc.aio.AioRpcError as error:
+            raise status.error_of(error) from None
+        finally:
+            call.cancel()
+
+    async def _session(self) -> None:
+        identity = self._identity
+        credentials = grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.cert_pem)
+        channel = grpc.aio.secure_channel(identity.member.endpoint, credentials, options=CLIENT_OPTIONS)
+        try:
+            await self._talk(channel)
+        finally:
+            self.up, self._channel = False, None
+            # Not awaited for long: the other side of a cut link never says goodbye.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(channel.close(None), 1.0)
+
+    async def _talk(self, channel: grpc.aio.Channel) -> None:
+        call: Any = session_pb2_grpc.SessionStub(channel).Connect()
+        hello = self._ends.hello()
+        self._said_digest, self._said_report = hello.observed_digest, 0
+        self._heartbeat_ms, self._heard_ms = HEARTBEAT_MS, clock.boot_ms()
+        parts: list[asyncio.Task[None]] = []
+        try:
+            async with asyncio.timeout(MISSED * HEARTBEAT_MS / 1000):
+                await _say(call, hello)
+                self._hear(await call.read(), channel)
+            loop = asyncio.get_running_loop()
+            parts = [loop.create_task(part) for part in (self._listen(call, channel), self._speak(call), self._doubt())]
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            # Speaking fails as soon as the other side has ended the call; why it did so is the last thing to be heard.
+            await asyncio.wait(parts[:1], timeout=LAST_WORDS_S)
+            for part in parts:
+                if part.done():
+                    part.result()
+        except TimeoutError:
+            raise HalftrackError(status.UNREACHABLE, "the controller does not answer") from None
+        finally:
+            call.cancel()
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+
+    async def _listen(self, call: Any, channel: grpc.aio.Channel) -> None:
+        while True:
+            self._hear(await call.read(), channel)
+
+    def _hear(self, message: Any, channel: grpc.aio.Channel) -> None:
+        if message is grpc.aio.EOF:
+            raise HalftrackError("session-ended", "the controller has hung up")
+        self._heard_ms = clock.boot_ms()
+        try:
+            self._take(codec.controller_of(message), channel)
+        except InvalidInput as error:  # a newer controller may say more than we know
+            log.warning("not understood: %s", error.message)
+
+    def _take(self, said: ControllerSays, channel: grpc.aio.Channel) -> None:
+        match said:
+            case Welcome():
+                low, high = HEARTBEAT_BOUNDS_MS
+                self._heartbeat_ms = min(max(said.heartbeat_ms, low), high)
+                self._ends.outbox.welcomed(said.reports_upto)
+                self._welcomed_ms, self._channel, self.up = self._heard_ms, channel, True
+                log.info("in session with the controller at %s", self._identity.member.endpoint)
+            case PlanPush():
+                self._ends.plan(said.sealed)
+            case ReportsAcked():
+                self._ends.outbox.acknowledged(said.upto)
+            case WantObserved():
+                self._said_digest = ""
+            case ReconnectAfter():
+                log.info("sent away for %d ms: %s", said.ms, said.reason)
+                raise _SentAway(min(max(0, said.ms), RECONNECT_MAX_MS))
+        self.stir()
+
+    async def _speak(self, call: Any) -> None:
+        """Say what is new, and every so often that we are there."""
+        beat_at_ms = 0
+        while True:
+            self._stirred.clear()
+            while self._answers:
+                await _say(call, self._answers[0])
+                self._answers.popleft()  # only now: an answer that could not be said is said in the next session
+            observed = self._ends.observed()
+            digest = observed.digest()
+            if digest != self._said_digest:
+                await _say(call, observed)
+                self._said_digest = digest
+            while reports := self._ends.outbox.pending(self._said_report, REPORTS_AT_ONCE):
+                await _say(call, ReportBatch(reports))
+                self._said_report = reports[-1].number
+            if clock.boot_ms() >= beat_at_ms:
+                beat_at_ms = clock.boot_ms() + self._heartbeat_ms
+                await _say(call, Heartbeat(digest, self._ends.gauges()))
+            await asyncio.sleep(OBSERVED_EVERY_S)
+            left_ms = beat_at_ms - clock.boot_ms()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stirred.wait(), max(0.0, left_ms / 1000))
+
+    async def _doubt(self) -> None:
+        """End the session when the controller has been silent for too long; a write into a cut link never fails by itself."""
+        while True:
+            bound_ms = MISSED * self._heartbeat_ms
+            silent_ms = clock.boot_ms() - self._heard_ms
+            if silent_ms >= bound_ms:
+                raise HalftrackError(status.UNREACHABLE, f"nothing heard from the controller for {silent_ms} ms")
+            await asyncio.sleep((bound_ms - silent_ms) / 1000 + 0.01)
+
+
+async def _say(call: Any, said: AgentSays) -> None:
+    try:
+        await call.write(codec.agent_message(said))
+    except asyncio.InvalidStateError:  # gRPC's way to say that the call has ended meanwhile
+        raise HalftrackError("session-ended", "the session has ended") from None

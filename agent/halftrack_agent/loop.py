@@ -1,0 +1,161 @@
+"""The one loop: what has happened goes into `core.advance`, and what comes out is carried out, in order.
+
+Owns when to look. Decides nothing: it does not know what a plan or a swap is for, only that something is going on. A step whose
+journal entry could not be written is forgotten whole, as if it had not been thought of; the next look thinks of it again.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from halftrack_agent import clock, core
+from halftrack_agent.core import AgentState
+from halftrack_agent.events import CreateRing, Event, Looked, PlanArrived
+from halftrack_agent.hands import QUIET, Hands
+from halftrack_agent.inbox import TrustedPlan
+from halftrack_agent.outbox import Outbox
+from halftrack_agent.peers import Heard
+from halftrack_agent.rings import Rings
+from halftrack_agent.sight import Sight
+from halftrack_model.errors import HostFault
+from halftrack_model.observed import Observed
+from halftrack_model.seals import Sealed
+
+log = logging.getLogger("halftrack.agent")
+
+QUICK_S = 0.02  # while something changes: a fence is a few dozen milliseconds wide at a hundred outputs a second
+OPEN_S = 0.1  # while a swap is open and nothing moves: its clocks are hundreds of milliseconds wide
+CALM_S = 0.2  # else. Deaths, plans and other agents' words do not wait for it
+LIVELY_MS = 2_000  # after a change, more of them are likely
+HOUSEKEEPING_MS = 1_000
+WORDS_MAX = 256  # from other agents between two steps; said again anyway
+FAULT_SHOWN_MS = 10_000  # a step that still cannot be written comes back much sooner
+RETRY_PLAN_MS = 1_000  # a plan that the disk had no room for
+
+
+class Loop:
+    """Steps of one agent. `plan_in_force` is called when the core has taken another plan, before anything of it is done."""
+
+    def __init__(
+        self,
+        state: AgentState,
+        sight: Sight,
+        hands: Hands,
+        rings: Rings,
+        outbox: Outbox,
+        plan_in_force: Callable[[TrustedPlan], None],
+        stirred: Callable[[], None],
+        problems: Callable[[], tuple[str, ...]],
+    ) -> None:
+        self._state = state
+        self._sight, self._hands, self._rings, self._outbox = sight, hands, rings, outbox
+        self._plan_in_force, self._stirred, self._problems = plan_in_force, stirred, problems
+        self._woken = asyncio.Event()
+        self._plan: Sealed | None = None
+        self._plan_not_before_ms = 0
+        self._words: deque[Heard] = deque(maxlen=WORDS_MAX)
+        self._changed_ms = clock.boot_ms()
+        self._kept_house_ms = 0
+        self._fault, self._fault_ms = "", 0
+
+    @property
+    def state(self) -> AgentState:
+        """What the core remembers now."""
+        return self._state
+
+    def wake(self) -> None:
+        """Look at once."""
+        self._woken.set()
+
+    def plan_came(self, sealed: Sealed) -> None:
+        """Bytes that claim to be a plan; only the newest matter."""
+        self._plan, self._plan_not_before_ms = sealed, 0
+        self.wake()
+
+    def heard(self, word: Heard) -> None:
+        """A word from another agent."""
+        self._words.append(word)
+        self.wake()
+
+    def observed(self) -> Observed:
+        """The host as the controller shall know it."""
+        faults = (self._fault,) if self._fault else ()
+        return core.observed(self._state, (*faults, *self._hands.problems, *self._problems()))
+
+    async def run(self) -> None:
+        """Steps, for ever; cancel it to stop. Whatever is under way then is found again by the next agent."""
+        if self._state.plan is not None:
+            self._plan_in_force(self._state.plan)
+        while True:
+            self._woken.clear()
+            self.step()
+            try:
+                await asyncio.wait_for(self._woken.wait(), self._pause_s())
+            except TimeoutError:
+                continue
+
+    def step(self) -> None:
+        """Everything that has come, then one look."""
+        now_ms = clock.boot_ms()
+        if self._plan is not None and now_ms >= self._plan_not_before_ms:
+            self._take_plan(self._plan)
+        while self._words:
+            self._advance(self._words.popleft())
+        self._advance(Looked(self._sight.look()))
+        if now_ms - self._kept_house_ms >= HOUSEKEEPING_MS:
+            self._kept_house_ms = now_ms
+            self._keep_house(now_ms)
+
+    def _take_plan(self, sealed: Sealed) -> None:
+        before = self._state.plan
+        error = self._advance(PlanArrived(sealed))
+        if error is None:
+            self._plan = None
+        else:  # kept: the disk may have room soon, and the controller should not have to send it again
+            if self._plan_not_before_ms == 0:
+                self._hands.carry_out(core.refusal_of(error))
+            self._plan_not_before_ms = clock.boot_ms() + RETRY_PLAN_MS
+        if self._state.plan is not None and self._state.plan is not before:
+            self._hands.clear()
+            self._plan_in_force(self._state.plan)
+
+    def _advance(self, event: Event) -> HostFault | None:
+        """One step of the core; its state counts only when all that had to be written was. Returns what stood in the way."""
+        state, actions = core.advance(self._state, event, clock.boot_ms())
+        try:
+            for action in actions:
+                self._hands.carry_out(action)
+        except HostFault as error:
+            text = f"journal: {error.message}"
+            if text != self._fault:
+                log.error("%s", text)
+            self._fault, self._fault_ms = text, clock.boot_ms()
+            return error
+        self._state = state
+        if any(not isinstance(action, (*QUIET, CreateRing)) for action in actions):
+            self._changed_ms = clock.boot_ms()
+            self._stirred()
+        return None
+
+    def _keep_house(self, now_ms: int) -> None:
+        if now_ms - self._fault_ms >= FAULT_SHOWN_MS:
+            self._fault = ""
+        self._rings.rescan()
+        self._rings.reap()
+        self._outbox.flush()
+        for emit in self._sight.samples(now_ms):
+            self._hands.carry_out(emit)
+            self._stirred()
+
+    def _pause_s(self) -> float:
+        if self._fault:
+            return CALM_S
+        if clock.boot_ms() - self._changed_ms < LIVELY_MS:
+            return QUICK_S
+        plan = self._state.plan
+        records = self._state.swaps
+        is_open = plan is not None and any(
+            spec.swap_id not in records or not records[spec.swap_id].phase.terminal for spec in plan.plan.swaps
+        )
+        return OPEN_S if is_open else CALM_S

@@ -1,0 +1,157 @@
+"""Agents to each other, over CurveZMQ: what a swap's leader decides, and how a member's seat stands.
+
+Owns the sockets and who is admitted: the hosts of the plan, each by its key. Who speaks is told by the key that opened the
+connection, never by the message. What is said are levels, said again until they change, so nothing is queued: a word that cannot go
+out now is dropped, and the newest takes its place. Never judges what is said.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import zmq
+import zmq.asyncio
+from zmq.utils import z85
+
+from halftrack_agent.events import PeerAnswered, PeerTold
+from halftrack_model import canonical
+from halftrack_model.errors import HostFault, InvalidInput
+from halftrack_model.plan import Peer
+from halftrack_model.swap import SeatStatus, SwapRecord
+
+Heard = PeerTold | PeerAnswered
+
+MAX_MESSAGE_BYTES = 64 << 10  # a record with a long reason has two kilobytes
+SILENT_MS = 1_000  # a connection that has not answered a ping for that long is given up and made anew
+PING_MS = 300  # three may be lost
+_ZAP = "inproc://zeromq.zap.01"
+_TOLD, _ANSWERED = b"record", b"status"
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A connection to another agent, and what it was made for."""
+
+    peer: Peer
+    socket: zmq.asyncio.Socket
+
+
+class Peers:
+    """This agent's ears and its lines to others. `heard` is called for every word from an admitted host."""
+
+    def __init__(self, secret: bytes, public: bytes, heard: Callable[[Heard], None]) -> None:
+        self._secret, self._public, self._heard = secret, public, heard
+        self._context = zmq.asyncio.Context()
+        self._admitted: dict[str, str] = {}  # key -> host
+        self._lines: dict[str, _Line] = {}
+        self._ears: list[zmq.asyncio.Socket] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self.refused = 0  # messages that were not understood
+
+    def open(self, listen: str, port: int) -> int:
+        """Listen; returns the port, which is a free one for 0. HostFault when the address is taken."""
+        door, ear = self._context.socket(zmq.REP), self._socket(zmq.ROUTER)
+        self._ears = [door, ear]
+        ear.curve_server = True
+        try:
+            door.bind(_ZAP)
+            if port:
+                ear.bind(f"tcp://{listen}:{port}")
+            else:
+                port = ear.bind_to_random_port(f"tcp://{listen}")
+        except zmq.ZMQError as error:
+            raise HostFault("address-taken", f"cannot listen on {listen}:{port} for other agents: {error}") from error
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._keep_door(door)), loop.create_task(self._listen(ear))]
+        return port
+
+    def use(self, peers: Mapping[str, Peer]) -> None:
+        """Admit and reach exactly these hosts from now on."""
+        self._admitted = {peer.curve_public: host for host, peer in peers.items()}
+        for host in [host for host, line in self._lines.items() if peers.get(host) != line.peer]:
+            self._lines.pop(host).socket.close(0)
+        for host in peers.keys() - self._lines.keys():
+            self._lines[host] = _Line(peers[host], self._reach(peers[host]))
+
+    def tell(self, host: str, record: SwapRecord) -> bool:
+        """Say a record; False when it could not go out now (it will be said again)."""
+        return self._say(host, _TOLD, canonical.encode(record))
+
+    def answer(self, host: str, status: SeatStatus) -> bool:
+        """Say how a seat stands; False when it could not go out now (it will be said again)."""
+        return self._say(host, _ANSWERED, canonical.encode(status))
+
+    async def close(self) -> None:
+        """Hang up."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for socket in (*self._ears, *(line.socket for line in self._lines.values())):
+            socket.close(0)
+        self._context.destroy(0)
+
+    def _say(self, host: str, kind: bytes, text: bytes) -> bool:
+        line = self._lines.get(host)
+        if line is None:
+            return False
+        try:
+            # The plain socket's non-blocking send: an asyncio send would wait in a queue for a connection, and say old things then.
+            zmq.Socket.shadow(line.socket.underlying).send_multipart([kind, text], flags=zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        return True
+
+    def _socket(self, kind: int) -> zmq.asyncio.Socket:
+        socket = self._context.socket(kind)
+        socket.curve_secretkey, socket.curve_publickey = self._secret, self._public
+        socket.maxmsgsize = MAX_MESSAGE_BYTES
+        socket.linger = 0
+        socket.heartbeat_ivl, socket.heartbeat_timeout, socket.heartbeat_ttl = PING_MS, SILENT_MS, SILENT_MS
+        socket.handshake_ivl = SILENT_MS
+        return socket
+
+    def _reach(self, peer: Peer) -> zmq.asyncio.Socket:
+        socket = self._socket(zmq.DEALER)
+        socket.curve_serverkey = peer.curve_public.encode("ascii")
+        socket.immediate = True  # nothing is queued for a connection that does not stand
+        socket.sndhwm = 1
+        socket.connect_timeout = SILENT_MS
+        socket.reconnect_ivl, socket.reconnect_ivl_max = 100, 500
+        socket.connect(f"tcp://{peer.agent}")
+        return socket
+
+    async def _keep_door(self, door: zmq.asyncio.Socket) -> None:
+        """Answer ZeroMQ's authentication protocol (RFC 27): each connection's key is admitted or not, and becomes its user's name."""
+        while True:
+            version, request, _domain, _address, _identity, mechanism, *credentials = await door.recv_multipart()
+            key = z85.encode(credentials[0]).decode("ascii") if mechanism == b"CURVE" and credentials else ""
+            admitted = key in self._admitted
+            # 300, not 400: libzmq takes a final refusal as a reason never to connect again, but a host whose plan has come a moment
+            # before ours knocks too early, and must be let in when it knocks again.
+            verdict = (b"200", b"OK") if admitted else (b"300", b"not a peer")
+            await door.send_multipart([version, request, *verdict, key.encode("ascii") if admitted else b"", b""])
+
+    async def _listen(self, ear: zmq.asyncio.Socket) -> None:
+        while True:
+            frames = await ear.recv_multipart(copy=False)
+            try:
+                self._heard(self._understood(frames))
+            except InvalidInput:
+                self.refused += 1
+
+    def _understood(self, frames: list[zmq.Frame]) -> Heard:
+        if len(frames) != 3:
+            raise InvalidInput("bad-message", f"{len(frames)} frames")
+        key = ""
+        with contextlib.suppress(zmq.ZMQError):
+            key = str(frames[2].get("User-Id"))
+        host = self._admitted.get(key)
+        if host is None:
+            raise InvalidInput("bad-message", "a connection whose host is no peer any more")
+        kind, text = frames[1].bytes, frames[2].bytes
+        if kind == _TOLD:
+            return PeerTold(host, canonical.decode(SwapRecord, text))
+        if kind == _ANSWERED:
+            return PeerAnswered(host, canonical.decode(SeatStatus, text))
+        raise InvalidInput("bad-message", f"{kind!r} is nothing we know")

@@ -1,0 +1,80 @@
+"""Where an agent's files lie. Owns the names only; whoever writes a file owns it.
+
+STATE outlives reboots, RUN does not: what can be made anew (rings, status files) is in memory where RUN is a tmpfs.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+BRIDGE_PORT = 7450  # where this host's bridge serves rings to its peers
+AGENT_PORT = 7451  # where this agent hears other agents
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """One agent's two folders, both absolute."""
+
+    state: Path
+    run: Path
+
+    @property
+    def identity(self) -> Path:
+        """Keys, certificate, trust."""
+        return self.state / "identity"
+
+    @property
+    def artifacts(self) -> Path:
+        """Programs by content."""
+        return self.state / "artifacts"
+
+    @property
+    def instances(self) -> Path:
+        """One folder for each instance."""
+        return self.state / "instances"
+
+    @property
+    def logs(self) -> Path:
+        """What workloads have printed."""
+        return self.state / "logs"
+
+    @property
+    def rings(self) -> Path:
+        """Streams in shared memory."""
+        return self.run / "rings"
+
+    @property
+    def status(self) -> Path:
+        """What data-plane processes say about themselves."""
+        return self.run / "status"
+
+    @property
+    def peers(self) -> Path:
+        """Whom the bridge's server admits."""
+        return self.run / "peers.json"
+
+    @property
+    def observed(self) -> Path:
+        """What the agent last saw, for `halftrack-agent status`."""
+        return self.run / "observed.json"
+
+    @property
+    def counted(self) -> Path:
+        """Which counters of data-plane processes were reported."""
+        return self.run / "counted.json"
+
+    def ring(self, name: str) -> str:
+        """The path of a ring; empty for no ring."""
+        return str(self.rings / f"{name}.ring") if name else ""
+
+    def snapshots(self, graph: str = "", vertex: str = "") -> Path:
+        """The snapshots of a vertex; of all of them when none is named."""
+        return self.state / "snapshots" / graph / vertex
+
+    def data(self, workload: str) -> Path:
+        """A sink's own durable folder."""
+        return self.state / "data" / workload
+
+    def cgroup(self) -> str:
+        """The name of this agent's control groups: several agents of one machine share the hierarchy."""
+        return "halftrack/" + hashlib.sha256(str(self.state).encode()).hexdigest()[:8]

@@ -1,0 +1,150 @@
+"""The rings of this host: made, removed, looked at, and freed of the dead.
+
+Owns the files below RUN/rings. Never moves a frame, and never replaces a file that it does not understand: a ring of another version
+or with a damaged header is refused and reported, for it may hold the only copy of a stream.
+"""
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from halftrack_agent import files
+from halftrack_agent.events import CutSeen, RingSeen
+from halftrack_dataplane.frames import RingError, RingMissing
+from halftrack_dataplane.ring import Ring
+from halftrack_model.errors import HostFault, Refused
+from halftrack_model.workload import RingSpec
+
+_SUFFIX = ".ring"
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    ring: Ring
+    inode: int
+
+
+class Rings:
+    """All rings of one host, each opened once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = files.make_folder(folder)
+        self._held: dict[str, _Held] = {}
+        self._refused: dict[str, str] = {}
+        self.rescan()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Ring files that were refused, and what to do about them."""
+        return tuple(self._refused[name] for name in sorted(self._refused))
+
+    def rescan(self) -> None:
+        """Find what has come, gone or been replaced in the folder behind our back."""
+        found: dict[str, int] = {}
+        for folder, _, names in os.walk(self._folder):
+            for name in names:
+                if name.endswith(_SUFFIX) and not name.startswith("."):
+                    path = Path(folder) / name
+                    with contextlib.suppress(OSError):
+                        found[str(path.relative_to(self._folder)).removesuffix(_SUFFIX)] = path.stat().st_ino
+        for name in [name for name, held in self._held.items() if found.get(name) != held.inode]:
+            self._let_go(name)
+        self._refused = {name: text for name, text in self._refused.items() if name in found}
+        for name in found.keys() - self._held.keys():
+            with contextlib.suppress(HostFault):
+                self._open(name)
+
+    def seen(self) -> dict[str, RingSeen]:
+        """The counters of every ring that could be opened."""
+        return {name: _seen(name, held.ring) for name, held in self._held.items()}
+
+    def create(self, spec: RingSpec) -> None:
+        """Make the ring; a no-op when it is there. HostFault when it cannot be, or when what is there is no ring of ours."""
+        if spec.name in self._held:
+            return
+        path = self._path(spec.name)
+        member = spec.member
+        try:
+            files.make_folder(path.parent)
+            Ring.create(
+                path,
+                capacity_bytes=spec.capacity_bytes,
+                slots=spec.slots,
+                label="" if member is None else member.version,
+                generation=0 if member is None else member.generation,
+            ).close()
+        except FileExistsError:
+            pass  # made by an agent before us; opening says whether it is sound
+        except OSError as error:
+            raise files.fault(error, path) from error
+        except (RingError, ValueError) as error:
+            raise HostFault("ring-refused", f"ring {spec.name} cannot be made: {error}") from error
+        self._open(spec.name)
+
+    def remove(self, name: str) -> None:
+        """Take the ring away; whoever has it mapped keeps it until they let go. A no-op when it is gone."""
+        self._let_go(name)
+        path = self._path(name)
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()  # only when it was the last of its graph
+
+    def reap(self) -> int:
+        """Free what dead processes hold, so that they stall nobody; returns how many readers were freed."""
+        freed = 0
+        for held in self._held.values():
+            with contextlib.suppress(RingError):
+                freed += len(held.ring.reap())
+        return freed
+
+    def propose_cut(self, name: str, epoch: int, generation: int, fence: int | None, label: str) -> None:
+        """Write a row into the owner table. Refused when the table has moved on: the next look shows how."""
+        try:
+            self._ring(name).propose_cut(epoch, generation, fence, label)
+        except RingError as error:
+            raise Refused("stale-cut", f"cut {epoch} of {name}: {error}") from error
+
+    def withdraw_cut(self, name: str, epoch: int) -> None:
+        """Take a row back; a no-op when it was applied already."""
+        try:
+            self._ring(name).withdraw_cut(epoch)
+        except RingError as error:
+            raise Refused("stale-cut", f"cut {epoch} of {name}: {error}") from error
+
+    def close(self) -> None:
+        """Let go of all rings; they stay."""
+        for name in list(self._held):
+            self._let_go(name)
+
+    def _ring(self, name: str) -> Ring:
+        if name not in self._held:
+            raise HostFault("ring-missing", f"there is no ring {name} here (any more)")
+        return self._held[name].ring
+
+    def _open(self, name: str) -> None:
+        path = self._path(name)
+        try:
+            inode = path.stat().st_ino
+            self._held[name] = _Held(Ring.open(path), inode)
+            self._refused.pop(name, None)
+        except (FileNotFoundError, RingMissing) as error:
+            raise HostFault("ring-missing", f"ring {name} was removed in this moment") from error
+        except (RingError, OSError) as error:
+            self._refused[name] = f"ring {name} is refused: {error}"
+            raise HostFault("ring-refused", self._refused[name]) from error
+
+    def _let_go(self, name: str) -> None:
+        held = self._held.pop(name, None)
+        if held is not None:
+            held.ring.close()
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}{_SUFFIX}"
+
+
+def _seen(name: str, ring: Ring) -> RingSeen:
+    stats = ring.stats()
+    cuts = tuple(CutSeen(cut.epoch, cut.generation, cut.fence, cut.applied_at) for cut in ring.cuts())
+    lags = {reader.name: reader.lag_frames for reader in stats.readers}
+    return RingSeen(name, stats.head, stats.tail, stats.slots, lags, cuts)

@@ -1,0 +1,112 @@
+"""Sight: one look at the host, from the driver, the rings, the store and what data-plane processes say about themselves.
+
+Owns the reading of status files and the rule by which growing counters become reports. Never acts on what it sees.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from halftrack_agent import files
+from halftrack_agent.artifacts import ArtifactStore
+from halftrack_agent.drivers.exec import ExecDriver
+from halftrack_agent.events import Emit, HostView, InstanceSeen, ShadowSeen
+from halftrack_agent.rings import Rings
+from halftrack_dataplane import status
+from halftrack_dataplane.status import Status
+from halftrack_model import canonical
+from halftrack_model.errors import HostFault, InvalidInput
+from halftrack_model.report import Happened
+
+MAX_STATUS_BYTES = 1 << 20
+MAX_COUNTS = 4096  # counters of workloads that are long gone go first
+SAMPLE_EVERY_MS = 5_000  # a burst becomes one report with a sum, not one report a frame
+
+# A gap that a member or a sink meets is either covered by the other member or told by the merge: counted there, reported here once.
+_LOST = {"merge": ("gap_frames", "lost"), "bridge-receiver": ("lost",)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """A counter: which process (by its start) had which last value, the sum over all processes, and what was reported of it."""
+
+    started_ms: int
+    last: int
+    total: int
+    told: int
+    told_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """The form of the file; keys are `HAPPENED WORKLOAD`."""
+
+    counts: Mapping[str, _Count]
+
+
+class Sight:
+    """The eyes of one agent. What was reported stands in `counted`, so that an agent that comes back does not report it again."""
+
+    def __init__(self, driver: ExecDriver, rings: Rings, store: ArtifactStore, folder: Path, counted: Path) -> None:
+        self._driver, self._rings, self._store, self._folder = driver, rings, store, folder
+        self._counted = counted
+        self._statuses: dict[str, tuple[int, Status]] = {}
+        self._counts: dict[str, _Count] = {}
+        with contextlib.suppress(OSError, InvalidInput):
+            self._counts = dict(canonical.decode(_Counts, counted.read_bytes()).counts)
+
+    def look(self) -> HostView:
+        """The host as it is now."""
+        instances = self._driver.seen()
+        self._read_statuses(instances)
+        shadows = {
+            ring: ShadowSeen(row.equal, row.different)
+            for _, found in self._statuses.values()
+            for ring, row in found.shadow.items()
+        }
+        return HostView(instances, self._rings.seen(), shadows, self._store.digests)
+
+    def samples(self, now_ms: int) -> tuple[Emit, ...]:
+        """Reports about counters that have grown since the last one, at most one in five seconds for each."""
+        emits = []
+        for key, count in self._counts.items():
+            # A time told that lies ahead of us is from before a reboot.
+            if count.total > count.told and not 0 <= now_ms - count.told_ms < SAMPLE_EVERY_MS:
+                happened, _, workload = key.partition(" ")
+                text = f"{count.total - count.told} frames, {count.total} in all"
+                emits.append(Emit(Happened(happened), workload, text))
+                self._counts[key] = replace(count, told=count.total, told_ms=now_ms)
+        if emits:
+            with contextlib.suppress(HostFault):  # costs a repetition after the next restart, nothing else
+                files.replace(self._counted, canonical.encode(_Counts(self._counts)), durable=False)
+        return tuple(emits)
+
+    def _read_statuses(self, instances: Mapping[str, InstanceSeen]) -> None:
+        for name in self._statuses.keys() - instances.keys():
+            del self._statuses[name]
+        for name, seen in instances.items():
+            with contextlib.suppress(
+                OSError, ValueError
+            ):  # not written yet, or half understood: the next look may do better
+                self._read(seen, self._folder / f"{name}.json")
+        if len(self._counts) > MAX_COUNTS:
+            self._counts = {key: count for key, count in self._counts.items() if key.partition(" ")[2] in instances}
+
+    def _read(self, seen: InstanceSeen, path: Path) -> None:
+        stat = path.stat()
+        held = self._statuses.get(seen.workload)
+        if (held is not None and held[0] == stat.st_mtime_ns) or stat.st_size > MAX_STATUS_BYTES:
+            return
+        found = status.load(path.read_bytes())
+        self._statuses[seen.workload] = stat.st_mtime_ns, found
+        self._count(seen, Happened.FRAMES_REFUSED, found.counters.get("refused", 0))
+        lost = sum(found.counters.get(counter, 0) for counter in _LOST.get(found.role, ()))
+        self._count(seen, Happened.FRAMES_LOST, lost)
+
+    def _count(self, seen: InstanceSeen, happened: Happened, value: int) -> None:
+        key = f"{happened.value} {seen.workload}"
+        held = self._counts.get(key, _Count(seen.started_ms, 0, 0, 0, -SAMPLE_EVERY_MS))
+        anew = held.started_ms != seen.started_ms or value < held.last  # another process counts from nothing
+        total = held.total + value - (0 if anew else held.last)
+        self._counts[key] = replace(held, started_ms=seen.started_ms, last=value, total=total)

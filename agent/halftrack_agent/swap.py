@@ -1,0 +1,366 @@
+"""The swap of a 1+1 pair, blue → green: one transition table, driven by what the rings and processes show. Pure.
+
+The host on which the merge runs leads: it alone moves the record along, journals each step before it takes effect, and tells
+the other host, which journals it too. Both derive the members they run from plan and record (`wanted`), so a step is taken by
+knowing it. Rules:
+
+* Leg 0 replaces the leader's own seat and makes the cut; leg 1 replaces the other seat, behind a green that already counts.
+* A cut takes effect only when the other host has acknowledged the record that holds its fence, and the output is still
+  `FENCE_MARGIN` short of it; otherwise the fence moves ahead, each time under a new epoch.
+* The owner table in the merged ring's header is the truth about a cut. What it shows is obeyed whatever the record hoped.
+* `owning` says whose output must count in each phase; whenever the table disagrees, the table is corrected at the next sequence.
+  That one rule makes the first cut, the way back after a failure, and the repair after a crash.
+* A seat's blue goes only after the other side of the pair was seen to be close behind the output: there is always one that
+  counts and one that can take over.
+* Before the cut a failure costs green its place. After it, blue, which has been shadowing, counts again at the next sequence.
+* A green that ends by its own fault has failed. One that a signal killed joins again, `green_deaths` times.
+
+Sources: process pairs and upstream backup, Hwang et al., "High-Availability Algorithms for Distributed Stream Processing",
+ICDE 2005; the cut by sequence number is docs/adr/0005.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from halftrack_agent.events import Action, CutSeen, ProposeCut, ShadowSeen, WithdrawCut
+from halftrack_model.release import Compare
+from halftrack_model.swap import GreenStatus, Phase, SeatStatus, SwapRecord, SwapSpec
+from halftrack_model.workload import Member
+
+# Far enough for a round trip between two hosts on a good link at some hundred outputs a second; each move doubles it, up to
+# FENCE_AHEAD_CAP, so a slow link or a fast stream finds its distance in a few tries.
+FENCE_AHEAD = 16
+FENCE_AHEAD_CAP = 1 << 14
+# The merge must find the row before it reaches the fence. Missing it is safe (it is then never applied), only a lost try.
+FENCE_MARGIN = 4
+# For each generation of a vertex, which never repeat. A swap uses one for each try at a fence: days of them fit.
+EPOCHS = 1_000_000
+assert 0 < FENCE_MARGIN < FENCE_AHEAD <= FENCE_AHEAD_CAP  # noqa: S101
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the leader sees. Two-tuples have one entry a seat. Heads are of the rings on the leader's host, -1 if there is none.
+
+    `blue_heads` and `green_heads` include what has come over the bridge, so a head close to the output proves that seat, its
+    process and the link to it at once. `follower` is the other host's last word, however old; `heard` says that it is fresh;
+    `silent_ms` is how long it was not, in this leg: lost visibility stops the clock of a deadline (O1). `equipped` says that
+    this host has every artifact that its own seat needs; the other host's `knows_swap` says the same of it.
+    """
+
+    merged_head: int
+    cuts: tuple[CutSeen, ...]
+    greens: tuple[GreenStatus, GreenStatus]
+    green_heads: tuple[int, int]
+    blue_heads: tuple[int, int]
+    blues_running: tuple[bool, bool]
+    shadows: tuple[ShadowSeen, ShadowSeen]
+    follower: SeatStatus | None
+    heard: bool
+    silent_ms: int
+    equipped: bool
+
+
+def opening(spec: SwapSpec, now_ms: int) -> SwapRecord:
+    """The record with which a swap begins. Its epochs are its own: a row that was withdrawn is not seen, but its epoch is used."""
+    return SwapRecord(
+        spec.swap_id,
+        1,
+        0,
+        Phase.PENDING,
+        spec.green.generation * EPOCHS,
+        -1,
+        0,
+        now_ms,
+        now_ms,
+        0,
+        "waiting for the other host",
+    )
+
+
+def wanted(spec: SwapSpec, record: SwapRecord | None) -> frozenset[Member]:
+    """The members, of all that `spec` names, that shall run while `record` stands."""
+    first, second = spec.seats
+    blues, greens = {first.blue, second.blue}, {first.green, second.green}
+    if record is None or record.phase in (Phase.PENDING, Phase.UNDONE):
+        return frozenset(blues)
+    if record.phase is Phase.DONE:
+        return frozenset(greens)
+    if record.phase is Phase.ABORTING:
+        return frozenset(blues | ({first.green} if record.leg == 0 else greens))
+    if record.leg == 0:
+        return frozenset({second.blue, first.green} | (set() if record.phase is Phase.GONE else {first.blue}))
+    return frozenset(greens | (set() if record.phase is Phase.GONE else {second.blue}))
+
+
+def owning(spec: SwapSpec, record: SwapRecord | None) -> Member:
+    """Whose release counts while `record` stands. (While ARMED: still blue's; the fence decides when that ends.)"""
+    if record is None or record.phase in (Phase.UNDONE, Phase.ABORTING):
+        return spec.blue
+    cut_made = record.leg == 1 or record.phase in (Phase.CUT, Phase.DRAINING, Phase.GONE, Phase.DONE)
+    return spec.green if cut_made else spec.blue
+
+
+# ------------------------------------------------------------------------------------------------------- the conditions
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """All that a row's condition may ask about."""
+
+    spec: SwapSpec
+    record: SwapRecord
+    facts: Facts
+    now_ms: int
+
+    @property
+    def green(self) -> GreenStatus:
+        return self.facts.greens[self.record.leg]
+
+    def been_ms(self) -> int:
+        return self.now_ms - self.record.since_ms
+
+    def near(self, head: int) -> bool:
+        """Is a ring with this head close behind the output?"""
+        return head >= 0 and self.facts.merged_head - head <= self.spec.strategy.lag_frames
+
+    def top(self) -> CutSeen | None:
+        return max(self.facts.cuts, key=lambda cut: cut.epoch, default=None)
+
+    def green_counts(self) -> bool:
+        """Has the merge applied a cut to green, with none after it?"""
+        top = self.top()
+        return top is not None and top.generation == self.spec.green.generation and top.applied_at is not None
+
+
+def _both_ready(look: Look) -> bool:
+    follower = look.facts.follower
+    ready = look.facts.equipped and follower is not None and follower.knows_swap and follower.blue_running
+    return ready and look.facts.heard and look.facts.merged_head > 0
+
+
+def _joined(look: Look) -> bool:
+    return look.green.running and look.facts.green_heads[look.record.leg] > 0 and look.green.lag_frames >= 0
+
+
+def _shadowed(look: Look) -> bool:
+    strategy = look.spec.strategy
+    shadow = look.facts.shadows[look.record.leg]
+    enough = shadow.equal + shadow.different >= strategy.shadow_frames
+    return look.been_ms() >= strategy.shadow_ms and enough and _close(look)
+
+
+def _close(look: Look) -> bool:
+    return 0 <= look.green.lag_frames <= look.spec.strategy.lag_frames and look.near(
+        look.facts.green_heads[look.record.leg]
+    )
+
+
+def _fell_behind(look: Look) -> bool:
+    return not _close(look)
+
+
+def _steadily_close(look: Look) -> bool:
+    return look.been_ms() >= look.spec.strategy.caught_up_ms and _close(look)
+
+
+def _steadily_close_and_heard(look: Look) -> bool:
+    """A fence needs the other host's word: while it is silent there is no point in setting one."""
+    return look.facts.heard and _steadily_close(look)
+
+
+def _drained(look: Look) -> bool:
+    """Blue has shadowed on long enough, and whoever takes over when green dies is right behind."""
+    other = look.facts.blue_heads[1] if look.record.leg == 0 else look.facts.green_heads[1]
+    return look.been_ms() >= look.spec.strategy.drain_ms and look.near(other) and look.green.running
+
+
+def _blue_gone(look: Look) -> bool:
+    return not look.facts.blues_running[look.record.leg]
+
+
+def _fence_lost(look: Look) -> bool:
+    """The output has come too near the fence without the other host's word for it, or has passed it without the cut."""
+    record, head = look.record, look.facts.merged_head
+    proposed = any(cut.epoch == record.epoch for cut in look.facts.cuts)
+    return head > record.fence if proposed else head >= record.fence - FENCE_MARGIN
+
+
+def _other_silent(look: Look) -> bool:
+    return not look.facts.heard
+
+
+def _cut_seen(look: Look) -> bool:
+    return look.green_counts()
+
+
+def _always(_: Look) -> bool:
+    return True
+
+
+def _counting_green_dead(look: Look) -> bool:
+    """The green that counts is dead and no second green is close enough to make that harmless."""
+    first, second = look.facts.greens
+    covered = look.record.leg == 1 and look.record.phase in (Phase.DRAINING, Phase.GONE) and second.running
+    return not first.running and not covered
+
+
+def _trial_green_dead(look: Look) -> bool:
+    return not look.green.running
+
+
+def _blue_owns(look: Look) -> bool:
+    """The table shows blue in force, so nothing of green's can come out any more."""
+    top = look.top()
+    never_cut = all(cut.generation != look.spec.green.generation for cut in look.facts.cuts)
+    return any(look.facts.blues_running) and (
+        never_cut or (top is not None and top.generation == look.spec.blue.generation and top.applied_at is not None)
+    )
+
+
+# Until green is where it shall be, a deadline bounds the trial. Draining has none: a slow link is no evidence against a green
+# that keeps up, and blue stays for as long as it takes.
+_ON_TRIAL = (Phase.JOINING, Phase.SHADOWING, Phase.CAUGHT_UP, Phase.ARMED)
+
+
+def must_abort(look: Look) -> str:
+    """Why the swap cannot go on, in prose; empty while it can."""
+    spec, record, facts, strategy = look.spec, look.record, look.facts, look.spec.strategy
+    version = spec.green.version
+    if spec.abort:
+        return "aborted by the operator"
+    for seat, green in zip(spec.seats, facts.greens, strict=True):
+        if green.failed:
+            return f"{spec.vertex} {version} failed on {seat.host}: {green.failed}"
+    deaths = max(record.green_deaths, *(green.deaths for green in facts.greens))
+    if deaths > strategy.green_deaths:
+        return f"{spec.vertex} {version} was killed {deaths} times, {strategy.green_deaths} are tolerated"
+    shadow = facts.shadows[record.leg]
+    if strategy.compare is Compare.EQUAL and shadow.different:
+        return f"{shadow.different} outputs of {spec.vertex} {version} differ from {spec.blue.version}'s, none may"
+    if record.phase in _ON_TRIAL and look.now_ms - record.leg_since_ms - facts.silent_ms > strategy.deadline_ms:
+        waited = f" ({record.reason})" if record.reason else ""
+        return f"seat {record.leg} was still {record.phase.value} after {strategy.deadline_ms} ms{waited}"
+    return ""
+
+
+# ------------------------------------------------------------------------------------------------------------ the table
+
+Condition = Callable[[Look], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """In `phase` (of `leg`, or either), when `holds`: on to `to`, in leg `to_leg`. `falls` counts a death of green."""
+
+    leg: int | None
+    phase: Phase
+    holds: Condition
+    to: Phase
+    to_leg: int | None = None
+    falls: bool = False
+
+
+# Order matters within a phase: the first row that holds is taken. What the table shows comes before what was hoped.
+ROWS: tuple[Row, ...] = (
+    Row(0, Phase.PENDING, _both_ready, Phase.JOINING),
+    Row(None, Phase.JOINING, _joined, Phase.SHADOWING),
+    Row(None, Phase.SHADOWING, _trial_green_dead, Phase.JOINING, falls=True),
+    Row(None, Phase.SHADOWING, _shadowed, Phase.CAUGHT_UP),
+    Row(None, Phase.CAUGHT_UP, _trial_green_dead, Phase.JOINING, falls=True),
+    Row(None, Phase.CAUGHT_UP, _fell_behind, Phase.SHADOWING),
+    Row(0, Phase.CAUGHT_UP, _steadily_close_and_heard, Phase.ARMED),
+    Row(1, Phase.CAUGHT_UP, _steadily_close, Phase.DRAINING),
+    Row(0, Phase.ARMED, _cut_seen, Phase.CUT),
+    Row(0, Phase.ARMED, _trial_green_dead, Phase.JOINING, falls=True),
+    Row(0, Phase.ARMED, _other_silent, Phase.CAUGHT_UP),
+    Row(0, Phase.ARMED, _fence_lost, Phase.ARMED),
+    Row(0, Phase.CUT, _always, Phase.DRAINING),
+    Row(None, Phase.DRAINING, _drained, Phase.GONE),
+    Row(0, Phase.GONE, _blue_gone, Phase.JOINING, to_leg=1),
+    Row(1, Phase.GONE, _blue_gone, Phase.DONE),
+    Row(None, Phase.ABORTING, _blue_owns, Phase.UNDONE),
+)
+_GREEN_COUNTS_IN = (Phase.CUT, Phase.DRAINING, Phase.GONE)
+
+
+def moved(spec: SwapSpec, record: SwapRecord, facts: Facts, now_ms: int) -> SwapRecord:
+    """The record after this look: the same object while nothing has to change."""
+    look = Look(spec, record, facts, now_ms)
+    if record.phase.terminal:
+        return record
+    if record.phase is not Phase.ABORTING and (reason := must_abort(look)):
+        return _stepped(look, Row(None, record.phase, _always, Phase.ABORTING), reason)
+    green_counts = record.phase is not Phase.ABORTING and (record.leg == 1 or record.phase in _GREEN_COUNTS_IN)
+    if green_counts and _counting_green_dead(look):  # blue takes over at the next sequence; green begins again
+        return _stepped(look, Row(None, record.phase, _always, Phase.JOINING, 0, falls=True), "green was killed")
+    for row in ROWS:
+        if row.phase is record.phase and row.leg in (None, record.leg) and row.holds(look):
+            return _stepped(look, row, "")
+    return record
+
+
+def _stepped(look: Look, row: Row, reason: str) -> SwapRecord:
+    record, now_ms = look.record, look.now_ms
+    leg = record.leg if row.to_leg is None else row.to_leg
+    step = replace(
+        record,
+        number=record.number + 1,
+        leg=leg,
+        phase=row.to,
+        since_ms=now_ms,
+        leg_since_ms=now_ms if leg != record.leg or record.phase is Phase.PENDING else record.leg_since_ms,
+        green_deaths=record.green_deaths + row.falls,
+        reason=reason or (record.reason if row.to is Phase.UNDONE else ""),
+    )
+    return _armed(look, step) if row.to is Phase.ARMED else step
+
+
+def _armed(look: Look, step: SwapRecord) -> SwapRecord:
+    """With a fence ahead of the output, under an epoch above every one that was ever used."""
+    moves = step.fence_moves + 1 if look.record.phase is Phase.ARMED else 0
+    ahead = min(FENCE_AHEAD_CAP, FENCE_AHEAD << min(moves, 16))
+    top = look.top()
+    epoch = max(step.epoch, 0 if top is None else top.epoch) + 1
+    return replace(step, epoch=epoch, fence=look.facts.merged_head + ahead, fence_moves=moves)
+
+
+# ------------------------------------------------------------------------------------------------------ the owner table
+
+
+def agreed(record: SwapRecord, facts: Facts) -> bool:
+    """Has the other host journaled this very record?"""
+    return facts.follower is not None and facts.follower.number == record.number
+
+
+def table_actions(spec: SwapSpec, record: SwapRecord, facts: Facts) -> Iterable[Action]:
+    """What to write into the owner table so that it says what the record means."""
+    top = max(facts.cuts, key=lambda cut: cut.epoch, default=None)
+    if record.phase is Phase.ARMED and (top is None or top.epoch < record.epoch):
+        if top is not None and top.applied_at is None:
+            yield WithdrawCut(spec.merged_ring, top.epoch)
+        elif agreed(record, facts) and facts.merged_head < record.fence - FENCE_MARGIN:
+            green = spec.green
+            yield ProposeCut(spec.merged_ring, record.epoch, green.generation, record.fence, green.version)
+        return
+    if record.phase is Phase.ARMED or (record.phase is Phase.ABORTING and not _blue_may_take_over(spec, facts)):
+        return
+    yield from corrected(spec.merged_ring, owning(spec, record), record.epoch, facts.cuts)
+
+
+def _blue_may_take_over(spec: SwapSpec, facts: Facts) -> bool:
+    """Blue is close behind the output, or nothing of green's is left to wait with."""
+    near = any(head >= 0 and facts.merged_head - head <= spec.strategy.lag_frames for head in facts.blue_heads)
+    return near or not any(green.running for green in facts.greens)
+
+
+def corrected(ring: str, owner: Member, epoch: int, cuts: tuple[CutSeen, ...]) -> Iterable[Action]:
+    """One step towards a table whose last row gives `owner` the output, above `epoch` and every epoch in it."""
+    top = max(cuts, key=lambda cut: cut.epoch, default=None)
+    if top is not None and top.generation == owner.generation:
+        return
+    if top is not None and top.applied_at is None:
+        yield WithdrawCut(ring, top.epoch)  # if it has been applied meanwhile, the next look sees that and cuts back
+        return
+    above = max(epoch, 0 if top is None else top.epoch) + 1
+    yield ProposeCut(ring, above, owner.generation, None, owner.version)

@@ -1,0 +1,226 @@
+"""The core as a whole: any prefix of its journal recovers, replays are no-ops, records come from the leader alone, deaf is silent."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halftrack_agent import core, journal
+from halftrack_agent import events as ev
+from halftrack_agent.core import AgentState
+from halftrack_model.swap import GreenStatus, Phase, SeatStatus, SwapRecord
+from tests.agent_core.plans import SWAP, A, B, merge, plan, sealed
+from tests.sim import keys
+
+NO_GREEN = GreenStatus(False, "", 0, -1, -1)
+ARTIFACTS = frozenset(w.artifact for w in plan(A, 1, swap=True).workloads if w.artifact)
+EMPTY = ev.HostView({}, {}, {}, frozenset())
+
+
+def agent(host: str, *entries: journal.Entry, now_ms: int = 0) -> AgentState:
+    """One that has these in its journal."""
+    return core.recovered(keys.trust_of(host), entries, 1, now_ms)
+
+
+def order(host: str, revision: int = 2) -> ev.JournalPlan:
+    """The plan with the swap, accepted."""
+    return ev.JournalPlan(sealed(plan(host, revision, swap=True)))
+
+
+def told(number: int, phase: Phase = Phase.JOINING, leg: int = 0) -> SwapRecord:
+    """What the leader might say."""
+    return SwapRecord(SWAP.swap_id, number, leg, phase, 1, 50, 0, 5, 5, 0, "")
+
+
+def answer(number: int, equipped: bool = True) -> ev.PeerAnswered:
+    """What the other host might say."""
+    return ev.PeerAnswered(B, SeatStatus(B, SWAP.swap_id, equipped, number, NO_GREEN, True))
+
+
+def running_host(blue: bool = True, artifacts: frozenset[str] = ARTIFACTS) -> ev.HostView:
+    """Tank-a with the output going."""
+    wanted = plan(A, 2, swap=True)
+    rings = {r.name: ev.RingSeen(r.name, 100, 0, 256, {}, ()) for r in wanted.rings}
+    names = [SWAP.seats[0].blue_workload] if blue else []
+    digests = {w.name: w.digest() for w in wanted.workloads}
+    seen = {name: ev.InstanceSeen(name, digests[name], True, None, None, 0, "") for name in (*names, merge().name)}
+    return ev.HostView(seen, rings, {}, artifacts)
+
+
+def play(state: AgentState, events: Sequence[tuple[ev.Event, int]]) -> tuple[AgentState, list[ev.Action]]:
+    """Through all of them."""
+    done: list[ev.Action] = []
+    for event, now_ms in events:
+        state, actions = core.advance(state, event, now_ms)
+        done += actions
+    return state, done
+
+
+# ------------------------------------------------------------------------------------------------------------ the journal
+
+stories = st.lists(
+    st.one_of(
+        st.integers(1, 6).map(lambda revision: ev.PlanArrived(sealed(plan(B, revision, swap=revision % 3 != 0)))),
+        st.builds(told, st.integers(1, 9), st.sampled_from(Phase), st.integers(0, 1)).map(lambda r: ev.PeerTold(A, r)),
+        st.just(ev.Looked(EMPTY)),
+    ),
+    max_size=25,
+)
+
+
+# invariants: P3, P2
+@given(stories, st.integers(0, 60))
+def test_any_prefix_of_the_journal_recovers_to_what_was_durable_then(events: list[ev.Event], cut_off: int) -> None:
+    state, entries, seen = agent(B), list[journal.Entry](), [agent(B)]
+    for event in events:
+        state, actions = core.advance(state, event, 0)
+        for action in actions:
+            if isinstance(action, ev.JournalPlan | ev.JournalSwap | ev.ForgetSwap):
+                entries.append(action)
+                seen.append(state)
+    prefix = entries[:cut_off]
+    through_disk = [journal.decoded(journal.encoded(entry)) for entry in journal.living(tuple(prefix))]
+    back = agent(B, *through_disk)
+    straight = agent(B, *prefix)
+    assert (back.plan, back.swaps) == (straight.plan, straight.swaps), "compaction changes nothing"
+    if cut_off >= len(entries):
+        assert back.plan == state.plan
+        assert {k: v.number for k, v in back.swaps.items()} == {k: v.number for k, v in state.swaps.items()}
+    again, actions = core.advance(back, (back.plan and ev.PlanArrived(back.plan.sealed)) or ev.Looked(EMPTY), 0)
+    assert again.plan == back.plan
+    assert not any(isinstance(action, ev.JournalPlan | ev.Stop) for action in actions)
+
+
+# invariant: P1
+def test_a_plan_that_has_rotted_on_the_disk_is_not_obeyed() -> None:
+    good = sealed(plan(A, 1))
+    rotten = replace(good, payload=good.payload.replace(b'"revision":1', b'"revision":9'))
+    with pytest.raises(Exception, match="genuine seals"):
+        agent(A, ev.JournalPlan(rotten))
+
+
+# invariant: R3
+def test_an_agent_without_a_plan_touches_nothing() -> None:
+    _, actions = core.advance(agent(A), ev.Looked(running_host()), 0)
+    assert actions == ()
+
+
+# invariant: R1
+def test_a_look_at_the_same_host_changes_nothing_twice() -> None:
+    state = agent(A, ev.JournalPlan(sealed(plan(A, 1))))
+    view = replace(running_host(), rings={n: r for n, r in running_host().rings.items() if "1.1.0" not in n})
+    cuts = (ev.CutSeen(1, 1, None, 0),)
+    view = replace(view, rings={n: replace(r, cuts=cuts) for n, r in view.rings.items()})
+    state, _ = core.advance(state, ev.Looked(view), 0)
+    calm, actions = core.advance(state, ev.Looked(view), 100)
+    assert actions == ()
+    assert (calm.instances, calm.swaps, calm.plan) == (state.instances, state.swaps, state.plan)
+    assert core.observed(calm).digest() == core.observed(state).digest(), "a calm host has nothing to tell"
+
+
+# -------------------------------------------------------------------------------------------------------------- following
+
+
+# invariant: P3
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12))
+def test_records_are_taken_in_rising_order_whatever_the_network_does(numbers: list[int]) -> None:
+    state, highest = agent(B, order(B)), 0
+    for number in numbers:
+        state, actions = core.advance(state, ev.PeerTold(A, told(number)), 3)
+        assert bool(actions) == (number > highest)
+        highest = max(highest, number)
+        assert state.swaps[SWAP.swap_id].number == highest
+
+
+# invariant: P1
+@pytest.mark.parametrize("who", [B, "stranger"])
+def test_only_the_leader_is_believed(who: str) -> None:
+    for host in (A, B):
+        state = agent(host, order(host))
+        after, actions = core.advance(state, ev.PeerTold(who, told(99, Phase.DONE, 1)), 3)
+        assert (after, actions) == (state, ())
+
+
+# invariant: P1
+def test_a_record_of_a_swap_that_no_plan_orders_is_nothing() -> None:
+    state = agent(B, ev.JournalPlan(sealed(plan(B, 1))))
+    assert core.advance(state, ev.PeerTold(A, told(1)), 3) == (state, ())
+
+
+# invariant: P3
+def test_a_record_is_durable_before_it_is_acknowledged() -> None:
+    _, done = play(agent(B, order(B)), [(ev.PeerTold(A, told(4)), 0), (ev.Looked(EMPTY), 1)])
+    kinds = [type(action) for action in done]
+    assert kinds.index(ev.JournalSwap) < kinds.index(ev.AnswerPeer)
+    answers = [action.status.number for action in done if isinstance(action, ev.AnswerPeer)]
+    assert answers == [4]
+
+
+def test_a_host_says_that_it_knows_the_swap_when_it_could_finish_it_alone() -> None:
+    for artifacts in (frozenset[str](), ARTIFACTS):
+        view = replace(EMPTY, artifacts=artifacts)
+        _, done = play(agent(B, order(B)), [(ev.Looked(view), 0)])
+        said = [action.status.knows_swap for action in done if isinstance(action, ev.AnswerPeer)]
+        assert said == [bool(artifacts)]
+
+
+# ---------------------------------------------------------------------------------------------------------------- leading
+
+
+def phase_of(state: AgentState) -> Phase:
+    """Of the swap."""
+    return state.swaps[SWAP.swap_id].phase
+
+
+def test_a_swap_begins_when_both_hosts_have_everything() -> None:
+    view = running_host()
+    state, _ = play(agent(A, order(A)), [(ev.Looked(view), 0), (answer(1), 10), (ev.Looked(view), 20)])
+    assert phase_of(state) is Phase.JOINING
+    for ours, theirs in ((frozenset[str](), True), (ARTIFACTS, False)):
+        view = running_host(artifacts=ours)
+        state, _ = play(agent(A, order(A)), [(ev.Looked(view), 0), (answer(1, theirs), 10), (ev.Looked(view), 20)])
+        assert phase_of(state) is Phase.PENDING
+
+
+# invariant: O1
+def test_a_host_that_speaks_but_does_not_hear_counts_as_silent() -> None:
+    state, _ = play(agent(A, order(A)), [(ev.Looked(running_host()), 0), (answer(0), 1)])
+    events: list[tuple[ev.Event, int]] = []
+    for now_ms in range(100, 5_000, 100):  # its words keep coming, and never acknowledge the record
+        events += [(answer(0), now_ms), (ev.Looked(running_host()), now_ms + 1)]
+    state, _ = play(state, events)
+    heard = state.heard[SWAP.swap_id]
+    assert heard.at_ms < 0
+    assert phase_of(state) is Phase.PENDING, "nothing is begun with it"
+
+
+# invariant: R2
+def test_a_swap_in_flight_is_neither_dropped_nor_changed_but_may_be_aborted() -> None:
+    record = ev.JournalSwap(told(3, Phase.SHADOWING))
+    state = agent(A, order(A), record)
+    without = sealed(plan(A, 3))
+    other = sealed(replace(plan(A, 3, swap=True), swaps=(replace(SWAP, strategy=replace(SWAP.strategy, drain_ms=0)),)))
+    for refused in (without, other):
+        after, actions = core.advance(state, ev.PlanArrived(refused), 0)
+        assert after == state
+        assert isinstance(actions[0], ev.NackPlan)
+        assert (actions[0].reason, actions[0].revision) == ("swap-in-flight", 3)
+    aborting = sealed(replace(plan(A, 3, swap=True), swaps=(replace(SWAP, abort=True),)))
+    state, _ = play(state, [(ev.PlanArrived(aborting), 0), (ev.Looked(running_host()), 1)])
+    assert phase_of(state) is Phase.ABORTING
+
+
+def test_green_s_own_end_aborts_in_the_very_look_that_sees_it() -> None:
+    name = SWAP.seats[0].green_workload
+    digest = next(w.digest() for w in plan(A, 2, swap=True).workloads if w.name == name)
+    view = running_host()
+    fallen = ev.InstanceSeen(name, digest, False, 1, None, 0, "ValueError")
+    view = replace(view, instances={**view.instances, name: fallen})
+    state = agent(A, order(A), ev.JournalSwap(told(8, Phase.DRAINING)))
+    state, done = play(state, [(answer(8), 0), (ev.Looked(view), 1)])
+    record = state.swaps[SWAP.swap_id]
+    assert (record.phase, record.green_deaths) == (Phase.ABORTING, 0)
+    assert "failed on tank-a: exit status 1: ValueError" in record.reason
+    assert not any(isinstance(action, ev.Start) and action.workload.name == name for action in done)

@@ -1,0 +1,173 @@
+"""The inbox: each rule refuses by its name, nothing changes, and only what it accepts becomes a TrustedPlan."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halftrack_agent import core, inbox
+from halftrack_agent import events as ev
+from halftrack_model import canonical, seals
+from halftrack_model.errors import HalftrackError
+from halftrack_model.plan import MAX_PLAN_BYTES, Plan
+from halftrack_model.report import Happened
+from halftrack_model.seals import Sealed
+from tests.agent_core.plans import A, B, plan, sealed, sealed_release
+from tests.sim import keys
+
+TRUST = keys.trust_of(A)
+HELD = sealed(plan(revision=7))
+
+
+def holding(*accepted: Sealed) -> core.AgentState:
+    """An agent that has accepted these."""
+    return core.recovered(TRUST, [ev.JournalPlan(each) for each in accepted], 1, 0)
+
+
+def changed(revision: int = 8, **values: object) -> Sealed:
+    """A well sealed plan with something else in it."""
+    return sealed(replace(plan(revision=revision), **values))  # type: ignore[arg-type]
+
+
+def workloads_changed(**values: object) -> Sealed:
+    """The same, in its first workload."""
+    first, *rest = plan().workloads
+    return changed(workloads=(replace(first, **values), *rest))  # type: ignore[arg-type]
+
+
+def _of_stranger(wanted: Plan) -> Sealed:
+    return keys.sealed(seals.PLAN, canonical.encode(wanted), keys.STRANGER)
+
+
+SWAPPING = plan(revision=8, swap=True)
+LEG_AWAY = replace(SWAPPING.swaps[0], seats=SWAPPING.swaps[0].seats[:1])
+
+REFUSED: dict[str, tuple[str, Callable[[], Sealed]]] = {
+    "a stranger's seal": ("unknown-key", lambda: _of_stranger(plan(revision=8))),
+    "no seal at all": ("unknown-key", lambda: replace(sealed(plan(revision=8)), seals=())),
+    "a seal of other bytes": ("bad-signature", lambda: replace(sealed(plan(revision=8)), seals=HELD.seals)),
+    "sealed as a release": (
+        "wrong-kind",
+        lambda: keys.sealed(seals.RELEASE, canonical.encode(plan(revision=8)), keys.PLAN),
+    ),
+    "truncated after it was sealed": (
+        "bad-signature",
+        lambda: replace(sealed(plan(revision=8)), payload=sealed(plan(revision=8)).payload[:-1]),
+    ),
+    "truncated before": (
+        "bad-encoding",
+        lambda: keys.sealed(seals.PLAN, canonical.encode(plan(revision=8))[:-9], keys.PLAN),
+    ),
+    "a field too many": (
+        "bad-field",
+        lambda: keys.sealed(seals.PLAN, canonical.encode(plan(revision=8))[:-1] + b',"x":1}', keys.PLAN),
+    ),
+    "oversized": ("plan-too-long", lambda: Sealed(seals.PLAN, b" " * (MAX_PLAN_BYTES + 1), ())),
+    "another galaxy's": ("wrong-galaxy", lambda: changed(galaxy="andromeda")),
+    "another host's": ("wrong-host", lambda: sealed(plan(B, revision=8))),
+    "an older revision": ("older-revision", lambda: sealed(plan(revision=6))),
+    "a revision used again": ("revision-reused", lambda: changed(revision=7, environment="other")),
+    "empty": ("empty-plan", lambda: changed(workloads=(), rings=())),
+    "an artifact that no release names": (
+        "unreleased-artifact",
+        lambda: workloads_changed(artifact="sha256:" + "0" * 64),
+    ),
+    "a released artifact by another entry": ("unreleased-artifact", lambda: workloads_changed(entry="os:system")),
+    "a released artifact as another version": ("unreleased-artifact", lambda: workloads_changed(version="9.9.9")),
+    "a release sealed by the plan key": (
+        "unknown-key",
+        lambda: changed(releases=(sealed_release("1.0.0", keys.PLAN),)),
+    ),
+    "a workload twice": ("plan-misfit", lambda: changed(workloads=plan().workloads * 2)),
+    "a ring twice": ("plan-misfit", lambda: changed(rings=plan().rings * 2)),
+    "a path that leads away": ("plan-misfit", lambda: workloads_changed(name="../../etc/passwd")),
+    "an absolute path": ("plan-misfit", lambda: workloads_changed(name="/etc/passwd")),
+    "a ring that nobody makes": ("plan-misfit", lambda: workloads_changed(reads_ring="spectra/nothing")),
+    "a swap with one seat": ("plan-misfit", lambda: sealed(replace(SWAPPING, swaps=(LEG_AWAY,)))),
+    "a swap without its peer": ("plan-misfit", lambda: sealed(replace(SWAPPING, peers=()))),
+    "a swap without its green": ("plan-misfit", lambda: sealed(replace(SWAPPING, workloads=plan().workloads))),
+}
+
+
+# invariants: P1, P2, R3
+@pytest.mark.parametrize(("reason", "made"), REFUSED.values(), ids=REFUSED)
+def test_each_rule_refuses_by_its_name_and_changes_nothing(reason: str, made: Callable[[], Sealed]) -> None:
+    state = holding(HELD)
+    after, actions = core.advance(state, ev.PlanArrived(made()), 5)
+    assert after == state
+    assert len(actions) == 2
+    nack, emit = actions
+    assert isinstance(nack, ev.NackPlan)
+    assert isinstance(emit, ev.Emit)
+    assert (nack.reason, emit.happened, emit.subject) == (reason, Happened.PLAN_REFUSED, reason)
+    assert nack.message, "a refusal says why in words"
+
+
+@pytest.mark.parametrize(
+    ("name", "revision"),
+    [("an older revision", 6), ("empty", 8), ("a ring twice", 8), ("a stranger's seal", 0), ("another host's", 0)],
+)
+def test_a_refusal_names_the_plan_it_is_about_if_it_can_be_known(name: str, revision: int) -> None:
+    _, actions = core.advance(holding(HELD), ev.PlanArrived(REFUSED[name][1]()), 5)
+    assert isinstance(actions[0], ev.NackPlan)
+    assert actions[0].revision == revision
+
+
+# invariant: P1
+def test_more_release_keys_may_be_needed_than_one() -> None:
+    two = replace(TRUST, release_threshold=2)
+    with pytest.raises(HalftrackError, match="1 genuine seals"):
+        inbox.judged(HELD, two, None)
+
+
+# invariant: P1
+def test_only_the_inbox_makes_a_trusted_plan() -> None:
+    with pytest.raises(AssertionError):
+        inbox.TrustedPlan(plan(), HELD, {}, object())
+
+
+# invariant: P3
+@given(times=st.integers(1, 5), later_ms=st.integers(0, 10**10))
+def test_redelivery_says_the_ack_again_and_does_nothing_else(times: int, later_ms: int) -> None:
+    state, actions = core.advance(holding(), ev.PlanArrived(HELD), 0)
+    assert [type(action) for action in actions] == [ev.JournalPlan, ev.AckPlan, ev.Emit], "durable, then acknowledged"
+    for _ in range(times):
+        again, repeated = core.advance(state, ev.PlanArrived(HELD), later_ms)
+        assert again == state
+        assert repeated == (ev.AckPlan(7),)
+
+
+# invariant: P2
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=12))
+def test_the_revision_in_force_only_rises_in_whatever_order_plans_come(revisions: list[int]) -> None:
+    state, highest = holding(), 0
+    for revision in revisions:
+        state, actions = core.advance(state, ev.PlanArrived(sealed(plan(revision=revision))), 0)
+        journaled = [action for action in actions if isinstance(action, ev.JournalPlan)]
+        assert bool(journaled) == (revision > highest)
+        highest = max(highest, revision)
+        assert state.plan is not None
+        assert state.plan.plan.revision == highest
+
+
+# invariant: P1
+@given(st.data())
+def test_one_changed_byte_is_never_accepted(data: st.DataObject) -> None:
+    good = sealed(plan(revision=8))
+    where = data.draw(st.integers(0, len(good.payload) - 1))
+    value = data.draw(st.integers(0, 255).filter(lambda byte: byte != good.payload[where]))
+    bad = good.payload[:where] + bytes([value]) + good.payload[where + 1 :]
+    state = holding(HELD)
+    after, actions = core.advance(state, ev.PlanArrived(replace(good, payload=bad)), 0)
+    assert after == state
+    assert isinstance(actions[0], ev.NackPlan)
+
+
+# invariant: R3
+def test_a_decommissioned_host_may_be_emptied() -> None:
+    emptied = changed(workloads=(), rings=(), decommission=True)
+    state, _ = core.advance(holding(HELD), ev.PlanArrived(emptied), 0)
+    assert state.plan is not None
+    assert state.plan.plan.workloads == ()

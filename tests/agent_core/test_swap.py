@@ -1,0 +1,276 @@
+"""The swap's table: every row is reached, nobody is ever alone, epochs rise, and silence alone ends nothing."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halftrack_agent import swap
+from halftrack_agent.events import CutSeen, ProposeCut, ShadowSeen, WithdrawCut
+from halftrack_agent.swap import Facts, Row
+from halftrack_model.release import Compare
+from halftrack_model.swap import GreenStatus, Phase, SeatStatus, SwapRecord, SwapSpec
+from halftrack_model.workload import Member
+from tests.agent_core.plans import SWAP, B
+
+STRATEGY = SWAP.strategy
+OPEN = [phase for phase in Phase if not phase.terminal]
+
+
+def records() -> st.SearchStrategy[SwapRecord]:
+    """Any record that is not an end."""
+    return st.builds(
+        SwapRecord,
+        swap_id=st.just(SWAP.swap_id),
+        number=st.integers(1, 50),
+        leg=st.integers(0, 1),
+        phase=st.sampled_from(OPEN),
+        epoch=st.integers(0, 5),
+        fence=st.integers(-1, 300),
+        fence_moves=st.integers(0, 10**6),
+        since_ms=st.just(0),
+        leg_since_ms=st.just(0),
+        green_deaths=st.integers(0, 3),
+        reason=st.just(""),
+    ).filter(lambda r: not (r.leg == 1 and r.phase in (Phase.PENDING, Phase.ARMED, Phase.CUT)))
+
+
+greens = st.builds(
+    GreenStatus, st.booleans(), st.just(""), st.integers(0, 3), st.integers(-1, 60), st.integers(-1, 300)
+)
+heads = st.integers(-1, 300)
+cuts = st.lists(
+    st.builds(
+        CutSeen, st.integers(1, 6), st.integers(1, 2), st.none() | st.integers(0, 300), st.none() | st.integers(0, 300)
+    ),
+    max_size=4,
+    unique_by=lambda cut: cut.epoch,
+).map(lambda rows: tuple(row if row.generation == 2 else replace(row, fence=None) for row in rows))
+followers = st.none() | st.builds(
+    SeatStatus, st.just(B), st.just(SWAP.swap_id), st.booleans(), st.integers(0, 50), greens, st.booleans()
+)
+facts = st.builds(
+    Facts,
+    merged_head=st.integers(0, 300),
+    cuts=cuts,
+    greens=st.tuples(greens, greens),
+    green_heads=st.tuples(heads, heads),
+    blue_heads=st.tuples(heads, heads),
+    blues_running=st.tuples(st.booleans(), st.booleans()),
+    shadows=st.tuples(*[st.builds(ShadowSeen, st.integers(0, 20), st.integers(0, 20))] * 2),
+    follower=followers,
+    heard=st.booleans(),
+    silent_ms=st.just(0),
+    equipped=st.booleans(),
+)
+times = st.integers(0, STRATEGY.deadline_ms)
+
+
+def counting_and_ready(spec: SwapSpec, record: SwapRecord) -> tuple[set[Member], set[Member]]:
+    """Of the wanted members: those whose output counts, and those that can take over."""
+    wanted = swap.wanted(spec, record)
+    version = swap.owning(spec, record).version
+    counts = {member for member in wanted if member.version == version}
+    return counts, set(wanted) - counts
+
+
+# invariant: S1
+@given(
+    records()
+    | records().map(lambda r: replace(r, phase=Phase.DONE))
+    | records().map(lambda r: replace(r, phase=Phase.UNDONE))
+)
+def test_someone_counts_and_someone_can_take_over_in_every_record(record: SwapRecord) -> None:
+    counts, others = counting_and_ready(SWAP, record)
+    assert len(counts) >= 1
+    assert len(counts | others) >= 2
+
+
+# invariant: S1
+@given(records(), facts, times)
+def test_every_step_keeps_two_and_takes_one_member_away_at_most(record: SwapRecord, seen: Facts, now_ms: int) -> None:
+    after = swap.moved(SWAP, record, seen, now_ms)
+    before_members, after_members = swap.wanted(SWAP, record), swap.wanted(SWAP, after)
+    assert len(before_members & after_members) >= 1, "somebody goes on through the step"
+    assert len(after_members) >= 2
+    gone = {m for m in before_members - after_members if m.version == SWAP.blue.version}
+    assert len(gone) <= 1, "never both blues at once"
+
+
+@given(records(), facts, times)
+def test_numbers_rise_by_one_and_epochs_never_fall(record: SwapRecord, seen: Facts, now_ms: int) -> None:
+    after = swap.moved(SWAP, record, seen, now_ms)
+    if after is record:
+        return
+    assert after.number == record.number + 1
+    assert after.epoch >= record.epoch
+    if after.phase is Phase.ARMED:
+        assert after.epoch > record.epoch
+        assert all(after.epoch > cut.epoch for cut in seen.cuts)
+        assert seen.merged_head + swap.FENCE_AHEAD <= after.fence <= seen.merged_head + swap.FENCE_AHEAD_CAP
+
+
+# invariant: S1
+@given(records(), facts)
+def test_nothing_is_proposed_with_a_fence_before_the_other_host_has_the_record(record: SwapRecord, seen: Facts) -> None:
+    for action in swap.table_actions(SWAP, record, seen):
+        if isinstance(action, ProposeCut):
+            assert all(action.epoch > cut.epoch for cut in seen.cuts), "epochs rise in the table"
+            if action.fence is not None:
+                assert record.phase is Phase.ARMED
+                assert seen.follower is not None
+                assert seen.follower.number == record.number
+                assert seen.merged_head < action.fence - swap.FENCE_MARGIN
+            else:
+                assert action.generation == swap.owning(SWAP, record).generation
+        else:
+            assert isinstance(action, WithdrawCut)
+            assert any(cut.epoch == action.epoch and cut.applied_at is None for cut in seen.cuts)
+
+
+# invariant: O1
+@given(records(), facts, st.integers(0, 10**9))
+def test_silence_alone_never_aborts(record: SwapRecord, seen: Facts, silent_ms: int) -> None:
+    """However long nothing was heard: as long as the time without silence is within the deadline, nothing is undone."""
+    silent = replace(seen, heard=False, silent_ms=silent_ms)
+    after = swap.moved(SWAP, record, silent, STRATEGY.deadline_ms + silent_ms)
+    assert after.phase is not Phase.ABORTING or record.phase is Phase.ABORTING
+
+
+@given(records(), facts, times, st.sampled_from(["operator", "failed", "deaths", "deadline", "different"]))
+def test_every_phase_can_be_aborted_and_ends_with_blue(record: SwapRecord, seen: Facts, now_ms: int, why: str) -> None:
+    spec = replace(SWAP, abort=why == "operator")
+    bad = {
+        "failed": replace(seen.greens[1], failed="exit status 1"),
+        "deaths": replace(seen.greens[1], deaths=STRATEGY.green_deaths + 1),
+    }
+    seen = replace(seen, greens=(seen.greens[0], bad.get(why, seen.greens[1])))
+    if why == "deadline":
+        now_ms = STRATEGY.deadline_ms + 1
+    if why == "different":
+        spec = replace(spec, strategy=replace(STRATEGY, compare=Compare.EQUAL))
+        seen = replace(seen, shadows=(ShadowSeen(0, 1), ShadowSeen(0, 1)))
+    if why == "deadline" and record.phase in (Phase.PENDING, Phase.CUT, Phase.DRAINING, Phase.GONE):
+        return  # what has not begun, or has only to let go of blue, may wait for ever
+    after = swap.moved(spec, record, seen, now_ms)
+    if record.phase is not Phase.ABORTING:
+        assert after.phase is Phase.ABORTING
+        assert after.reason
+    assert _blue_again(spec, after if after.phase is Phase.ABORTING else record, seen).phase is Phase.UNDONE
+
+
+def _blue_again(spec: SwapSpec, record: SwapRecord, seen: Facts) -> SwapRecord:
+    """Play an abort to its end: blues run close behind, the table does as it is told."""
+    table = {cut.epoch: cut for cut in seen.cuts}
+    head = 300
+    for _ in range(12):
+        for cut in list(table.values()):
+            if cut.fence is None and cut.applied_at is None:  # the merge is alive
+                table[cut.epoch] = replace(cut, applied_at=head)
+        look = replace(
+            seen, cuts=tuple(table.values()), blue_heads=(head, head), blues_running=(True, True), merged_head=head
+        )
+        for action in swap.table_actions(spec, record, look):
+            if isinstance(action, WithdrawCut):
+                del table[action.epoch]
+            elif isinstance(action, ProposeCut):
+                assert action.generation == spec.blue.generation
+                table[action.epoch] = CutSeen(action.epoch, action.generation, action.fence, head)
+        record = swap.moved(spec, record, look, 0)
+        if record.phase is Phase.UNDONE:
+            top = max(table.values(), key=lambda cut: cut.epoch, default=None)
+            assert top is None or top.generation == spec.blue.generation
+            break
+    return record
+
+
+# ---------------------------------------------------------------------------------------------------- each row is reached
+
+GOOD = GreenStatus(running=True, failed="", deaths=0, lag_frames=0, outputs=100)
+DEAD = replace(GOOD, running=False, lag_frames=-1)
+STATUS = SeatStatus(B, SWAP.swap_id, True, 1, GOOD, True)
+FINE = Facts(
+    merged_head=100,
+    cuts=(),
+    greens=(GOOD, GOOD),
+    green_heads=(100, 100),
+    blue_heads=(100, 100),
+    blues_running=(True, True),
+    shadows=(ShadowSeen(50, 50), ShadowSeen(50, 50)),
+    follower=STATUS,
+    heard=True,
+    silent_ms=0,
+    equipped=True,
+)
+GREEN_IN_FORCE = (CutSeen(2, 2, 90, 90),)
+BLUE_ENDED = (False, True), (True, False)
+
+
+def _facts_for(row: Row, leg: int) -> Facts:
+    """What makes exactly this row hold."""
+    changes: dict[str, dict[str, object]] = {
+        "_trial_green_dead": {"greens": (DEAD, GOOD) if leg == 0 else (GOOD, DEAD)},
+        "_fell_behind": {"green_heads": (0, 0)},
+        "_other_silent": {"heard": False},
+        "_fence_lost": {"merged_head": 200, "green_heads": (200, 200)},
+        "_cut_seen": {"cuts": GREEN_IN_FORCE},
+        "_blue_gone": {"blues_running": BLUE_ENDED[leg]},
+    }
+    return replace(FINE, **changes.get(row.holds.__name__, {}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("row", swap.ROWS, ids=lambda row: f"{row.leg} {row.phase.value} → {row.to.value}")
+def test_every_row_is_reached(row: Row) -> None:
+    for leg in (0, 1) if row.leg is None else (row.leg,):
+        record = SwapRecord(SWAP.swap_id, 5, leg, row.phase, 2, 116, 0, 0, 0, 0, "")
+        after = swap.moved(SWAP, record, _facts_for(row, leg), STRATEGY.drain_ms + STRATEGY.shadow_ms)
+        assert after.phase is row.to
+        assert after.leg == (leg if row.to_leg is None else row.to_leg)
+        assert after.green_deaths == row.falls
+
+
+def test_a_swap_waits_for_both_hosts_to_have_all_that_they_need() -> None:
+    opening = swap.opening(SWAP, 0)
+    assert swap.moved(SWAP, opening, FINE, 1).phase is Phase.JOINING
+    assert swap.moved(SWAP, opening, replace(FINE, equipped=False), 1) is opening
+    unready = replace(STATUS, knows_swap=False)
+    assert swap.moved(SWAP, opening, replace(FINE, follower=unready), 1) is opening
+
+
+# invariant: P2
+def test_no_swap_uses_an_epoch_of_an_earlier_one_though_withdrawn_rows_are_not_shown() -> None:
+    earlier = swap.opening(SWAP, 0)
+    for _ in range(1_000):  # each try at a fence withdraws the row of the last one
+        earlier = swap.moved(SWAP, replace(earlier, phase=Phase.ARMED, fence=0), FINE, 0)
+    seats = tuple(replace(seat, green=replace(seat.green, generation=3)) for seat in SWAP.seats)
+    later = swap.opening(replace(SWAP, seats=seats), 0)
+    assert later.epoch > earlier.epoch > swap.opening(SWAP, 0).epoch
+
+
+@pytest.mark.parametrize("phase", [Phase.DONE, Phase.UNDONE])
+@given(seen=facts, abort=st.booleans())
+def test_an_end_is_an_end(phase: Phase, seen: Facts, abort: bool) -> None:
+    record = SwapRecord(SWAP.swap_id, 5, 1, phase, 2, 116, 0, 0, 0, 0, "")
+    assert swap.moved(replace(SWAP, abort=abort), record, seen, 10**9) is record
+
+
+# invariant: S1
+@given(records(), facts, times)
+def test_blue_counts_again_when_the_only_green_that_counts_is_dead(
+    record: SwapRecord, seen: Facts, now_ms: int
+) -> None:
+    dead = replace(seen, greens=(DEAD, DEAD))
+    if swap.owning(SWAP, record) != SWAP.green or record.phase is Phase.ABORTING:
+        return
+    after = swap.moved(SWAP, record, dead, now_ms)
+    assert swap.owning(SWAP, after).version == SWAP.blue.version
+
+
+# invariant: O1
+@given(st.sampled_from([0, 1]), times)
+def test_a_slow_link_keeps_blue_but_undoes_nothing(leg: int, now_ms: int) -> None:
+    """Draining waits for whoever is to take over, however long the deadline has been over."""
+    record = replace(swap.opening(SWAP, 0), leg=leg, phase=Phase.DRAINING)
+    far = replace(FINE, blue_heads=(100, 0), green_heads=(100, 0))
+    assert swap.moved(SWAP, record, far, STRATEGY.deadline_ms * 10 + now_ms) is record

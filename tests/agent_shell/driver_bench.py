@@ -1,0 +1,87 @@
+"""A driver on a scratch folder, with real processes, for the tests of the driver and of what it keeps processes from."""
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from halftrack_agent.drivers import egress
+from halftrack_agent.drivers.cgroups import Cgroups
+from halftrack_agent.drivers.exec import ExecDriver
+from halftrack_agent.drivers.instances import Launch
+from halftrack_model.release import StateSchemas
+from halftrack_model.workload import Kind, Runs, Workload
+from tests.agent_shell.waiting import until
+
+
+def command(name: str, *argv: str) -> Workload:
+    return Workload(name, Kind.SERVICE, Runs.COMMAND, "", "", argv, {}, "", "", "", "1.0.0", StateSchemas("", ()), None)
+
+
+def python(name: str, code: str) -> Workload:
+    return command(name, sys.executable, "-I", "-S", "-c", code)
+
+
+FOREVER = "import signal\nsignal.pause()"
+
+
+class Bench:
+    """A driver on a scratch folder, and what it has called us for."""
+
+    def __init__(self, folder: Path, own_network: bool = False) -> None:
+        self.folder = folder
+        self.own_network = own_network
+        self.doors: tuple[egress.Door, ...] = ()
+        self.hidden: tuple[str, ...] = ()
+        self.deaths: list[int] = []
+        self.cgroup = "halftrack-test/" + hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+
+    def driver(self) -> ExecDriver:
+        def launch(workload: Workload) -> Launch:
+            return Launch(workload.argv, {"PATH": os.environ["PATH"]}, self.own_network, b"", self.doors, self.hidden)
+
+        return ExecDriver(
+            self.folder / "run", self.folder / "logs", Cgroups(self.cgroup), launch, lambda: None, self.deaths.append
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[ExecDriver]:
+        """A driver whose instances are all ended afterwards."""
+        driver = self.driver()
+        try:
+            yield driver
+        finally:
+            await ended(driver)
+
+
+async def ended(driver: ExecDriver) -> None:
+    for name in driver.seen():
+        driver.stop(name)
+    await until(lambda: not any(seen.running for seen in driver.seen().values()), "all ended")
+    for name in list(driver.seen()):
+        driver.forget(name)
+    await until(lambda: not driver.busy, "all forgotten")
+    await driver.close()
+
+
+def killed(folder: Path) -> None:
+    """Whatever a failed test has left running."""
+    for record in (folder / "run").glob("*/instance.json"):
+        tree = json.loads(record.read_bytes())
+        for pid in (tree["pid"], tree["shim_pid"]):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()
+
+
+def go(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, 60))

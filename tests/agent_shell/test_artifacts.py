@@ -1,0 +1,108 @@
+"""Artifacts: resumed, verified before they have a name, bounded, never executed damaged."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from halftrack_agent import artifacts
+from halftrack_agent.artifacts import ArtifactStore
+from halftrack_model.errors import HostFault, InvalidInput, Untrusted
+from halftrack_model.ids import digest_of
+
+
+class Sender:
+    """A controller that sends `data`, breaking off after `patience` bytes of each call."""
+
+    def __init__(self, data: bytes, patience: int = 10**9, said: int | None = None) -> None:
+        self.data, self.patience, self.said = data, patience, len(data) if said is None else said
+        self.offsets: list[int] = []
+
+    async def __call__(self, digest: str, offset: int) -> AsyncIterator[tuple[int, bytes]]:
+        self.offsets.append(offset)
+        end = min(len(self.data), offset + self.patience)
+        yield self.said, self.data[offset : min(offset + 3, end)]
+        for at in range(offset + 3, end, 7):
+            yield 0, self.data[at : min(at + 7, end)]
+        if end < len(self.data):
+            raise HostFault("unreachable", "the link is gone")
+
+
+def fetch(store: ArtifactStore, digest: str, size: int, sender: Sender) -> None:
+    asyncio.run(store.fetch(digest, size, sender))
+
+
+# invariant: P1
+@given(st.binary(min_size=1, max_size=200), st.integers(1, 60))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+def test_an_interrupted_transfer_goes_on_across_restarts(tmp_path: Path, data: bytes, patience: int) -> None:
+    for path in tmp_path.iterdir():
+        path.unlink()
+    sender, digest = Sender(data, patience), digest_of(data)
+    while digest not in (store := ArtifactStore(tmp_path)).digests:
+        try:
+            fetch(store, digest, len(data), sender)
+        except HostFault:
+            assert store.digests == frozenset()
+            with pytest.raises(HostFault, match="not complete"):
+                store.path(digest)
+    assert store.path(digest).read_bytes() == data
+    assert len(sender.offsets) <= len(data) // patience + 1
+    assert sender.offsets == sorted(set(sender.offsets))
+
+
+# invariant: P1 D1
+def test_what_does_not_have_its_digest_never_gets_its_name(tmp_path: Path) -> None:
+    store, digest = ArtifactStore(tmp_path), digest_of(b"right")
+    with pytest.raises(Untrusted, match="has the digest"):
+        fetch(store, digest, 5, Sender(b"wrong"))
+    assert list(tmp_path.iterdir()) == []
+    fetch(store, digest, 5, Sender(b"right"))
+    assert store.digests == {digest}
+
+
+def test_lengths_are_checked_before_a_byte_is_kept(tmp_path: Path) -> None:
+    store, digest = ArtifactStore(tmp_path), digest_of(b"right")
+    for sender in (Sender(b"right", said=6), Sender(b"rightly", said=5)):
+        with pytest.raises(Untrusted, match="the plan says"):
+            fetch(store, digest, 5, sender)
+    with pytest.raises(HostFault, match="no room"):
+        fetch(store, digest, 10**15, Sender(b""))
+    with pytest.raises(InvalidInput):
+        fetch(store, "sha256:../../etc/passwd", 5, Sender(b""))
+
+
+# invariant: D1
+@pytest.mark.parametrize("running", [True, False])
+def test_what_is_damaged_on_the_disk_is_not_executed(tmp_path: Path, running: bool) -> None:
+    store, digest = ArtifactStore(tmp_path), digest_of(b"right")
+    fetch(store, digest, 5, Sender(b"right"))
+    path = store.path(digest)
+    path.chmod(0o600)
+    path.write_bytes(b"wrong")
+    os.utime(path, ns=(1, 1))
+    if not running:
+        store = ArtifactStore(tmp_path)
+        assert "damaged" in store.findings[0]
+    with pytest.raises(HostFault):
+        store.path(digest)
+    assert store.digests == frozenset()
+    fetch(store, digest, 5, Sender(b"right"))
+    assert store.path(digest).read_bytes() == b"right"
+
+
+def test_a_way_back_is_kept_and_the_rest_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "KEPT_UNWANTED", 2)
+    store = ArtifactStore(tmp_path)
+    names = [b"%d" % number for number in range(5)]
+    for number, data in enumerate(names):
+        fetch(store, digest_of(data), 1, Sender(data))
+        os.utime(store.path(digest_of(data)), ns=(number, number))
+    (tmp_path / ("0" * 64 + ".part")).write_bytes(b"x")
+    store.prune({digest_of(names[0])})
+    assert store.digests == {digest_of(names[number]) for number in (0, 3, 4)}
+    assert len(list(tmp_path.iterdir())) == 3

@@ -1,0 +1,187 @@
+"""The loop and the hands: what could not be written was not thought of, and is thought of again; trouble is told, not hidden."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from halftrack_agent import core
+from halftrack_agent.agent import Agent, Listening
+from halftrack_agent.artifacts import ArtifactStore
+from halftrack_agent.events import CreateRing, Emit, HostView, JournalPlan
+from halftrack_agent.hands import Hands
+from halftrack_agent.identity import Identity, Membership, genuine
+from halftrack_agent.inbox import Trust, TrustedPlan
+from halftrack_agent.journal import Journal
+from halftrack_agent.loop import Loop
+from halftrack_agent.outbox import Outbox
+from halftrack_agent.places import Places
+from halftrack_agent.rings import Rings
+from halftrack_model import canonical, seals
+from halftrack_model.errors import Refused
+from halftrack_model.plan import Plan
+from halftrack_model.report import Happened
+from halftrack_model.seals import Seal, Sealed
+from halftrack_model.workload import RingSpec
+from halftrack_proto.messages import Accepted, Declined
+from tests.agent_shell.test_ledger import files_no_longer_than
+
+KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+PUBLIC = KEY.public_key().public_bytes_raw()
+KEYS = {seals.key_id_of(PUBLIC): PUBLIC}
+TRUST = Trust("g", "h", KEYS, KEYS, 1, genuine)
+
+
+def sealed(revision: int, rings: tuple[RingSpec, ...] = ()) -> Sealed:
+    payload = canonical.encode(Plan("g", "e", "h", revision, (), rings, (), (), (), decommission=True))
+    signature = KEY.sign(seals.signing_input(seals.PLAN, payload))
+    return Sealed(seals.PLAN, payload, (Seal(seals.key_id_of(PUBLIC), signature),))
+
+
+class Body:
+    """A loop with real hands, journal, outbox and rings, and nothing that runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.answers: list[Accepted | Declined] = []
+        self.in_force: list[int] = []
+        self.journal, self.outbox = Journal(folder), Outbox(folder, "h")
+        self.outbox.welcomed(0)
+        self.rings, self.store = Rings(folder / "rings"), ArtifactStore(folder / "artifacts")
+        nobody: Callable[..., AsyncIterator[tuple[int, bytes]]] = lambda *_: None  # type: ignore[assignment, return-value]  # noqa: E731
+        self.hands = Hands(
+            self.journal,
+            self.outbox,
+            None,  # type: ignore[arg-type]
+            self.rings,
+            self.store,
+            None,  # type: ignore[arg-type]
+            nobody,
+            self.answers.append,
+            lambda: None,
+        )
+        state = core.recovered(TRUST, self.journal.entries, 0, 0)
+        self.loop = Loop(state, self, self.hands, self.rings, self.outbox, self.took, lambda: None, lambda: ())  # type: ignore[arg-type]
+
+    def took(self, trusted: TrustedPlan) -> None:
+        self.in_force.append(trusted.plan.revision)
+
+    def look(self) -> HostView:
+        return HostView({}, self.rings.seen(), {}, frozenset())
+
+    def samples(self, _now_ms: int) -> tuple[Emit, ...]:
+        return ()
+
+    def close(self) -> None:
+        self.journal.close()
+        self.outbox.close()
+        self.rings.close()
+
+
+# invariant: P3 D1
+def test_a_plan_without_room_in_the_journal_is_not_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("halftrack_agent.loop.RETRY_PLAN_MS", 0)
+
+    async def work() -> None:
+        body = Body(tmp_path)
+        with files_no_longer_than(body.journal.size_bytes + 30):
+            body.loop.plan_came(sealed(1))
+            for _ in range(3):
+                body.loop.step()
+            assert body.loop.state.plan is None
+            assert body.in_force == []
+            assert [(answer.reason, type(answer)) for answer in body.answers] == [("disk-full", Declined)]  # type: ignore[union-attr]
+            assert any("no room" in problem for problem in body.loop.observed().problems)
+        body.loop.step()
+        assert body.answers[-1] == Accepted(1)
+        assert body.in_force == [1]
+        assert [report.happened for report in body.outbox.pending(0, 9)] == [Happened.PLAN_ACCEPTED]
+        body.close()
+        again = Body(tmp_path)
+        assert again.loop.observed().revision == 1
+        again.close()
+
+    asyncio.run(work())
+
+
+def test_only_the_newest_plan_matters_and_a_refusal_is_answered(tmp_path: Path) -> None:
+    async def work() -> None:
+        body = Body(tmp_path)
+        for revision in (2, 4, 3):
+            body.loop.plan_came(sealed(revision))
+        body.loop.step()
+        body.loop.plan_came(sealed(1))
+        body.loop.step()
+        assert body.answers[0] == Accepted(3)
+        assert isinstance(body.answers[1], Declined)
+        assert body.answers[1].reason == "older-revision"
+        assert body.in_force == [3]
+        body.close()
+
+    asyncio.run(work())
+
+
+def test_what_cannot_be_done_is_told_until_it_can(tmp_path: Path) -> None:
+    async def work() -> None:
+        body = Body(tmp_path)
+        (tmp_path / "rings/g").write_text("a file where a folder has to be")
+        body.loop.plan_came(sealed(1, (RingSpec("g/r", 1 << 16, 16, None),)))
+        for _ in range(3):
+            body.loop.step()
+        assert any("disk-fault" in p or "g" in p for p in body.loop.observed().problems)
+        (tmp_path / "rings/g").unlink()
+        body.loop.step()
+        body.loop.step()
+        assert body.loop.observed().problems == ()
+        assert "g/r" in body.rings.seen()
+        body.close()
+
+    asyncio.run(work())
+
+
+def test_a_journal_fault_stops_the_step_before_what_follows(tmp_path: Path) -> None:
+    body = Body(tmp_path)
+    with files_no_longer_than(body.journal.size_bytes + 30):
+        with pytest.raises(Exception, match="no room"):
+            body.hands.carry_out(JournalPlan(sealed(1)))
+        body.hands.carry_out(CreateRing(RingSpec("g/r", 0, 3, None)))  # not the journal's: noted, not raised
+    assert any("cannot be made" in problem or "g/r" in problem for problem in body.hands.problems)
+    body.close()
+
+
+def test_a_second_agent_on_the_same_state_is_refused(tmp_path: Path) -> None:
+    from halftrack_agent.lock import StateLock, holder
+
+    first = StateLock(tmp_path)
+    with pytest.raises(Refused, match=r"pid \d+"):
+        StateLock(tmp_path)
+    assert holder(tmp_path) is not None
+    first.close()
+    assert holder(tmp_path) is None
+    StateLock(tmp_path).close()
+
+
+# invariant: P1
+def test_a_journal_that_another_galaxy_wrote_is_not_obeyed(tmp_path: Path) -> None:
+    """The identity was changed under a state folder: its plan is for somebody else."""
+    import zmq
+
+    places = Places(tmp_path / "state", tmp_path / "run")
+    journal = Journal(places.state) if places.state.mkdir() is None else None
+    assert journal is not None
+    journal.append(JournalPlan(sealed(5)))
+    journal.close()
+    public, secret = zmq.curve_keypair()
+    places.identity.mkdir()
+    (places.identity / "curve.key").write_bytes(secret)
+    member = Membership("another", "h", "127.0.0.1:1", public.decode(), KEYS, KEYS, 1)
+
+    async def work() -> None:
+        identity = Identity(places.identity, member, b"", b"", b"")
+        async with Agent(places, identity, Listening("127.0.0.1", 0, 0), places.cgroup()) as agent:
+            assert agent.observed().revision == 0
+            assert any("not obeyed" in problem for problem in agent.observed().problems)
+
+    asyncio.run(work())

@@ -1,0 +1,188 @@
+"""Rings made, refused, freed of the dead; counters that grow become few reports."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from halftrack_agent.artifacts import ArtifactStore
+from halftrack_agent.events import CutSeen, Emit, InstanceSeen, ShadowSeen
+from halftrack_agent.rings import Rings
+from halftrack_agent.sight import SAMPLE_EVERY_MS, Sight
+from halftrack_dataplane import status
+from halftrack_dataplane.ring import Ring
+from halftrack_dataplane.status import Compared, Status
+from halftrack_model.errors import HostFault, Refused
+from halftrack_model.report import Happened
+from halftrack_model.workload import Member, RingSpec
+
+PLAIN = RingSpec("spectra/source", 1 << 16, 16, None)
+MEMBER = RingSpec("spectra/s.a@1.0.0", 1 << 16, 16, Member("spectra", "s", "a", "1.0.0", 3))
+
+
+def test_rings_are_made_once_seen_and_removed(tmp_path: Path) -> None:
+    rings = Rings(tmp_path / "rings")
+    for _ in range(2):
+        rings.create(PLAIN)
+        rings.create(MEMBER)
+    with Ring.open(tmp_path / "rings/spectra/s.a@1.0.0.ring") as ring:
+        assert (ring.label, ring.generation, ring.slots) == ("1.0.0", 3, 16)
+        reader = ring.reader(name="somebody")
+        with ring.writer() as writer:
+            writer.write(b"frame")
+        seen = rings.seen()["spectra/s.a@1.0.0"]
+        assert (seen.head, seen.tail, seen.lags) == (1, 0, {"somebody": 1})
+        reader.close()
+    again = Rings(tmp_path / "rings")  # an agent that comes back finds them, with what is in them
+    assert again.seen()["spectra/s.a@1.0.0"].head == 1
+    again.create(MEMBER)
+    assert again.seen()["spectra/s.a@1.0.0"].head == 1
+    for spec in (PLAIN, MEMBER, PLAIN):
+        again.remove(spec.name)
+    assert again.seen() == {}
+    assert not list((tmp_path / "rings").iterdir())
+    rings.rescan()
+    assert rings.seen() == {}
+    for each in (rings, again):
+        each.close()
+
+
+@pytest.mark.parametrize("at", [0, 8, 40])
+def test_what_is_not_understood_is_refused_and_kept(tmp_path: Path, at: int) -> None:
+    rings = Rings(tmp_path)
+    rings.create(PLAIN)
+    rings.close()
+    path = tmp_path / "spectra/source.ring"
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 0x55]))
+    before = path.read_bytes()
+    rings = Rings(tmp_path)
+    assert rings.seen() == {}
+    assert "refused" in rings.problems[0]
+    with pytest.raises(HostFault, match="remove the file"):
+        rings.create(PLAIN)
+    assert path.read_bytes() == before
+    path.unlink()
+    rings.rescan()
+    assert rings.problems == ()
+    rings.create(PLAIN)
+    assert "spectra/source" in rings.seen()
+    rings.close()
+
+
+def test_a_ring_that_was_replaced_is_looked_at_anew(tmp_path: Path) -> None:
+    rings = Rings(tmp_path)
+    rings.create(PLAIN)
+    path = tmp_path / "spectra/source.ring"
+    path.unlink()
+    Ring.create(path, capacity_bytes=1 << 16, slots=32).close()
+    rings.rescan()
+    assert rings.seen()["spectra/source"].slots == 32
+    rings.close()
+
+
+def test_what_the_dead_hold_is_freed(tmp_path: Path) -> None:
+    rings = Rings(tmp_path)
+    rings.create(PLAIN)
+    code = f"""
+import sys
+from halftrack_dataplane.ring import Ring
+ring = Ring.open({str(tmp_path / "spectra/source.ring")!r})
+reader, writer = ring.reader(name="victim"), ring.writer()
+print("holds", flush=True)
+sys.stdin.read()
+"""
+    victim = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert victim.stdout is not None
+    assert victim.stdout.readline() == b"holds\n"
+    assert "victim" in rings.seen()["spectra/source"].lags
+    assert rings.reap() == 0
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.communicate()
+    assert rings.reap() == 1
+    assert rings.seen()["spectra/source"].lags == {}
+    with Ring.open(tmp_path / "spectra/source.ring") as ring:
+        ring.writer().close()
+    rings.close()
+
+
+def test_cuts_are_proposed_withdrawn_and_stale_ones_refused(tmp_path: Path) -> None:
+    rings = Rings(tmp_path)
+    rings.create(PLAIN)
+    rings.propose_cut("spectra/source", 2, 7, 100, "1.1.0")
+    assert rings.seen()["spectra/source"].cuts == (CutSeen(2, 7, 100, None),)
+    with pytest.raises(Refused):
+        rings.propose_cut("spectra/source", 1, 7, None, "1.1.0")
+    rings.withdraw_cut("spectra/source", 2)
+    assert rings.seen()["spectra/source"].cuts == ()
+    with pytest.raises(HostFault, match="no ring"):
+        rings.propose_cut("spectra/sink", 3, 7, None, "")
+    rings.close()
+
+
+class Runs:
+    """A driver's `seen`, and nothing else of it."""
+
+    def __init__(self, *names: str) -> None:
+        self.started_ms = dict.fromkeys(names, 1)
+
+    def seen(self) -> dict[str, InstanceSeen]:
+        return {name: InstanceSeen(name, "d", True, None, None, at, "") for name, at in self.started_ms.items()}
+
+
+class Saying:
+    """Status files with ever newer times."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.at_ns = folder, 0
+
+    def __call__(self, name: str, role: str, **counters: int) -> None:
+        path = self.folder / f"{name}.json"
+        shadow = {"spectra/s.b@1.1.0": Compared(3, 1)} if role == "merge" else {}
+        path.write_bytes(status.dump(Status(name, role, counters=counters, shadow=shadow)))
+        self.at_ns += 1000
+        os.utime(path, ns=(self.at_ns, self.at_ns))
+
+
+def test_counters_become_few_reports_with_sums(tmp_path: Path) -> None:
+    rings, runs, say = Rings(tmp_path / "rings"), Runs("src", "m"), Saying(tmp_path)
+
+    def sight() -> Sight:
+        return Sight(runs, rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted")  # type: ignore[arg-type]
+
+    eyes = sight()
+    say("m", "merge", gap_frames=2, refused_rings=9)
+    assert eyes.look().shadows == {"spectra/s.b@1.1.0": ShadowSeen(3, 1)}
+    assert eyes.samples(0) == (Emit(Happened.FRAMES_LOST, "m", "2 frames, 2 in all"),)
+    for number in range(10):
+        say("src", "source", refused=5 + number)
+        eyes.look()
+    assert eyes.samples(1) == (Emit(Happened.FRAMES_REFUSED, "src", "14 frames, 14 in all"),)
+    eyes = sight()  # an agent that comes back has nothing to add
+    eyes.look()
+    assert eyes.samples(10**6) == ()
+    runs.started_ms["src"] = 2
+    say("src", "source", refused=14)  # a new process counts from nothing
+    eyes.look()
+    assert eyes.samples(2) == ()
+    assert eyes.samples(1 + SAMPLE_EVERY_MS) == (Emit(Happened.FRAMES_REFUSED, "src", "14 frames, 28 in all"),)
+    assert eyes.samples(10**9) == ()
+    rings.close()
+
+
+def test_a_status_file_that_is_nonsense_costs_nothing(tmp_path: Path) -> None:
+    rings = Rings(tmp_path / "rings")
+    sight = Sight(Runs("a", "b", "c"), rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted")  # type: ignore[arg-type]
+    (tmp_path / "a.json").write_bytes(b"\xff{")
+    (tmp_path / "b.json").write_bytes(b'{"name": "b", "shadow": []}')
+    Saying(tmp_path)("c", "merge", lost=1)
+    view = sight.look()
+    assert set(view.instances) == {"a", "b", "c"}
+    assert view.shadows
+    rings.close()
