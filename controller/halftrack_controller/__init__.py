@@ -1,0 +1,1 @@
+"""Decides: planner, rollouts, store, signing, sessions, the operator CLI."""

@@ -1,0 +1,183 @@
+"""What all verbs of `halftrack` share: how they are declared, how they speak, and how they end. No verb is in here.
+
+A verb prints its result on standard output (text, or JSON with `-o json`), everything else on standard error, and returns its exit
+status. Errors become one clear line and what to do, never a traceback.
+"""
+
+import dataclasses
+import enum
+import json
+import os
+import sys
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+from rich.console import Console
+
+from halftrack_model.errors import HalftrackError, Refused
+
+if TYPE_CHECKING:
+    from halftrack_controller.operator_client import OperatorClient
+
+DONE, ERROR, PENDING, BLOCKED = 0, 1, 2, 3
+INTERRUPTED = 130  # what shells make of SIGINT
+EXIT_STATUS = "Exit status: 0 nothing to do, or done; 2 changes are pending; 3 blocked; 1 error."
+CONFIG_VARIABLE = "HALFTRACK_CONFIG"
+WIDE = 200  # columns when nobody watches: what reads us must not meet a wrapped line
+
+_HINTS: Mapping[str, str] = {
+    "unreachable": "Is the controller running, and does its address in the operator's config.json lead there from here? "
+    "What runs on hosts goes on without it.",
+    "permission-denied": "The operator's certificate does not belong to this controller's galaxy: check --config.",
+    "no-config": f"Pass --config DIR or set {CONFIG_VARIABLE}.",
+}
+
+
+class Terminal:
+    """Where a verb speaks, and how it reaches the controller."""
+
+    def __init__(self, output: str, config: str | None) -> None:
+        self.json = output == "json"
+        self.config = config
+        width = None if sys.stdout.isatty() else WIDE
+        self.out = Console(markup=False, highlight=False, emoji=False, width=width)
+        self.notes = Console(stderr=True, markup=False, highlight=False, emoji=False)
+
+    def client(self) -> "OperatorClient":
+        """A connection to the controller, as the operator that --config names."""
+        from halftrack_controller.operator_client import OperatorClient
+
+        if not self.config:
+            raise Refused("no-config", "which galaxy? Nothing names the operator's folder that `galaxy init` made")
+        return OperatorClient.from_config(Path(self.config))
+
+    def result(self, value: Any, *texts: Any) -> None:
+        """The verb's result: `value` as JSON, or `texts` (whatever rich can print) for people."""
+        if self.json:
+            self.out.print(json.dumps(plain(value), indent=2, ensure_ascii=False), soft_wrap=True)
+            return
+        for text in texts:
+            self.out.print(text, soft_wrap=isinstance(text, str))
+
+    def line(self, value: Any) -> None:
+        """One JSON value on one line, at once: for whoever follows a watch."""
+        click.echo(json.dumps(plain(value), ensure_ascii=False))
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Something for people that is not the result."""
+        if not self.json:
+            self.notes.print(text, soft_wrap=True)
+
+    @contextmanager
+    def working(self, text: str) -> Iterator[None]:
+        """While something takes its time: a spinner where a person watches, a line elsewhere."""
+        if self.json or not self.notes.is_terminal:
+            self.note(text)
+            yield
+            return
+        with self.notes.status(text):
+            yield
+        self.note(text)
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can say it."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    return value
+
+
+# ----------------------------------------------------------------------------------------------------------- declaring verbs
+
+
+class Verb(click.Command):
+    """A command whose help ends with examples and the exit statuses."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = tuple(examples)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Examples"):
+            formatter.write("".join(f"  {example}\n" for example in self.examples))
+        formatter.write_paragraph()
+        formatter.write_text(EXIT_STATUS)
+
+
+def verb(
+    group: click.Group, name: str, *examples: str, online: bool = True, shaped: bool = True
+) -> Callable[[Callable[..., int]], click.Command]:
+    """Declare a verb of `group`. It gets a Terminal first; `online` gives it --config, `shaped` gives it -o."""
+
+    def declare(work: Callable[..., int]) -> click.Command:
+        def run(output: str = "text", config: str | None = None, **options: Any) -> int:
+            outer = click.get_current_context().find_root().params.get("config")
+            return work(Terminal(output, config or outer or os.environ.get(CONFIG_VARIABLE)), **options)
+
+        run.__doc__, run.__name__ = work.__doc__, work.__name__
+        run.__click_params__ = list(getattr(work, "__click_params__", []))  # type: ignore[attr-defined]
+        if shaped:
+            choice = click.Choice(["text", "json"])
+            click.option("-o", "--output", type=choice, default="text", show_default=True, help="Form of the result.")(
+                run
+            )
+        if online:
+            click.option("--config", metavar="DIR", help=f"The operator's folder [env: {CONFIG_VARIABLE}].")(run)
+        declared = click.command(name, cls=Verb, examples=examples)(run)
+        group.add_command(declared)
+        return declared
+
+    return declare
+
+
+class Program(click.Group):
+    """The whole program: ends with our exit statuses (click's own for a usage error would say "changes are pending")."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run, and exit; with `standalone_mode=False` return as click does."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        try:
+            status = super().main(args, "halftrack", complete_var, standalone_mode=False, **extra)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(ERROR)
+        except (click.Abort, KeyboardInterrupt):
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:  # whoever read us has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(ERROR)
+        except HalftrackError as error:
+            _fail(error)
+        sys.exit(status if isinstance(status, int) else DONE)
+
+
+class Blocked(HalftrackError):  # noqa: N818 - reads as what it is at the place where it is raised
+    """What was asked for is valid and must wait, or be done another way: exit status 3."""
+
+
+def _fail(error: HalftrackError) -> NoReturn:
+    click.echo(f"error: {error.message}", err=True)
+    if hint := _HINTS.get(error.reason):
+        click.echo(hint, err=True)
+    sys.exit(BLOCKED if isinstance(error, Blocked) else ERROR)

@@ -1,0 +1,115 @@
+"""Verbs that need no running controller: `galaxy init`, `controller serve`, `schema`, `completion`."""
+
+from pathlib import Path
+
+import click
+from click.shell_completion import get_completion_class
+
+from halftrack_controller.cli_frame import DONE, Program, Terminal, verb
+
+
+def declare(program: Program) -> None:
+    """Add the verbs to the program."""
+
+    @program.group("galaxy")
+    def galaxy_group() -> None:
+        """Make the realm that one controller rules."""
+
+    @program.group("controller")
+    def controller_group() -> None:
+        """Run the controller."""
+
+    _declare_galaxy(galaxy_group)
+    _declare_controller(controller_group)
+    _declare_local(program)
+
+
+def _declare_galaxy(group: click.Group) -> None:
+    @verb(
+        group,
+        "init",
+        "halftrack galaxy init ./north --name north --address 10.0.0.1",
+        "halftrack galaxy init /etc/halftrack --name dome --address controller.dome.example --address 10.0.0.1",
+        online=False,
+    )
+    @click.argument("folder", type=click.Path(path_type=Path))
+    @click.option("--name", required=True, help="The galaxy's name.")
+    @click.option(
+        "--address",
+        "addresses",
+        multiple=True,
+        required=True,
+        help="Where hosts reach the controller; the first is dialled.",
+    )
+    @click.option(
+        "--session-port", type=click.IntRange(1, 65535), default=7443, show_default=True, help="Hosts, operators."
+    )
+    @click.option("--enrolment-port", type=click.IntRange(1, 65535), default=7444, show_default=True, help="New hosts.")
+    def init(
+        terminal: Terminal, folder: Path, name: str, addresses: tuple[str, ...], session_port: int, enrolment_port: int
+    ) -> int:
+        """Make a galaxy in FOLDER: its keys, its certificates, and an operator's configuration.
+
+        FOLDER/controller is for the machine of the controller; FOLDER/operator is yours, with the key that seals releases. Keep
+        them apart: whoever steals the controller can then install nothing that you have not sealed.
+        """
+        from halftrack_controller import galaxy
+
+        galaxy.init(folder, name, addresses, session_port, enrolment_port)
+        terminal.result(
+            {"galaxy": name, "controller": str(folder / "controller"), "operator": str(folder / "operator")},
+            f"galaxy {name} is made",
+            f"  start it   halftrack controller serve --state {folder / 'controller'}",
+            f"  use it     export HALFTRACK_CONFIG={folder / 'operator'}",
+        )
+        return DONE
+
+
+def _declare_controller(group: click.Group) -> None:
+    @verb(
+        group,
+        "serve",
+        "halftrack controller serve --state ./north/controller",
+        "halftrack controller serve --state /etc/halftrack/controller --listen 10.0.0.1",
+        online=False,
+        shaped=False,
+    )
+    @click.option("--state", required=True, type=click.Path(path_type=Path), help="The galaxy's controller folder.")
+    @click.option("--listen", default="0.0.0.0", show_default=True, help="Address to listen on.")  # noqa: S104 - all, like most daemons
+    @click.option("--session-port", type=int, default=None, help="Instead of the galaxy's.")
+    @click.option("--enrolment-port", type=int, default=None, help="Instead of the galaxy's.")
+    def serve(
+        terminal: Terminal, state: Path, listen: str, session_port: int | None, enrolment_port: int | None
+    ) -> int:
+        """Run the controller until SIGTERM or Ctrl-C. Hosts go on without it, and it goes on where it was."""
+        del terminal
+        from halftrack_controller import daemon
+
+        return daemon.serve(state, listen, session_port, enrolment_port)
+
+
+def _declare_local(program: Program) -> None:
+    @verb(program, "schema", "halftrack schema > halftrack.schema.json", online=False, shaped=False)
+    def schema(terminal: Terminal) -> int:
+        """Print the JSON Schema of manifests, for editors and CI."""
+        from halftrack_controller.manifest_schema import json_schema
+
+        terminal.json = True
+        terminal.result(json_schema())
+        return DONE
+
+    @verb(
+        program,
+        "completion",
+        "halftrack completion bash > ~/.local/share/bash-completion/completions/halftrack",
+        "halftrack completion fish > ~/.config/fish/completions/halftrack.fish",
+        online=False,
+        shaped=False,
+    )
+    @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+    def completion(terminal: Terminal, shell: str) -> int:
+        """Print the script that completes halftrack's verbs and options in SHELL."""
+        kind = get_completion_class(shell)
+        assert kind is not None, "click knows the shells that the choice allows"  # noqa: S101
+        terminal.result("", kind(program, {}, "halftrack", "_HALFTRACK_COMPLETE").source())
+        return DONE

@@ -1,0 +1,84 @@
+"""The verbs on releases: `release publish` and `release list`. Publishing seals on this machine: the release key never travels."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from halftrack_controller import render
+from halftrack_controller.cli_frame import DONE, Program, Terminal, verb
+from halftrack_controller.quantities import size_text
+from halftrack_model import canonical, seals
+from halftrack_model.errors import InvalidInput
+from halftrack_model.release import Artifact, Release
+from halftrack_proto import messages as said
+
+if TYPE_CHECKING:  # what these import is heavy, and only `publish` needs it
+    from halftrack_controller.manifests import ReleaseDraft
+    from halftrack_controller.operator_client import OperatorClient
+
+
+def declare(program: Program) -> None:
+    """Add the verbs to the program."""
+
+    @program.group("release")
+    def group() -> None:
+        """Publish releases and list them."""
+
+    @verb(
+        group,
+        "publish",
+        "halftrack release publish spectrometer-1.1.0.yaml",
+        "halftrack release publish releases/*.yaml -o json",
+    )
+    @click.argument("files", nargs=-1, required=True, metavar="FILE...")
+    def publish(terminal: Terminal, files: tuple[str, ...]) -> int:
+        """Seal releases with your release key, upload their artifacts, publish them, and say which rollouts began.
+
+        A version is published once and never changes. The same release again changes nothing.
+        """
+        from halftrack_controller import manifests
+
+        declared = manifests.read(files)
+        if declared.environments or declared.hosts or declared.graphs:
+            raise InvalidInput("not-a-release", "only releases are published; bring the rest with `halftrack apply -f`")
+        if not declared.releases:
+            raise InvalidInput("not-a-release", "there is no release in these files; nothing was published")
+        with terminal.client() as client:
+            replies = [_publish(terminal, client, draft) for draft in declared.releases]
+        terminal.result(replies, *(line for reply in replies for line in _reply_lines(reply)))
+        return DONE
+
+    @verb(group, "list", "halftrack release list", "halftrack release list spectrometer -o json")
+    @click.argument("product", required=False, default="")
+    def list_(terminal: Terminal, product: str) -> int:
+        """List published releases, of one PRODUCT or of all."""
+        with terminal.client() as client:
+            entries = client.releases(product)
+        terminal.result(entries, render.release_table(entries) if entries else "no release is published")
+        return DONE
+
+
+def _publish(terminal: Terminal, client: "OperatorClient", draft: "ReleaseDraft") -> said.PublishReply:
+    size = size_text(draft.artifact.stat().st_size)
+    with terminal.working(f"{draft.product} {draft.version}: sending {draft.artifact.name} ({size})"):
+        held = client.put_artifact(draft.artifact)
+    release = Release(
+        product=draft.product,
+        version=draft.version,
+        artifact=Artifact(held.digest, held.size_bytes),
+        entry=draft.entry,
+        params=draft.params,
+        state=draft.state,
+        strategy=draft.strategy,
+    )
+    sealed = client.load_release_key().sealed(seals.RELEASE, canonical.encode(release))
+    return client.publish_release(sealed)
+
+
+def _reply_lines(reply: said.PublishReply) -> list[str]:
+    name = f"{reply.product} {reply.version}"
+    if reply.already_published:
+        return [f"{name} was published before; nothing changes"]
+    if not reply.rollout_ids:
+        return [f"{name} is published; no graph runs {reply.product} at an older version, so no rollout begins"]
+    return [f"{name} is published", *(f"  rollout {rollout_id} begins" for rollout_id in reply.rollout_ids)]

@@ -1,0 +1,53 @@
+"""The verbs that look: `stream top` and `explain`."""
+
+import time
+
+import click
+from rich.live import Live
+
+from halftrack_controller import render
+from halftrack_controller.cli_frame import DONE, Program, Terminal, verb
+
+LOOK_EVERY_S = 1.0  # heartbeats are not more frequent
+
+
+def declare(program: Program) -> None:
+    """Add the verbs to the program."""
+
+    @program.group("stream")
+    def group() -> None:
+        """Look at streams."""
+
+    @verb(group, "top", "halftrack stream top", "halftrack stream top --environment tank --watch")
+    @click.option("--environment", default="", help="Only the rings of this environment.")
+    @click.option("--watch", is_flag=True, help="Stay, until Ctrl-C; with -o json, a line a second.")
+    def top(terminal: Terminal, environment: str, watch: bool) -> int:
+        """Show rings: how full, how fast, and how far behind each reader is."""
+        with terminal.client() as client:
+            rows = client.stream_top(environment)
+            if not watch:
+                terminal.result(rows, render.ring_table(rows) if rows else "no host has told of a ring")
+                return DONE
+            with Live(console=terminal.out, auto_refresh=False) as live:
+                while True:
+                    if terminal.json:
+                        terminal.line(rows)
+                    else:
+                        live.update(render.ring_table(rows), refresh=True)
+                    time.sleep(LOOK_EVERY_S)
+                    rows = client.stream_top(environment)
+
+    @verb(
+        program,
+        "explain",
+        "halftrack explain tank-b",
+        "halftrack explain spectra/spectrometer",
+        "halftrack explain tank.spectra.spectrometer.2 -o json",
+    )
+    @click.argument("subject")
+    def explain(terminal: Terminal, subject: str) -> int:
+        """Say why SUBJECT is as it is: a host, graph, graph/vertex, product, environment or rollout."""
+        with terminal.client() as client:
+            reasons = client.explain(subject)
+        terminal.result(reasons, *(render.reason_line(why) for why in reasons))
+        return DONE

@@ -1,0 +1,162 @@
+"""What operators declare: is it right for this galaxy, and what would it change? Pure; the store writes it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from halftrack_controller import placement
+from halftrack_controller.snapshot import Environment, Host, Snapshot
+from halftrack_model.errors import InvalidInput
+from halftrack_model.graph import StreamGraph
+from halftrack_model.ids import checked_name
+from halftrack_proto import messages as said
+
+Declared = Environment | Host | StreamGraph
+MAX_DOCUMENTS = 2000  # of one apply: a site's worth; more is a loop gone wrong, and would not fit one message anyway
+MAX_LABELS = 64
+
+
+def declared(document: said.Document) -> Declared:
+    """A document that came over the wire as what it declares."""
+    match document:
+        case said.EnvironmentDocument():
+            return Environment(document.name, document.labels, document.track)
+        case said.HostDocument():
+            return Host(document.name, document.environment, document.labels, document.bridge, document.agent, "")
+        case StreamGraph():
+            return document
+
+
+def checked(snapshot: Snapshot, documents: Sequence[Declared]) -> None:
+    """InvalidInput that names every problem at once, unless all documents can be applied together."""
+    if found := tuple(problems(snapshot, documents)):
+        raise InvalidInput("bad-documents", "\n".join([*found, "nothing was applied"]))
+
+
+def problems(snapshot: Snapshot, documents: Sequence[Declared]) -> Iterator[str]:
+    """Everything that is wrong, each in a sentence."""
+    if len(documents) > MAX_DOCUMENTS:
+        yield f"{len(documents)} documents at once; at most {MAX_DOCUMENTS} are taken"
+        return
+    names = [f"{kind_of(document)} {name_of(document)}" for document in documents]
+    yield from (f"{name} is declared twice" for name in sorted(set(names)) if names.count(name) > 1)
+    after = merged(snapshot, documents)
+    for document, name in zip(documents, names, strict=True):
+        yield from (f"{name}: {problem}" for problem in _problems(snapshot, after, document))
+
+
+def changes(snapshot: Snapshot, documents: Iterable[Declared]) -> tuple[said.DocumentChange, ...]:
+    """What applying each document does, in the order given."""
+    return tuple(
+        said.DocumentChange(kind_of(document), name_of(document), _action(snapshot, document)) for document in documents
+    )
+
+
+def merged(snapshot: Snapshot, documents: Iterable[Declared]) -> Snapshot:
+    """The snapshot as it would be. What is not declared stays as it is (R3)."""
+    environments, hosts = dict(snapshot.environments), dict(snapshot.hosts)
+    graphs = {(graph.environment, graph.name): graph for graph in snapshot.graphs}
+    for document in documents:
+        match document:
+            case Environment():
+                environments[document.name] = document
+            case Host():
+                hosts[document.name] = _with_key(snapshot, document)
+            case StreamGraph():
+                graphs[document.environment, document.name] = document
+    return replace(
+        snapshot,
+        environments={name: environments[name] for name in sorted(environments)},
+        hosts={name: hosts[name] for name in sorted(hosts)},
+        graphs=tuple(graphs[key] for key in sorted(graphs)),
+    )
+
+
+def kind_of(document: Declared) -> str:
+    """The word for what a document declares."""
+    match document:
+        case Environment():
+            return "environment"
+        case Host():
+            return "host"
+        case StreamGraph():
+            return "graph"
+
+
+def name_of(document: Declared) -> str:
+    """Its name; a graph's is only unique in its environment."""
+    return f"{document.environment}/{document.name}" if isinstance(document, StreamGraph) else document.name
+
+
+def _action(snapshot: Snapshot, document: Declared) -> str:
+    present: Declared | None
+    match document:
+        case Environment():
+            present = snapshot.environments.get(document.name)
+        case Host():
+            present = snapshot.hosts.get(document.name)
+            document = _with_key(snapshot, document)
+        case StreamGraph():
+            present = snapshot.graph(document.environment, document.name)
+    if present is None:
+        return "created"
+    return "unchanged" if present == document else "changed"
+
+
+def _with_key(snapshot: Snapshot, host: Host) -> Host:
+    """A manifest never says a host's key: enrolment does."""
+    known = snapshot.hosts.get(host.name)
+    return replace(host, curve_public=known.curve_public if known else "")
+
+
+def _problems(before: Snapshot, after: Snapshot, document: Declared) -> Iterator[str]:
+    yield from _name_problems(document.name, kind_of(document))
+    match document:
+        case Environment():
+            yield from _name_problems(document.track, "track")
+            yield from _label_problems(document.labels)
+        case Host():
+            yield from _host_problems(before, after, document)
+        case StreamGraph():
+            yield from _graph_problems(after, document)
+
+
+def _host_problems(before: Snapshot, after: Snapshot, host: Host) -> Iterator[str]:
+    if host.environment not in after.environments:
+        yield f"there is no environment {host.environment!r}: declare it as well"
+    known = before.hosts.get(host.name)
+    if known is not None and known.environment != host.environment:
+        yield f"it belongs to {known.environment!r}, and a host does not move: give the new one its own name"
+    for what, address in (("bridge", host.bridge), ("agent", host.agent)):
+        if not _is_address(address):
+            yield f"{what} {address!r} is no address: write host:port, as other hosts reach it"
+    yield from _label_problems(host.labels)
+
+
+def _graph_problems(after: Snapshot, graph: StreamGraph) -> Iterator[str]:
+    if graph.environment not in after.environments:
+        yield f"there is no environment {graph.environment!r}: declare it as well"
+    for vertex in graph.vertices:
+        yield from _name_problems(vertex.name, "vertex")
+        yield from _name_problems(vertex.product, "product")
+        for host in vertex.hosts:
+            if host not in after.hosts or after.hosts[host].environment != graph.environment:
+                yield f"vertex {vertex.name!r}: {graph.environment} has no host {host!r}"
+    yield from placement.problems(graph)
+
+
+def _name_problems(name: str, what: str) -> Iterator[str]:
+    try:
+        checked_name(name, what)
+    except InvalidInput as error:
+        yield error.message
+
+
+def _label_problems(labels: object) -> Iterator[str]:
+    assert isinstance(labels, dict)  # noqa: S101 - both the codec and the manifests make dicts
+    if len(labels) > MAX_LABELS or any(len(key) > 63 or len(value) > 255 for key, value in labels.items()):
+        yield f"at most {MAX_LABELS} labels, their names up to 63 characters and values up to 255"
+
+
+def _is_address(text: str) -> bool:
+    host, colon, port = text.rpartition(":")
+    return bool(host and colon and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536)

@@ -1,0 +1,265 @@
+"""Expansion: from a stream graph and its releases to what each host holds of it: rings, workloads, swaps. Pure.
+
+What it makes of one vertex depends on that vertex, its releases and its neighbours' places only, so that nobody's workload changes
+its digest for a reason that does not concern it (R2): a swap adds green beside blue and leaves blue byte-identical.
+
+A part is left out, with a reason, when its host has not enrolled or nothing can bring it its input; the rest goes on.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from halftrack_controller import placement
+from halftrack_controller.snapshot import Reason
+from halftrack_model.graph import Role, StreamGraph, Vertex
+from halftrack_model.release import Release, StateSchemas
+from halftrack_model.swap import Seat, SwapSpec
+from halftrack_model.workload import Kind, Member, RingSpec, Runs, Workload
+
+NO_STATE = StateSchemas("", ())
+_SINGLE = {Role.SOURCE: Runs.SOURCE, Role.SINK: Runs.SINK}
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """A release at a vertex, and the number that the vertex gave it."""
+
+    release: Release
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What a vertex runs. `green` is None unless a pair is being swapped; then `swap_id` and `abort` describe the swap."""
+
+    blue: Occupant
+    green: Occupant | None = None
+    swap_id: str = ""
+    abort: bool = False
+
+    @property
+    def occupants(self) -> tuple[Occupant, ...]:
+        """Blue, and green if there is one."""
+        return (self.blue,) if self.green is None else (self.blue, self.green)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What one host holds of one graph."""
+
+    rings: tuple[RingSpec, ...] = ()
+    workloads: tuple[Workload, ...] = ()
+    swaps: tuple[SwapSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """The parts by host, and why some are missing."""
+
+    parts: Mapping[str, Parts]
+    reasons: tuple[Reason, ...]
+
+
+def expanded(graph: StreamGraph, deployed: Mapping[str, Deployed], enrolled: frozenset[str]) -> Expansion:
+    """The whole graph, each vertex after those that feed it."""
+    draft = _Draft(graph, deployed, enrolled)
+    for vertex in _upstream_first(graph):
+        if vertex.name in deployed:
+            draft.add(vertex)
+    return draft.finished()
+
+
+def receiver(ring: RingSpec, from_host: str) -> Workload:
+    """What writes the replica of `ring` from the host that serves it."""
+    return Workload(
+        name=placement.receiver_name(ring.name, from_host),
+        kind=Kind.VERTEX,
+        runs=Runs.BRIDGE_RECEIVER,
+        artifact="",
+        entry="",
+        argv=(),
+        params={},
+        reads_ring=ring.name,
+        writes_ring=ring.name,
+        from_host=from_host,
+        version="",
+        state=NO_STATE,
+        member=ring.member,
+    )
+
+
+def bridge_server() -> Workload:
+    """What serves a host's rings and snapshots to its peers. The same on every host, for ever."""
+    return _built_in(placement.BRIDGE, Kind.SERVICE, Runs.BRIDGE_SERVER, "")
+
+
+def _built_in(name: str, kind: Kind, runs: Runs, writes_ring: str) -> Workload:
+    return Workload(name, kind, runs, "", "", (), {}, "", writes_ring, "", "", NO_STATE, None)
+
+
+def _upstream_first(graph: StreamGraph) -> Iterable[Vertex]:
+    placed: dict[str, Vertex] = {}
+    waiting = sorted(graph.vertices, key=lambda vertex: vertex.name)
+    while waiting:
+        ready = [vertex for vertex in waiting if all(name in placed for name in graph.inputs(vertex.name))]
+        assert ready, "a graph is validated, so free of cycles, before it is stored"  # noqa: S101
+        placed.update((vertex.name, vertex) for vertex in ready)
+        waiting = [vertex for vertex in waiting if vertex.name not in placed]
+    return placed.values()
+
+
+@dataclass(slots=True)
+class _Draft:
+    """The parts while they are being collected; only `expanded` sees it."""
+
+    graph: StreamGraph
+    deployed: Mapping[str, Deployed]
+    enrolled: frozenset[str]
+    rings: dict[str, dict[str, RingSpec]] = field(default_factory=dict)  # host -> ring name -> ring
+    workloads: dict[str, dict[str, Workload]] = field(default_factory=dict)
+    swaps: dict[str, list[SwapSpec]] = field(default_factory=dict)
+    reasons: list[Reason] = field(default_factory=list)
+
+    def finished(self) -> Expansion:
+        parts = {
+            host: Parts(
+                tuple(ring for _, ring in sorted(self.rings.get(host, {}).items())),
+                tuple(workload for _, workload in sorted(self.workloads[host].items())),
+                tuple(self.swaps.get(host, ())),
+            )
+            for host in sorted(self.workloads)
+        }
+        return Expansion(parts, tuple(self.reasons))
+
+    def add(self, vertex: Vertex) -> None:
+        if vertex.role is Role.PAIR:
+            self._add_pair(vertex)
+        else:
+            self._add_single(vertex)
+
+    def _add_single(self, vertex: Vertex) -> None:
+        host, occupant = vertex.hosts[0], self.deployed[vertex.name].blue
+        if not self._fed(vertex, host):
+            return
+        writes = ""
+        if vertex.role is Role.SOURCE:
+            ring = self._ring(vertex, placement.ring_name(self.graph.name, vertex.name), None)
+            self._put_ring(host, ring)
+            writes = ring.name
+        name = placement.workload_name(self.graph.name, vertex.name)
+        self._put(host, self._released(vertex, occupant, name, _SINGLE[vertex.role], writes, None))
+
+    def _add_pair(self, vertex: Vertex) -> None:
+        deployed, graph = self.deployed[vertex.name], self.graph.name
+        leader = placement.merge_host(self.graph, vertex)
+        fed = {host: self._fed(vertex, host) for host in vertex.hosts}
+        if deployed.green is not None and not all(fed.values()):
+            missing = ", ".join(host for host, holds in sorted(fed.items()) if not holds)
+            text = (
+                f"the swap needs both members, and {missing} has none: {deployed.blue.release.version} stays in force"
+            )
+            self._say("", vertex, text)
+            deployed = Deployed(deployed.blue)
+        for member, host in placement.seats(self.graph, vertex):
+            for occupant in deployed.occupants if fed[host] else ():
+                self._add_member(vertex, member, host, leader, occupant)
+        if leader not in self.enrolled or not any(fed.values()):
+            return
+        merged = self._ring(vertex, placement.ring_name(graph, vertex.name), None)
+        self._put_ring(leader, merged)
+        self._put(leader, _built_in(placement.merge_name(graph, vertex.name), Kind.VERTEX, Runs.MERGE, merged.name))
+        if deployed.green is not None:
+            swap = self._swap(vertex, deployed, deployed.green)
+            for host in swap.hosts:
+                self.swaps.setdefault(host, []).append(swap)
+
+    def _add_member(self, vertex: Vertex, name: str, host: str, leader: str, occupant: Occupant) -> None:
+        graph, version = self.graph.name, occupant.release.version
+        member = Member(graph, vertex.name, name, version, occupant.generation)
+        ring = self._ring(vertex, placement.member_ring_name(graph, vertex.name, name, version), member)
+        self._put_ring(host, ring)
+        workload = placement.member_name(graph, vertex.name, name, version)
+        self._put(host, self._released(vertex, occupant, workload, Runs.MEMBER, ring.name, member))
+        if host != leader and leader in self.enrolled:
+            self._put_ring(leader, ring)
+            self._put(leader, receiver(ring, host))
+
+    def _swap(self, vertex: Vertex, deployed: Deployed, green: Occupant) -> SwapSpec:
+        graph = self.graph.name
+        seats = tuple(self._seat(vertex, member, host, deployed.blue, green) for member, host in self._seats(vertex))
+        return SwapSpec(
+            swap_id=deployed.swap_id,
+            graph=graph,
+            vertex=vertex.name,
+            leader=seats[0].host,
+            seats=seats,
+            input_ring=self._input_ring(vertex),
+            merged_ring=placement.ring_name(graph, vertex.name),
+            strategy=green.release.strategy,
+            abort=deployed.abort,
+        )
+
+    def _seats(self, vertex: Vertex) -> tuple[tuple[str, str], ...]:
+        return placement.seats(self.graph, vertex)
+
+    def _seat(self, vertex: Vertex, member: str, host: str, blue: Occupant, green: Occupant) -> Seat:
+        graph, old, new = self.graph.name, blue.release.version, green.release.version
+        return Seat(
+            host=host,
+            blue=Member(graph, vertex.name, member, old, blue.generation),
+            green=Member(graph, vertex.name, member, new, green.generation),
+            blue_workload=placement.member_name(graph, vertex.name, member, old),
+            green_workload=placement.member_name(graph, vertex.name, member, new),
+        )
+
+    def _input_ring(self, vertex: Vertex) -> str:
+        return next((placement.ring_name(self.graph.name, name) for name in self.graph.inputs(vertex.name)), "")
+
+    def _fed(self, vertex: Vertex, host: str) -> bool:
+        """Can the vertex run on `host`: is the host there, and its input, if need be as a replica (which is then added)?"""
+        if host not in self.enrolled:
+            self._say(host, vertex, f"{host} has not enrolled: run `halftrack host token {host}` and enrol its agent")
+            return False
+        for source in self.graph.inputs(vertex.name):
+            feeder = self.graph.vertex(source)
+            home = placement.merge_host(self.graph, feeder) if feeder.role is Role.PAIR else feeder.hosts[0]
+            ring = self.rings.get(home, {}).get(placement.ring_name(self.graph.name, source))
+            if ring is None:
+                self._say(host, vertex, f"its input {source} does not run on {home}, so {vertex.name} waits for it")
+                return False
+            if host != home:
+                self._put_ring(host, ring)
+                self._put(host, receiver(ring, home))
+        return True
+
+    def _released(
+        self, vertex: Vertex, occupant: Occupant, name: str, runs: Runs, writes: str, member: Member | None
+    ) -> Workload:
+        release = occupant.release
+        return Workload(
+            name=name,
+            kind=Kind.VERTEX,
+            runs=runs,
+            artifact=release.artifact.digest,
+            entry=release.entry,
+            argv=(),
+            params=dict(sorted({**release.params, **vertex.params}.items())),
+            reads_ring=self._input_ring(vertex),
+            writes_ring=writes,
+            from_host="",
+            version=release.version,
+            state=release.state,
+            member=member,
+        )
+
+    def _ring(self, vertex: Vertex, name: str, member: Member | None) -> RingSpec:
+        return RingSpec(name, vertex.ring_bytes, vertex.ring_slots, member)
+
+    def _put_ring(self, host: str, ring: RingSpec) -> None:
+        self.rings.setdefault(host, {})[ring.name] = ring
+
+    def _put(self, host: str, workload: Workload) -> None:
+        self.workloads.setdefault(host, {})[workload.name] = workload
+
+    def _say(self, host: str, vertex: Vertex, text: str) -> None:
+        self.reasons.append(Reason(host, f"{self.graph.name}/{vertex.name}", text))

@@ -1,0 +1,175 @@
+"""A galaxy's folder: made once by `init`, read by the controller and by operators. Owns the layout, replaces nothing.
+
+    DIR/controller/   galaxy.json  ca.pem ca.key  server.pem server.key  plan.key  (and later the store and the artifacts)
+    DIR/operator/     config.json  ca.pem  operator.pem operator.key  release.key
+
+The two halves are meant to part: the release key stays with the operator, and the controller never holds it.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from halftrack_controller import ca, keys
+from halftrack_controller.ca import Authority, Identity
+from halftrack_controller.keys import SealingKey
+from halftrack_model import canonical
+from halftrack_model.errors import HostFault, InvalidInput, Refused
+from halftrack_model.ids import checked_name
+
+SESSION_PORT = 7443
+ENROLMENT_PORT = 7444
+
+
+@dataclass(frozen=True, slots=True)
+class GalaxyFile:
+    """`galaxy.json`: what the controller knows about its galaxy besides keys."""
+
+    galaxy: str
+    addresses: tuple[str, ...]
+    session_port: int
+    enrolment_port: int
+    release_keys: Mapping[str, bytes]
+    release_threshold: int
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorFile:
+    """`config.json`: where the controller is. File names are relative to the folder it is in."""
+
+    galaxy: str
+    endpoint: str
+    ca: str
+    certificate: str
+    key: str
+    release_key: str
+
+
+@dataclass(frozen=True)
+class ControllerGalaxy:
+    """All that the controller needs to be this galaxy's."""
+
+    name: str
+    addresses: tuple[str, ...]
+    session_port: int
+    enrolment_port: int
+    authority: Authority
+    server: Identity
+    plan_key: SealingKey
+    release_keys: Mapping[str, bytes]
+    release_threshold: int
+    ca_pem: bytes = field(repr=False)
+
+    @property
+    def plan_keys(self) -> Mapping[str, bytes]:
+        """The public plan keys by id, as agents hold them."""
+        return {self.plan_key.key_id: self.plan_key.public}
+
+
+@dataclass(frozen=True)
+class OperatorGalaxy:
+    """All that an operator needs to reach the controller as themselves."""
+
+    galaxy: str
+    endpoint: str
+    ca_pem: bytes
+    identity: Identity
+    release_key_path: Path
+
+
+def init(
+    folder: Path,
+    name: str,
+    addresses: Sequence[str],
+    session_port: int = SESSION_PORT,
+    enrolment_port: int = ENROLMENT_PORT,
+    operator: str = "operator",
+) -> None:
+    """Make a galaxy in `folder`; refuses when one is there. `addresses[0]` is the one that hosts and operators dial.
+
+    A galaxy cut short by a crash has no `config.json`, which is written last, and is refused as well: it has never run, so
+    the folder can be removed and made again.
+    """
+    checked_name(name, "galaxy")
+    checked_name(operator, "operator")
+    if not addresses:
+        raise InvalidInput("no-address", "say with at least one --address where hosts reach this controller")
+    controller, operators = folder / "controller", folder / "operator"
+    for path in (controller, operators):
+        _new_folder(path)
+    authority, plan_key, release_key = ca.new_authority(name), keys.new_key(), keys.new_key()
+    server = ca.server_identity(authority, addresses)
+    person = ca.operator_identity(authority, name, operator)
+    ca_pem = ca.pem(authority.certificate)
+    galaxy = GalaxyFile(
+        name, tuple(addresses), session_port, enrolment_port, {release_key.key_id: release_key.public}, 1
+    )
+    endpoint = endpoint_text(addresses[0], session_port)
+    config = OperatorFile(name, endpoint, "ca.pem", "operator.pem", "operator.key", "release.key")
+    keys.save_key(plan_key, controller / "plan.key")
+    keys.save_key(release_key, operators / "release.key")
+    for path, data in (
+        (controller / "ca.pem", ca_pem),
+        (controller / "ca.key", ca.key_pem(authority.key)),
+        (controller / "server.pem", server.certificate_pem),
+        (controller / "server.key", server.key_pem),
+        (operators / "ca.pem", ca_pem),
+        (operators / "operator.pem", person.certificate_pem),
+        (operators / "operator.key", person.key_pem),
+        (controller / "galaxy.json", canonical.encode(galaxy)),
+        (operators / "config.json", canonical.encode(config)),
+    ):
+        keys.write_new(path, data)
+
+
+def load(state: Path) -> ControllerGalaxy:
+    """The galaxy whose controller folder is `state`."""
+    if not (state / "galaxy.json").exists():
+        raise Refused(
+            "no-galaxy",
+            f"{state} holds no galaxy: make one with `halftrack galaxy init`, and name its controller/ folder",
+        )
+    galaxy = canonical.decode(GalaxyFile, keys.read(state / "galaxy.json"))
+    ca_pem = keys.read(state / "ca.pem")
+    return ControllerGalaxy(
+        name=galaxy.galaxy,
+        addresses=galaxy.addresses,
+        session_port=galaxy.session_port,
+        enrolment_port=galaxy.enrolment_port,
+        authority=ca.load_authority(ca_pem, keys.read(state / "ca.key")),
+        server=Identity(keys.read(state / "server.pem"), keys.read(state / "server.key")),
+        plan_key=keys.load_key(state / "plan.key"),
+        release_keys=galaxy.release_keys,
+        release_threshold=galaxy.release_threshold,
+        ca_pem=ca_pem,
+    )
+
+
+def load_operator(path: Path) -> OperatorGalaxy:
+    """The operator's half: `path` is `config.json` or the folder that it is in."""
+    config_path = path / "config.json" if path.is_dir() else path
+    folder = config_path.parent
+    if not config_path.exists():
+        raise Refused(
+            "no-config", f"{config_path} is not there: name the operator/ folder that `halftrack galaxy init` made"
+        )
+    config = canonical.decode(OperatorFile, keys.read(config_path))
+    identity = Identity(keys.read(folder / config.certificate), keys.read(folder / config.key))
+    return OperatorGalaxy(
+        config.galaxy, config.endpoint, keys.read(folder / config.ca), identity, folder / config.release_key
+    )
+
+
+def endpoint_text(address: str, port: int) -> str:
+    """`address:port`, an IPv6 address in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _new_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, mode=0o700)
+    except FileExistsError:
+        raise Refused("exists", f"{path} is there already: a galaxy is made once and never overwritten") from None
+    except OSError as error:
+        raise HostFault("cannot-write", f"{path}: {os.strerror(error.errno or 0)}") from None

@@ -1,0 +1,283 @@
+"""The manifest format `halftrack/v1`, as pydantic models: the field reference, and the source of `halftrack schema`.
+
+Each field has a description and an example; the example is what an error message tells the author to write. Nothing here reads
+files or knows lines: that is `manifests.py`. Models never leave `manifests.py`; the rest of the house sees model types.
+"""
+
+import ipaddress
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from halftrack_controller import quantities
+from halftrack_model.errors import InvalidInput
+from halftrack_model.ids import checked_name
+from halftrack_model.release import Approval, Compare, SwapStrategy
+from halftrack_model.versions import Version
+
+API_VERSION = "halftrack/v1"
+_DEFAULTS = SwapStrategy()  # the one place of the defaults is the model; this file only repeats them in people's units
+_NAME_PATTERN = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+
+
+def _name(text: str) -> str:
+    try:
+        return checked_name(text, "the value")
+    except InvalidInput as error:
+        raise ValueError(error.message.removeprefix("the value ").replace(": use", "; use")) from None
+
+
+def _version(text: str) -> str:
+    try:
+        return str(Version.parse(text))
+    except InvalidInput as error:
+        raise ValueError(error.message.replace(": write", "; write")) from None
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not an IP address; write one such as 10.0.0.2 (host names are not looked up)"
+        ) from None
+
+
+def _entry(text: str) -> str:
+    module, colon, name = text.partition(":")
+    if not (colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+        raise ValueError(f"{text!r} is not an entry; write module:Class, such as spectrometer:Spectrometer")
+    return text
+
+
+def _measure(parse: Any, what: str, example: str) -> Any:
+    def read(value: Any) -> Any:
+        if not isinstance(value, str):
+            raise ValueError(f"{value!r} is not {what}; write the number with its unit: {example}")
+        return parse(value)
+
+    return read
+
+
+Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": _NAME_PATTERN})]
+VersionText = Annotated[str, AfterValidator(_version)]
+Address = Annotated[str, AfterValidator(_address)]
+Entry = Annotated[str, AfterValidator(_entry)]
+Size = Annotated[
+    int,
+    BeforeValidator(_measure(quantities.size_bytes, "a size", "256MiB")),
+    WithJsonSchema({"type": "string", "pattern": quantities.SIZE_PATTERN}),
+]
+DurationMs = Annotated[
+    int,
+    BeforeValidator(_measure(quantities.duration_ms, "a duration", "500ms or 30s")),
+    WithJsonSchema({"type": "string", "pattern": quantities.DURATION_PATTERN}),
+]
+Port = Annotated[int, Field(ge=1, le=65535)]
+ParamValue = str | int | bool
+Params = dict[str, ParamValue]
+Labels = dict[Name, str]
+
+
+class Strict(BaseModel):
+    """No coercion, no unknown keys: a typo must never be a silent default."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Metadata(Strict):
+    """What every object has."""
+
+    name: Name = Field(description="The object's name, unique among its kind.", examples=["tank"])
+
+
+class EnvironmentSpec(Strict):
+    """One production environment: a customer, a tank, a telescope."""
+
+    labels: Labels = Field(default={}, description="Facts to select by.", examples=[{"site": "north"}])
+    track: Name = Field(default="stable", description="The layer of risk it accepts.", examples=["stable"])
+
+
+class HostSpec(Strict):
+    """A machine with an agent."""
+
+    environment: Name = Field(description="The environment it belongs to.", examples=["tank"])
+    address: Address = Field(description="Where the other hosts reach it.", examples=["10.0.0.2"])
+    labels: Labels = Field(default={}, description="Facts to select by.", examples=[{"rack": "left"}])
+    bridge_port: Port = Field(default=7450, alias="bridgePort", description="Its bridge listens here.", examples=[7450])
+    agent_port: Port = Field(default=7451, alias="agentPort", description="Its agent listens here.", examples=[7451])
+
+
+class RingFields(Strict):
+    """The buffer that a vertex writes."""
+
+    size: Size = Field(description="Bytes of frames that it holds.", examples=["256MiB"])
+    slots: int = Field(default=16384, ge=1, description="Frames that it holds; a power of two.", examples=[16384])
+
+
+class VertexFields(Strict):
+    """A step of the graph."""
+
+    name: Name = Field(description="Its name in the graph.", examples=["spectrometer"])
+    role: Literal["source", "pair", "sink"] = Field(description="What it does with streams.", examples=["pair"])
+    product: Name = Field(description="The product whose releases it runs.", examples=["spectrometer"])
+    hosts: list[Name] = Field(
+        min_length=1, max_length=2, description="One host; two for a pair (members a and b).", examples=[["tank-a"]]
+    )
+    params: Params = Field(default={}, description="Settings; they win over the release's.", examples=[{"rate": 32}])
+    ring: RingFields | None = Field(
+        default=None, description="The ring that it writes; a sink has none.", examples=[{"size": "256MiB"}]
+    )
+
+
+class EdgeFields(Strict):
+    """A stream from one vertex to another."""
+
+    source: Name = Field(alias="from", description="The vertex that produces it.", examples=["source"])
+    target: Name = Field(alias="to", description="The vertex that consumes it.", examples=["spectrometer"])
+
+
+class StreamGraphSpec(Strict):
+    """A stream graph in one environment."""
+
+    environment: Name = Field(description="The environment that it runs in.", examples=["tank"])
+    vertices: list[VertexFields] = Field(min_length=1, max_length=256, description="Its steps.", examples=[[]])
+    edges: list[EdgeFields] = Field(default=[], max_length=1024, description="Its streams.", examples=[[]])
+
+
+class ArtifactFields(Strict):
+    """What the release runs."""
+
+    file: str = Field(
+        min_length=1, description="A .py file or zipapp, relative to this manifest.", examples=["spectrometer.py"]
+    )
+
+
+class StateFields(Strict):
+    """Schemas of the vertex's snapshot; leave it out when it keeps no state."""
+
+    writes: str = Field(default="", max_length=128, description="The one it writes.", examples=["spectra/1"])
+    reads: list[str] = Field(default=[], max_length=64, description="All it can restore.", examples=[["spectra/1"]])
+
+
+class StrategyFields(Strict):
+    """How a pair is taken to this release."""
+
+    surge: Literal[1] = Field(
+        default=1, description="Greens beside the blues at a time; this version knows 1.", examples=[1]
+    )
+    lag_frames: int = Field(
+        default=_DEFAULTS.lag_frames,
+        ge=0,
+        alias="lagFrames",
+        description="Green has caught up within it.",
+        examples=[32],
+    )
+    caught_up_ms: DurationMs = Field(
+        default=_DEFAULTS.caught_up_ms, alias="caughtUp", description="... for this long.", examples=["500ms"]
+    )
+    shadow_ms: DurationMs = Field(
+        default=_DEFAULTS.shadow_ms, alias="shadow", description="Green shadows at least this long.", examples=["1s"]
+    )
+    shadow_frames: int = Field(
+        default=_DEFAULTS.shadow_frames,
+        ge=0,
+        alias="shadowFrames",
+        description="... and this many outputs.",
+        examples=[8],
+    )
+    drain_ms: DurationMs = Field(
+        default=_DEFAULTS.drain_ms, alias="drain", description="Blue shadows on after the cut.", examples=["1s"]
+    )
+    deadline_ms: DurationMs = Field(
+        default=_DEFAULTS.deadline_ms,
+        alias="deadline",
+        description="A leg that takes longer is undone.",
+        examples=["60s"],
+    )
+    green_deaths: int = Field(
+        default=_DEFAULTS.green_deaths,
+        ge=0,
+        alias="greenDeaths",
+        description="Kills that green survives.",
+        examples=[3],
+    )
+    compare: Literal["equal", "differs-expected"] = Field(
+        default=_DEFAULTS.compare.value, description="Green's outputs against blue's.", examples=[Compare.EQUAL.value]
+    )
+    approval: Literal["automatic", "manual"] = Field(
+        default=_DEFAULTS.approval.value, description="Who lets it begin.", examples=[Approval.MANUAL.value]
+    )
+
+
+class ReleaseSpec(Strict):
+    """An immutable version of a product; `halftrack release publish` seals and uploads it."""
+
+    product: Name = Field(description="The software's name.", examples=["spectrometer"])
+    version: VersionText = Field(description="Semantic version; never reused.", examples=["1.0.0"])
+    artifact: ArtifactFields = Field(description="What it runs.", examples=[{"file": "spectrometer.py"}])
+    entry: Entry = Field(description="module:Class in the artifact.", examples=["spectrometer:Spectrometer"])
+    params: Params = Field(default={}, description="Settings.", examples=[{"channels": 1024}])
+    state: StateFields = Field(default=StateFields(), description="Its snapshots.", examples=[{"writes": "spectra/1"}])
+    strategy: StrategyFields = Field(default=StrategyFields(), description="Its upgrade.", examples=[{"surge": 1}])
+
+
+class Object(Strict):
+    """What begins every document."""
+
+    api_version: Literal["halftrack/v1"] = Field(alias="apiVersion", description="The format.", examples=[API_VERSION])
+
+
+class EnvironmentManifest(Object):
+    """`kind: Environment`."""
+
+    kind: Literal["Environment"] = Field(description="What this is.", examples=["Environment"])
+    metadata: Metadata = Field(description="Its name.", examples=[{"name": "tank"}])
+    spec: EnvironmentSpec = Field(default=EnvironmentSpec(), description="Its fields.", examples=[{}])
+
+
+class HostManifest(Object):
+    """`kind: Host`."""
+
+    kind: Literal["Host"] = Field(description="What this is.", examples=["Host"])
+    metadata: Metadata = Field(description="Its name.", examples=[{"name": "tank-a"}])
+    spec: HostSpec = Field(description="Its fields.", examples=[{"environment": "tank", "address": "10.0.0.1"}])
+
+
+class StreamGraphManifest(Object):
+    """`kind: StreamGraph`."""
+
+    kind: Literal["StreamGraph"] = Field(description="What this is.", examples=["StreamGraph"])
+    metadata: Metadata = Field(description="Its name.", examples=[{"name": "spectra"}])
+    spec: StreamGraphSpec = Field(description="Its fields.", examples=[{"environment": "tank", "vertices": []}])
+
+
+class ReleaseManifest(Object):
+    """`kind: Release`; it needs no metadata, product and version are its name."""
+
+    kind: Literal["Release"] = Field(description="What this is.", examples=["Release"])
+    metadata: Metadata | None = Field(default=None, description="A name, for people.", examples=[{"name": "hann"}])
+    spec: ReleaseSpec = Field(description="Its fields.", examples=[{"product": "spectrometer", "version": "1.0.0"}])
+
+
+KINDS: dict[str, type[Object]] = {
+    "Environment": EnvironmentManifest,
+    "Host": HostManifest,
+    "StreamGraph": StreamGraphManifest,
+    "Release": ReleaseManifest,
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of one document of any kind."""
+    definitions: dict[str, Any] = {}
+    for kind, model in KINDS.items():
+        schema = model.model_json_schema(by_alias=True, ref_template="#/$defs/{model}")
+        definitions.update(schema.pop("$defs", {}))
+        definitions[kind] = schema
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"Halftrack manifest, {API_VERSION}",
+        "oneOf": [{"$ref": f"#/$defs/{kind}"} for kind in KINDS],
+        "$defs": dict(sorted(definitions.items())),
+    }

@@ -1,0 +1,371 @@
+"""Manifests: from files to what they declare, or every error in them at once, each with its file and line.
+
+It decides whether a manifest is right by itself; whether it fits the galaxy (a host of that name exists) is the store's to say.
+It applies nothing. `halftrack schema` and the field reference come from `manifest_schema.py`.
+"""
+
+import difflib
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from halftrack_controller import manifest_schema as schema
+from halftrack_controller import placement
+from halftrack_controller.manifest_schema import API_VERSION, KINDS
+from halftrack_controller.snapshot import Environment, Host
+from halftrack_controller.yaml_lines import MAX_TEXT_BYTES, Document, Fault, Place, documents, path_text
+from halftrack_model.errors import InvalidInput
+from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
+from halftrack_model.release import Approval, Compare, Param, StateSchemas, SwapStrategy
+
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One error: where, and what to write instead."""
+
+    file: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.text}"
+
+
+class BadManifests(InvalidInput):
+    """All errors of all files; nothing of them was applied."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        count = f"{len(problems)} error{'s' if len(problems) != 1 else ''}; nothing was applied"
+        super().__init__("bad-manifest", "\n".join([*map(str, problems), count]))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseDraft:
+    """A release as its author wrote it: the artifact is still a file, not yet a digest."""
+
+    product: str
+    version: str
+    artifact: Path
+    entry: str
+    params: dict[str, Param]
+    state: StateSchemas
+    strategy: SwapStrategy
+    where: str  # FILE:LINE
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """Everything that some manifests declare, in the order in which it can be applied."""
+
+    environments: tuple[Environment, ...] = ()
+    hosts: tuple[Host, ...] = ()
+    graphs: tuple[StreamGraph, ...] = ()
+    releases: tuple[ReleaseDraft, ...] = ()
+
+
+def read(paths: Iterable[str]) -> Declared:
+    """What the files, folders (their *.yaml and *.yml, sorted) and `-` (standard input) declare; BadManifests otherwise."""
+    texts: list[tuple[str, str]] = []
+    problems: list[Problem] = []
+    for path in paths:
+        for name in _files(path, problems):
+            try:
+                texts.append((name, _text(name)))
+            except (OSError, UnicodeDecodeError) as error:
+                problems.append(Problem(name, 1, f"cannot be read: {getattr(error, 'strerror', None) or error}"))
+    return _declared(texts, problems)
+
+
+def parsed(texts: Iterable[tuple[str, str]]) -> Declared:
+    """What `(file name, text)` pairs declare; BadManifests, with all errors of all texts, when any has one."""
+    return _declared(texts, [])
+
+
+def _files(path: str, problems: list[Problem]) -> list[str]:
+    if path == STDIN or not Path(path).is_dir():
+        return [path]
+    found = sorted(str(file) for file in Path(path).iterdir() if file.suffix in (".yaml", ".yml") and file.is_file())
+    if not found:
+        problems.append(Problem(path, 1, "no manifests in this folder; name a file or a folder with *.yaml files"))
+    return found
+
+
+def _text(name: str) -> str:
+    limit = MAX_TEXT_BYTES + 1
+    if name == STDIN:
+        return sys.stdin.read(limit)
+    with Path(name).open(encoding="utf-8") as file:
+        return file.read(limit)
+
+
+def _declared(texts: Iterable[tuple[str, str]], problems: list[Problem]) -> Declared:
+    items: list[Environment | Host | StreamGraph | ReleaseDraft] = []
+    first: dict[tuple[str, str], str] = {}
+    for file, text in texts:
+        for document in documents(text):
+            item, faults = _item(file, document)
+            problems += [Problem(file, fault.line, fault.text) for fault in faults]
+            if item is None:
+                continue
+            key, where = _identity(item), f"{file}:{document.line(())}"
+            if key in first:
+                problems.append(
+                    Problem(file, document.line(()), f"{' '.join(key)} is already declared at {first[key]}")
+                )
+            first.setdefault(key, where)
+            items.append(item)
+    if problems:
+        raise BadManifests(tuple(sorted(problems, key=lambda problem: (problem.file, problem.line, problem.text))))
+    return Declared(
+        tuple(item for item in items if isinstance(item, Environment)),
+        tuple(item for item in items if isinstance(item, Host)),
+        tuple(item for item in items if isinstance(item, StreamGraph)),
+        tuple(item for item in items if isinstance(item, ReleaseDraft)),
+    )
+
+
+def _identity(item: Environment | Host | StreamGraph | ReleaseDraft) -> tuple[str, str]:
+    match item:
+        case ReleaseDraft():
+            return "Release", f"{item.product} {item.version}"
+        case StreamGraph():
+            return "StreamGraph", f"{item.environment}/{item.name}"
+        case _:
+            return type(item).__name__, item.name
+
+
+def _item(file: str, document: Document) -> tuple[Environment | Host | StreamGraph | ReleaseDraft | None, list[Fault]]:
+    """What one document declares, or None and why not."""
+    if document.faults:
+        return None, document.faults
+    if not isinstance(document.value, dict):
+        return None, [Fault(document.line(()), f"document: not an object; begin with apiVersion: {API_VERSION}")]
+    kind = document.value.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        return None, [_unknown_kind(document, kind)]
+    model = KINDS[kind]
+    try:
+        manifest = model.model_validate(document.value)
+    except ValidationError as error:
+        return None, list(_faults(model, document, error.errors()))
+    return _domain(file, document, manifest)
+
+
+def _unknown_kind(document: Document, kind: Any) -> Fault:
+    if kind is None:
+        return Fault(document.line(()), f"kind: is missing; write one of {', '.join(KINDS)}")
+    near = difflib.get_close_matches(str(kind), KINDS, 1, 0.5)
+    hint = f"did you mean {near[0]}?" if near else f"write one of {', '.join(KINDS)}"
+    return Fault(document.line(("kind",)), f"kind: {kind!r} is unknown; {hint}")
+
+
+# ------------------------------------------------------------------------------------------ what pydantic found, for people
+
+
+def _faults(model: type[BaseModel], document: Document, errors: list[ErrorDetails]) -> Iterator[Fault]:
+    seen: set[tuple[int, str]] = set()
+    for error in errors:
+        place = _place(error["loc"], document)
+        fault = Fault(document.line(place), f"{path_text(place)}: {_wording(model, place, error)}")
+        if (fault.line, fault.text) not in seen:  # a value of three possible types fails three times
+            seen.add((fault.line, fault.text))
+            yield fault
+
+
+def _place(loc: tuple[str | int, ...], document: Document) -> Place:
+    """`loc` without the parts that pydantic adds for its own sake (which member of a union it tried)."""
+    place: Place = ()
+    for number, part in enumerate(loc):
+        if number == len(loc) - 1 and number and part in ("str", "int", "bool") and place in document.lines:
+            break
+        place = (*place, part)
+    return place
+
+
+def _wording(model: type[BaseModel], place: Place, error: ErrorDetails) -> str:
+    kind, value, context = error["type"], error.get("input"), error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown key; {_known_keys(model, place)}"
+    if kind == "missing":
+        return f"is missing; write {place[-1]}: {_example(model, place) or '...'}"
+    if kind == "value_error":
+        return str(context.get("error", error["msg"]))
+    if kind == "literal_error":
+        return _choice(value, str(context["expected"]))
+    if place[-1:] == ("[key]",):
+        return f"{error['msg']}; write a name"
+    wanted = {
+        "string_type": "text",
+        "int_type": "a whole number",
+        "bool_type": "true or false",
+        "list_type": "a list",
+        "dict_type": "an object",
+        "model_type": "an object",
+    }
+    if kind in wanted and len(error["loc"]) > len(place):
+        return f"{value!r} is not text, a whole number, true or false; write one of these"
+    if kind in wanted:
+        example = _example(model, place) or f'"{value}"'
+        return f"{_shown(value)} is not {wanted[kind]}; write for example {example}"
+    return f"{error['msg'][:1].lower()}{error['msg'][1:]}; write for example {_example(model, place) or 'what `halftrack schema` allows'}"
+
+
+def _choice(value: Any, expected: str) -> str:
+    choices = [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")]
+    near = difflib.get_close_matches(str(value), choices, 1, 0.6)
+    return f"{value!r} is not possible here; " + (
+        f"did you mean {near[0]}?" if near else f"write {' or '.join(choices)}"
+    )
+
+
+def _known_keys(model: type[BaseModel], place: Place) -> str:
+    owner = _model_at(model, place[:-1])
+    keys = [info.alias or name for name, info in owner.model_fields.items()] if owner else []
+    near = difflib.get_close_matches(str(place[-1]), keys, 1, 0.6)
+    return f"did you mean {near[0]}?" if near else f"remove it, or write one of {', '.join(keys)}"
+
+
+def _example(model: type[BaseModel], place: Place) -> str:
+    names = [part for part in place if isinstance(part, str)]
+    owner = _model_at(model, place[: len(place) - 1 - place[::-1].index(names[-1])]) if names else None
+    for name, info in owner.model_fields.items() if owner else ():
+        if (info.alias or name) == names[-1] and info.examples:
+            return _flow(info.examples[0])
+    return ""
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_flow(item) for item in value) + "]"
+    return f'"{value}"' if isinstance(value, str) and value[:1].isdigit() else str(value)
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else repr(value) if not isinstance(value, (dict, list)) else "what is here"
+
+
+def _model_at(model: type[BaseModel], place: Place) -> type[BaseModel] | None:
+    """The model that describes the object at `place`, walking fields by the names that manifests use."""
+    for part in place:
+        if isinstance(part, int):
+            continue
+        found = [info for name, info in model.model_fields.items() if (info.alias or name) == part]
+        inner = _inner_model(found[0].annotation) if found else None
+        if inner is None:
+            return None
+        model = inner
+    return model
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in get_args(annotation):
+        if inner is not NoneType and (found := _inner_model(inner)):
+            return found
+    return None
+
+
+# ------------------------------------------------------------------------------------------------------ to the domain's types
+
+
+def _domain(
+    file: str, document: Document, manifest: schema.Object
+) -> tuple[Environment | Host | StreamGraph | ReleaseDraft | None, list[Fault]]:
+    match manifest:
+        case schema.EnvironmentManifest(metadata=metadata, spec=environment):
+            return Environment(metadata.name, dict(environment.labels), environment.track), []
+        case schema.HostManifest(metadata=metadata, spec=host):
+            return _host(metadata.name, host), []
+        case schema.StreamGraphManifest(metadata=metadata, spec=fields):
+            graph = _graph(metadata.name, fields)
+            faults = [_graph_fault(document, graph, text) for text in placement.problems(graph)]
+            return (None if faults else graph), faults
+        case schema.ReleaseManifest(spec=release):
+            return _release(file, document, release)
+        case _:
+            raise AssertionError(f"{type(manifest).__name__} has no domain type")
+
+
+def _host(name: str, spec: schema.HostSpec) -> Host:
+    address = f"[{spec.address}]" if ":" in spec.address else spec.address
+    return Host(
+        name=name,
+        environment=spec.environment,
+        labels=dict(spec.labels),
+        bridge=f"{address}:{spec.bridge_port}",
+        agent=f"{address}:{spec.agent_port}",
+        curve_public="",
+    )
+
+
+def _graph(name: str, spec: schema.StreamGraphSpec) -> StreamGraph:
+    vertices = tuple(
+        Vertex(
+            name=vertex.name,
+            role=Role(vertex.role),
+            product=vertex.product,
+            hosts=tuple(vertex.hosts),
+            params=dict(vertex.params),
+            ring_bytes=vertex.ring.size if vertex.ring else 0,
+            ring_slots=vertex.ring.slots if vertex.ring else 0,
+        )
+        for vertex in spec.vertices
+    )
+    return StreamGraph(name, spec.environment, vertices, tuple(Edge(edge.source, edge.target) for edge in spec.edges))
+
+
+def _graph_fault(document: Document, graph: StreamGraph, text: str) -> Fault:
+    """At the line of the vertex or edge that the sentence names."""
+    for number, vertex in enumerate(graph.vertices):
+        if text.startswith(f"vertex {vertex.name!r}"):
+            place: Place = ("spec", "vertices", number)
+            return Fault(document.line(place), f"{path_text(place)}: {text}")
+    for number, edge in enumerate(graph.edges):
+        if text.startswith(f"edge {edge.source} → {edge.target}:"):
+            place = ("spec", "edges", number)
+            return Fault(document.line(place), f"{path_text(place)}: {text}")
+    return Fault(document.line(("spec",)), f"spec: {text}")
+
+
+def _release(file: str, document: Document, spec: schema.ReleaseSpec) -> tuple[ReleaseDraft | None, list[Fault]]:
+    base = Path() if file == STDIN else Path(file).parent
+    artifact = base / spec.artifact.file
+    if not artifact.is_file():
+        place: Place = ("spec", "artifact", "file")
+        text = f"{path_text(place)}: there is no file {artifact}; build it, or write its path relative to this manifest"
+        return None, [Fault(document.line(place), text)]
+    strategy = spec.strategy
+    draft = ReleaseDraft(
+        product=spec.product,
+        version=spec.version,
+        artifact=artifact,
+        entry=spec.entry,
+        params=dict(spec.params),
+        state=StateSchemas(spec.state.writes, tuple(spec.state.reads)),
+        strategy=SwapStrategy(
+            surge=strategy.surge,
+            lag_frames=strategy.lag_frames,
+            caught_up_ms=strategy.caught_up_ms,
+            shadow_ms=strategy.shadow_ms,
+            shadow_frames=strategy.shadow_frames,
+            drain_ms=strategy.drain_ms,
+            deadline_ms=strategy.deadline_ms,
+            green_deaths=strategy.green_deaths,
+            compare=Compare(strategy.compare),
+            approval=Approval(strategy.approval),
+        ),
+        where=f"{file}:{document.line(())}",
+    )
+    return draft, []

@@ -1,0 +1,272 @@
+"""The planner: from one snapshot to the plan that each host shall have, and why others get none. Pure and deterministic.
+
+The rules, in the order in which they bind:
+
+1. A swap that hosts may be acting on is never dropped or altered, except that `abort` may be set: while it lasts, its whole graph is
+   taken from the plans that the hosts already have. A newer release, or an edited graph, waits for its end.
+2. A graph is deployed whole: before its first deployment, every vertex must have a release in force or on its way, since a stream that
+   begins before its consumers are there loses its beginning.
+3. Nothing is ever taken away because something is missing (R3): a host for which no work is left keeps the plan that it has.
+4. What cannot be placed is left out with a reason; the rest goes on (O2).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from halftrack_controller import standing
+from halftrack_controller.expansion import Deployed, Expansion, Occupant, Parts, bridge_server, expanded
+from halftrack_controller.snapshot import Planning, Published, Reason, Rollout, RolloutPhase, Snapshot
+from halftrack_model.graph import Role, StreamGraph, Vertex
+from halftrack_model.plan import Peer, Plan
+from halftrack_model.release import state_refusal
+from halftrack_model.seals import Sealed
+from halftrack_model.workload import Runs, Workload
+
+UNDOING = (RolloutPhase.ABORTED, RolloutPhase.FAILED)
+
+
+def plan(snapshot: Snapshot, now_ms: int) -> Planning:
+    """A plan (revision 0) for each host that shall have one, and the reasons why things are as they are.
+
+    `now_ms` is taken so that time-dependent rules (windows, soaks) need no other signature; no rule of today reads it.
+    """
+    del now_ms
+    plans: dict[str, Plan] = {}
+    reasons: list[Reason] = []
+    for environment in sorted(snapshot.environments):
+        expansions = [_graph_expansion(snapshot, environment, name) for name in _graph_names(snapshot, environment)]
+        for expansion in expansions:
+            reasons += expansion.reasons
+        plans.update(_plans(snapshot, environment, expansions))
+    reasons += _idle_hosts(snapshot, plans)
+    reasons += _waiting_rollouts(snapshot)
+    return Planning(plans, tuple(dict.fromkeys(reasons)))
+
+
+def same_but_revision(left: Plan, right: Plan) -> bool:
+    """Do two plans order the same? Then the host needs no new one (R1)."""
+    return replace(left, revision=0) == replace(right, revision=0)
+
+
+def _graph_names(snapshot: Snapshot, environment: str) -> list[str]:
+    """The environment's graphs, and those that only a swap in flight still remembers."""
+    named = {graph.name for graph in snapshot.graphs if graph.environment == environment}
+    return sorted(named | {swap.graph for plan in standing.plans_of(snapshot, environment) for swap in plan.swaps})
+
+
+# ------------------------------------------------------------------------------------------------------------ one graph
+
+
+def _graph_expansion(snapshot: Snapshot, environment: str, name: str) -> Expansion:
+    frozen = _swaps_in_flight(snapshot, environment, name)
+    if frozen:
+        return _frozen(snapshot, environment, name, frozen)
+    graph = snapshot.graph(environment, name)
+    if graph is None:
+        return Expansion({}, ())
+    reasons: list[Reason] = []
+    deployed: dict[str, Deployed] = {}
+    for vertex in graph.vertices:
+        state = _deployed(snapshot, graph, vertex, reasons)
+        if state is not None:
+            deployed[vertex.name] = state
+    missing = [vertex for vertex in graph.vertices if vertex.name not in deployed]
+    reasons += [_no_release(snapshot, graph, vertex) for vertex in missing]
+    if missing and not _was_deployed(snapshot, graph):
+        return Expansion({}, tuple(reasons))
+    enrolled = frozenset(h.name for h in snapshot.hosts.values() if h.enrolled and h.environment == environment)
+    expansion = expanded(graph, deployed, enrolled)
+    return Expansion(expansion.parts, (*reasons, *expansion.reasons))
+
+
+def _swaps_in_flight(snapshot: Snapshot, environment: str, graph: str) -> dict[str, bool]:
+    """Swaps of the graph that all their hosts have been told of and not told the end of: id -> shall it be undone?
+
+    One that not all hosts were told of has not begun (the leader waits for the other's word), so it may be planned afresh.
+    """
+    rollouts = [r for r in snapshot.rollouts if (r.environment, r.graph) == (environment, graph)]
+    return {
+        rollout.rollout_id: rollout.phase in UNDOING
+        for rollout in rollouts
+        if standing.in_flight(snapshot, rollout) and _told_everybody(snapshot, rollout.rollout_id)
+    }
+
+
+def _told_everybody(snapshot: Snapshot, swap_id: str) -> bool:
+    swap = standing.held_swap(snapshot, swap_id)
+    return swap is not None and all(
+        host in snapshot.held and any(known.swap_id == swap_id for known in snapshot.held[host].plan.swaps)
+        for host in swap.hosts
+    )
+
+
+def _frozen(snapshot: Snapshot, environment: str, graph: str, swaps: Mapping[str, bool]) -> Expansion:
+    """The graph as the hosts' plans have it; only `abort` may differ."""
+    parts: dict[str, Parts] = {}
+    for plan in standing.plans_of(snapshot, environment):
+        workloads = tuple(w for w in plan.workloads if w.name.startswith(f"{graph}."))
+        if workloads:
+            rings = tuple(ring for ring in plan.rings if ring.name.startswith(f"{graph}/"))
+            mine = tuple(
+                replace(swap, abort=swap.abort or swaps.get(swap.swap_id, False))
+                for swap in plan.swaps
+                if swap.graph == graph
+            )
+            parts[plan.host] = Parts(rings, workloads, mine)
+    text = "a swap is under way, so the graph stays as the hosts know it until they have told its end"
+    return Expansion(
+        parts, tuple(Reason("", f"{graph}/{_vertex(snapshot, swap_id)}", text) for swap_id in sorted(swaps))
+    )
+
+
+def _vertex(snapshot: Snapshot, swap_id: str) -> str:
+    swap = standing.held_swap(snapshot, swap_id)
+    return swap.vertex if swap is not None else swap_id
+
+
+def _deployed(snapshot: Snapshot, graph: StreamGraph, vertex: Vertex, reasons: list[Reason]) -> Deployed | None:
+    """What the vertex shall run now; None while it has no release."""
+    key = (graph.environment, graph.name, vertex.name)
+    force, rollout = standing.in_force(snapshot, *key), standing.moving(snapshot, *key)
+    blue = _occupant(snapshot, vertex, force.version, force.generation) if force else None
+    if rollout is None or rollout.phase in UNDOING:
+        return Deployed(blue) if blue else None
+    green = _occupant(snapshot, vertex, rollout.to_version, rollout.to_generation)
+    if green is None:
+        reasons.append(_about(graph, vertex, f"{vertex.product} {rollout.to_version} is not among the releases"))
+        return Deployed(blue) if blue else None
+    if blue is None or vertex.role is not Role.PAIR:
+        return Deployed(green)
+    if refusal := state_refusal(blue.release, green.release):
+        reasons.append(_about(graph, vertex, f"{blue.release.version} stays in force: {refusal}"))
+        return Deployed(blue)
+    return Deployed(blue, green, rollout.rollout_id)
+
+
+def _occupant(snapshot: Snapshot, vertex: Vertex, version: str, generation: int) -> Occupant | None:
+    published = snapshot.releases.get((vertex.product, version))
+    return None if published is None else Occupant(published.release, generation)
+
+
+def _was_deployed(snapshot: Snapshot, graph: StreamGraph) -> bool:
+    """Do hosts run some of it already, with a release in force? Then it goes on with what it has."""
+    key = (graph.environment, graph.name)
+    prefix = f"{graph.name}."
+    runs = any(w.name.startswith(prefix) for plan in standing.plans_of(snapshot, key[0]) for w in plan.workloads)
+    return runs and any(standing.in_force(snapshot, *key, vertex.name) is not None for vertex in graph.vertices)
+
+
+def _no_release(snapshot: Snapshot, graph: StreamGraph, vertex: Vertex) -> Reason:
+    product = vertex.product
+    if any(name == product for name, _ in snapshot.releases):
+        return _about(graph, vertex, f"no release of {product} is in force or on its way: see its rollouts")
+    return _about(graph, vertex, f"{product} has no release: publish one with `halftrack release publish`")
+
+
+def _about(graph: StreamGraph, vertex: Vertex, text: str) -> Reason:
+    return Reason("", f"{graph.name}/{vertex.name}", text)
+
+
+# ------------------------------------------------------------------------------------------------------- one environment
+
+
+@dataclass(frozen=True, slots=True)
+class _Wiring:
+    """Who exchanges rings, snapshots or swaps with whom."""
+
+    peers: Mapping[str, frozenset[str]]
+
+    @staticmethod
+    def of(parts: Mapping[str, tuple[Parts, ...]]) -> "_Wiring":
+        peers: dict[str, set[str]] = {host: set() for host in parts}
+
+        def link(one: str, other: str) -> None:
+            if one != other:
+                peers.setdefault(one, set()).add(other)
+                peers.setdefault(other, set()).add(one)
+
+        for host, mine in parts.items():
+            for part in mine:
+                for workload in part.workloads:
+                    if workload.runs is Runs.BRIDGE_RECEIVER:
+                        link(host, workload.from_host)
+                for swap in part.swaps:
+                    for other in swap.hosts:
+                        link(host, other)
+        return _Wiring({host: frozenset(others) for host, others in peers.items()})
+
+
+def _plans(snapshot: Snapshot, environment: str, expansions: Iterable[Expansion]) -> Iterable[tuple[str, Plan]]:
+    parts: dict[str, tuple[Parts, ...]] = {}
+    for expansion in expansions:
+        for host, part in expansion.parts.items():
+            parts[host] = (*parts.get(host, ()), part)
+    wiring = _Wiring.of(parts)
+    for host in sorted(parts):
+        workloads = [w for part in parts[host] for w in part.workloads]
+        peers = sorted(wiring.peers[host])
+        if peers:
+            workloads.append(bridge_server())
+        yield (
+            host,
+            Plan(
+                galaxy=snapshot.galaxy,
+                environment=environment,
+                host=host,
+                revision=0,
+                releases=_seals(snapshot, host, workloads),
+                rings=tuple(sorted((r for part in parts[host] for r in part.rings), key=lambda ring: ring.name)),
+                workloads=tuple(sorted(workloads, key=lambda workload: workload.name)),
+                swaps=tuple(sorted((s for part in parts[host] for s in part.swaps), key=lambda swap: swap.swap_id)),
+                peers=tuple(peer for name in peers if (peer := _peer(snapshot, host, name)) is not None),
+                decommission=False,
+            ),
+        )
+
+
+def _peer(snapshot: Snapshot, host: str, name: str) -> Peer | None:
+    """How `host` reaches `name`; as its last plan said while `name` is between two enrolments."""
+    other = snapshot.hosts.get(name)
+    if other is not None and other.enrolled:
+        return Peer(name, other.bridge, other.agent, other.curve_public)
+    held = snapshot.held.get(host)
+    return next((peer for peer in held.plan.peers if peer.host == name), None) if held else None
+
+
+def _seals(snapshot: Snapshot, host: str, workloads: Iterable[Workload]) -> tuple[Sealed, ...]:
+    """The sealed releases that vouch for the workloads, each once, in the order of product and version."""
+    run = {(w.artifact, w.entry, w.version) for w in workloads if w.artifact}
+
+    def vouches(published: Published) -> bool:
+        release = published.release
+        return (release.artifact.digest, release.entry, release.version) in run
+
+    return tuple(published.sealed for _, published in sorted(snapshot.releases.items()) if vouches(published))
+
+
+# ------------------------------------------------------------------------------------------------------------ why not
+
+
+def _idle_hosts(snapshot: Snapshot, plans: Mapping[str, Plan]) -> Iterable[Reason]:
+    for name in sorted(set(snapshot.hosts) - set(plans)):
+        if name in snapshot.held:
+            text = (
+                f"nothing is left for {name} to run; it keeps what it has, because a missing order never means delete"
+            )
+        elif not snapshot.hosts[name].enrolled:
+            text = f"{name} has not enrolled: run `halftrack host token {name}` and enrol its agent"
+        else:
+            continue  # a spare host waits for nothing
+        yield Reason(name, name, text)
+
+
+def _waiting_rollouts(snapshot: Snapshot) -> Iterable[Reason]:
+    """Rollouts that do not move, in their own words."""
+    waiting = (RolloutPhase.PENDING, RolloutPhase.WAITING_APPROVAL, RolloutPhase.PAUSED)
+    return [_waits(rollout) for rollout in snapshot.rollouts if rollout.phase in waiting]
+
+
+def _waits(rollout: Rollout) -> Reason:
+    text = f"{rollout.product} {rollout.to_version} is {rollout.phase.value}"
+    text = f"{text}: {rollout.reason}" if rollout.reason else text
+    return Reason("", f"{rollout.graph}/{rollout.vertex}", text)

@@ -1,0 +1,62 @@
+"""Sizes and durations as people write them (`256MiB`, `500ms`), and back. Pure; knows nothing of manifests or files."""
+
+import re
+
+_SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_DURATIONS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_MINUTE_MS = 60_000
+_AGE_STEPS_MS = tuple(
+    minutes * _MINUTE_MS for minutes in (1, 2, 5, 10, 30, 60, 120, 360, 720, *(1440 * days for days in range(1, 400)))
+)
+_FORM = re.compile(r"([0-9]{1,12})\s?([A-Za-z]+)")
+
+SIZE_PATTERN = rf"^[0-9]{{1,12}} ?({'|'.join(_SIZES)})$"
+DURATION_PATTERN = rf"^[0-9]{{1,12}} ?({'|'.join(_DURATIONS_MS)})$"
+
+
+def size_bytes(text: str) -> int:
+    """The bytes that `text` means; ValueError saying what to write when it means none."""
+    return _quantity(text, _SIZES, "a size", "256MiB")
+
+
+def duration_ms(text: str) -> int:
+    """The milliseconds that `text` means; ValueError saying what to write when it means none."""
+    return _quantity(text, _DURATIONS_MS, "a duration", "500ms or 30s")
+
+
+def size_text(number: float) -> str:
+    """`number` bytes in the largest binary unit that leaves at least one: 268435456 is 256MiB."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if number >= _SIZES[unit]:
+            amount = number / _SIZES[unit]
+            return f"{amount:.0f}{unit}" if amount == int(amount) else f"{amount:.1f}{unit}"
+    return f"{number:.0f}B"
+
+
+def age_text(age_ms: int) -> str:
+    """How long ago, in the one or two units a person would say: 4 s, 12 min, 3 h 20 min, 5 d."""
+    seconds = max(0, age_ms) // 1000
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes = seconds // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{hours // 24} d"
+
+
+def rough_age_text(age_ms: int) -> str:
+    """`age_ms` rounded down to a few steps, so that a sentence with it in it changes seldom: it is stored when it changes."""
+    reached = [step for step in _AGE_STEPS_MS if step <= age_ms]
+    if not reached:
+        return "moments"
+    return f"more than {age_text(reached[-1])}" if reached[-1] < age_ms else age_text(age_ms)
+
+
+def _quantity(text: str, units: dict[str, int], what: str, example: str) -> int:
+    match = _FORM.fullmatch(text.strip())
+    if match is None or match[2] not in units:
+        raise ValueError(f"{text!r} is not {what}; write a whole number and one of {', '.join(units)}: {example}")
+    return int(match[1]) * units[match[2]]

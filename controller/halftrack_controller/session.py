@@ -1,0 +1,341 @@
+"""Sessions with hosts: who is connected, which plan each gets next, what they say about themselves.
+
+A host is who its certificate says, and only the key that enrolled last speaks for it. The newest plan is sent, one at a time
+(`pushing`), and never one that the host has. What a host says is durable here before it is acknowledged; when the store
+cannot take it, the session ends with a time to come back, and the agent, which has kept everything, says it again.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import grpc
+
+from halftrack_controller.callers import HOST, Caller, Context, answered, current_caller
+from halftrack_controller.news import News
+from halftrack_controller.pushing import Pushing
+from halftrack_controller.store_rows import Presence
+from halftrack_controller.store_thread import StoreThread
+from halftrack_model.errors import HostFault, InvalidInput, Refused, Untrusted
+from halftrack_model.observed import Observed
+from halftrack_model.seals import Sealed
+from halftrack_proto import codec
+from halftrack_proto import messages as said
+from halftrack_proto.v1 import session_pb2_grpc
+
+log = logging.getLogger("halftrack.session")
+
+HELLO_S = 10.0  # an agent speaks first, at once
+HEARTBEAT_MS = 1000
+MISSED = 5  # heartbeats of silence after which a session is over: the link is gone, whatever TCP believes
+RETRY_DECLINED_S = 30.0  # a refused plan is offered again: the disk that was full may have room
+AWAY_MS = 5000  # for sessions that we end: long enough for the reason to pass, short against any outage
+MAX_SESSIONS = 2000
+MAX_GAUGES = 512
+QUEUED = 64  # messages to one host; the largest source, plans, is one at a time
+
+_end = said.ReconnectAfter
+
+
+@dataclass
+class Session:
+    """One connection of one host."""
+
+    caller: Caller
+    pushing: Pushing
+    queue: asyncio.Queue[said.ControllerSays] = field(default_factory=lambda: asyncio.Queue(QUEUED))
+    declined: tuple[said.PlanPush, float] | None = None  # what was refused, and when by the monotonic clock
+    last_push: said.PlanPush | None = None
+
+    def say(self, message: said.ControllerSays) -> None:
+        """Send soon. A host that does not read is as good as gone: its session ends."""
+        try:
+            self.queue.put_nowait(message)
+        except asyncio.QueueFull:
+            while not self.queue.empty():
+                self.queue.get_nowait()
+            self.queue.put_nowait(_end(AWAY_MS, "you do not read what is sent"))
+
+    def push(self, step: tuple[Pushing, said.PlanPush | None]) -> None:
+        """Take a step of `pushing`."""
+        self.pushing, push = step
+        if push is not None:
+            self.last_push = push
+            self.say(push)
+
+
+@dataclass
+class _Sight:
+    """What we know of a host's presence, by our monotonic clock; outlives its sessions."""
+
+    last_seen_s: float
+    digest: str = ""  # of the observed state that is stored
+    confirmed_s: float | None = None
+    gauges: tuple[said.RingGauge, ...] = ()
+    gauges_s: float = 0.0
+    before: tuple[said.RingGauge, ...] = ()
+    before_s: float = 0.0
+
+
+class Sessions:
+    """All sessions, and the bell that wakes the loop."""
+
+    def __init__(self, heartbeat_ms: int = HEARTBEAT_MS) -> None:
+        self.heartbeat_ms = heartbeat_ms
+        self._live: dict[str, Session] = {}
+        self._sights: dict[str, _Sight] = {}
+        self._bell = asyncio.Event()
+        self._closing = False
+
+    def wake(self) -> None:
+        """Something has changed that the loop should look at."""
+        self._bell.set()
+
+    async def changed(self, patience_s: float) -> None:
+        """Return at a change, or after `patience_s`."""
+        try:
+            await asyncio.wait_for(self._bell.wait(), patience_s)
+        except TimeoutError:
+            return
+        self._bell.clear()
+
+    def offer(self, host: str, revision: int, sealed: Sealed) -> None:
+        """A plan is durable: send it when the host is here and has no newer one."""
+        if session := self._live.get(host):
+            session.declined = None
+            session.push(session.pushing.offered(said.PlanPush(sealed, revision)))
+
+    def presence(self) -> Mapping[str, Presence]:
+        """How long ago each host was seen and confirmed its state."""
+        now = time.monotonic()
+        return {
+            host: Presence(
+                connected=host in self._live,
+                last_seen_age_ms=_age_ms(now, sight.last_seen_s),
+                confirmed_age_ms=-1 if sight.confirmed_s is None else _age_ms(now, sight.confirmed_s),
+            )
+            for host, sight in self._sights.items()
+        }
+
+    def ring_rows(self) -> tuple[said.RingRow, ...]:
+        """The rings of connected hosts as of their last heartbeats, with rates over the last two."""
+        now = time.monotonic()
+        return tuple(
+            said.RingRow(host, g.name, g.head, g.tail, g.slots, g.lags, _rate(sight, g), _age_ms(now, sight.gauges_s))
+            for host, sight in sorted(self._sights.items())
+            if host in self._live
+            for g in sight.gauges
+        )
+
+    def begin(self, session: Session) -> _Sight:
+        """A host is here. Its session before, if one lingers, is over: the newer connection is the live one."""
+        host = session.caller.name
+        if self._closing or (len(self._live) >= MAX_SESSIONS and host not in self._live):
+            raise Refused("too-busy", "this controller takes no further session now: come back later")
+        if older := self._live.pop(host, None):
+            older.say(_end(AWAY_MS, "this host has connected again"))
+        self._live[host] = session
+        sight = self._sights.setdefault(host, _Sight(time.monotonic()))
+        sight.last_seen_s, sight.confirmed_s = time.monotonic(), None
+        self.wake()
+        return sight
+
+    def sight(self, session: Session) -> _Sight:
+        """What is known of the presence of a session's host."""
+        return self._sights[session.caller.name]
+
+    def end(self, session: Session) -> None:
+        """The session is over; a newer one of the same host is left alone."""
+        if self._live.get(session.caller.name) is session:
+            del self._live[session.caller.name]
+            self.wake()
+
+    def expel_others(self, host: str, key_digest: str) -> None:
+        """End the host's session unless it is held with this key."""
+        session = self._live.get(host)
+        if session is not None and session.caller.key_digest != key_digest:
+            session.say(_end(AWAY_MS, "another key has enrolled for this host"))
+
+    def close(self) -> None:
+        """Ask every agent to come back, spread over some seconds so that they do not all come at once."""
+        self._closing = True
+        for number, session in enumerate(self._live.values()):
+            session.say(_end(500 + number % 50 * 100, "this controller is restarting"))
+
+
+def _age_ms(now_s: float, then_s: float) -> int:
+    return max(0, int((now_s - then_s) * 1000))
+
+
+def _rate(sight: _Sight, gauge: said.RingGauge) -> int:
+    """Frames per 1000 s between the last two heartbeats; -1 while there are not two."""
+    earlier = next((g for g in sight.before if g.name == gauge.name), None)
+    elapsed_s = sight.gauges_s - sight.before_s
+    if earlier is None or elapsed_s <= 0 or gauge.head < earlier.head:
+        return -1
+    return int((gauge.head - earlier.head) * 1000 / elapsed_s)
+
+
+class SessionService(session_pb2_grpc.SessionServicer):
+    """`Session`: one task that reads, one that writes, one that beats, for each host."""
+
+    def __init__(self, galaxy: str, sessions: Sessions, store: StoreThread, news: News) -> None:
+        self._galaxy, self._sessions, self._store, self._news = galaxy, sessions, store, news
+
+    async def Connect(  # type: ignore[override]  # noqa: N802 - gRPC's name; the stub's type is the blocking one
+        self, requests: object, context: Context
+    ) -> None:
+        """The whole conversation."""
+        session = await answered(context, lambda: self._greeted(context))
+        host = session.caller.name
+        log.info("host=%s connected, holding revision %d", host, session.pushing.held)
+        self._news.tell("host", host, "connected")
+        tasks = [
+            asyncio.create_task(work)
+            for work in (self._read(session, context), _write(session, context), self._beat(session))
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await answered(context, lambda: _first(done))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._sessions.end(session)
+            log.info("host=%s disconnected", host)
+            self._news.tell("host", host, "disconnected")
+
+    async def _greeted(self, context: Context) -> Session:
+        """The session that the first message begins, once we know who speaks."""
+        caller = await current_caller(context, self._galaxy, (HOST,), self._store)
+        hello = await _next(context, HELLO_S)
+        if not isinstance(hello, said.Hello):
+            raise InvalidInput("no-hello", "the first message of a session is Hello")
+        if hello.host != caller.name:
+            raise Untrusted("wrong-host", f"the certificate is {caller.name!r}'s, the hello {hello.host!r}'s")
+        upto = await self._store.do(lambda store: store.reports_upto(caller.name))
+        await self._store.do(lambda store: store.host_holds(caller.name, hello.revision))
+        session = Session(caller, Pushing(hello.revision))
+        stored = await self._store.do(lambda store: store.seen(caller.name))
+        sight = self._sessions.begin(session)
+        sight.digest = stored.observed.digest() if stored.observed else ""
+        session.say(said.Welcome(self._sessions.heartbeat_ms, upto))
+        self._confirm(session, sight, hello.observed_digest)
+        try:  # only after `begin`: a plan made in between is then offered by the loop, or found here, and at worst both
+            newest = await self._store.do(lambda store: store.newest_plan(caller.name))
+        except BaseException:
+            self._sessions.end(session)
+            raise
+        if newest:
+            session.push(session.pushing.offered(said.PlanPush(newest[1], newest[0])))
+        return session
+
+    async def _read(self, session: Session, context: Context) -> None:
+        patience_s = MISSED * self._sessions.heartbeat_ms / 1000
+        while (message := await _next(context, patience_s)) is not None:
+            sight = self._sessions.sight(session)
+            sight.last_seen_s = time.monotonic()
+            try:
+                await self._heard(session, sight, message)
+            except HostFault as error:
+                log.error(
+                    "host=%s: what it says cannot be kept: %s: %s", session.caller.name, error.reason, error.message
+                )
+                session.say(_end(AWAY_MS, error.reason))
+
+    async def _heard(self, session: Session, sight: _Sight, message: said.AgentSays) -> None:
+        host = session.caller.name
+        match message:
+            case said.Heartbeat():
+                self._confirm(session, sight, message.observed_digest)
+                sight.before, sight.before_s = sight.gauges, sight.gauges_s
+                sight.gauges, sight.gauges_s = message.rings[:MAX_GAUGES], time.monotonic()
+            case Observed():
+                await self._observed(session, sight, message)
+            case said.Accepted():
+                await self._store.do(lambda store: store.host_holds(host, message.revision))
+                log.info("host=%s accepted revision %d", host, message.revision)
+                session.push(session.pushing.accepted(message.revision))
+                self._sessions.wake()
+            case said.Declined():
+                await self._declined(session, message)
+            case said.ReportBatch():
+                await self._reports(session, message)
+            case said.Hello():
+                raise InvalidInput("second-hello", "Hello begins a session and is not said again")
+
+    def _confirm(self, session: Session, sight: _Sight, digest: str) -> None:
+        """The host's state is the one we have, or we ask for it."""
+        if digest and digest == sight.digest:
+            if sight.confirmed_s is None:
+                self._sessions.wake()
+            sight.confirmed_s = time.monotonic()
+        else:
+            session.say(said.WantObserved())
+
+    async def _observed(self, session: Session, sight: _Sight, observed: Observed) -> None:
+        host = session.caller.name
+        if observed.host != host:
+            raise Untrusted("wrong-host", f"{host} describes {observed.host!r}, for which it does not speak")
+        await self._store.do(lambda store: store.observe(observed, time.time_ns() // 1_000_000))
+        sight.digest, sight.confirmed_s = observed.digest(), time.monotonic()
+        self._news.tell("host", host, "its state has changed")
+        self._sessions.wake()
+
+    async def _declined(self, session: Session, declined: said.Declined) -> None:
+        host = session.caller.name
+        revision = declined.revision or session.pushing.sent
+        log.warning("host=%s refuses revision %d: %s: %s", host, revision, declined.reason, declined.message)
+        await self._store.do(lambda store: store.host_declines(host, revision, declined.reason, declined.message))
+        if session.last_push is not None and revision == session.last_push.revision:
+            session.declined = (session.last_push, time.monotonic())
+        session.push(session.pushing.declined(revision))
+        self._news.tell("host", host, f"refuses revision {revision}: {declined.reason}")
+        self._sessions.wake()
+
+    async def _reports(self, session: Session, batch: said.ReportBatch) -> None:
+        host, now_ms = session.caller.name, time.time_ns() // 1_000_000
+        fresh = await self._store.do(lambda store: store.consume(host, batch.reports, now_ms))
+        upto = await self._store.do(lambda store: store.reports_upto(host))
+        session.say(said.ReportsAcked(upto))
+        for report in fresh:
+            log.info(
+                "host=%s report %d %s %s: %s", host, report.number, report.happened.value, report.subject, report.detail
+            )
+            self._news.tell("report", host, f"{report.happened.value} {report.subject}: {report.detail}")
+        if fresh:
+            self._sessions.wake()
+
+    async def _beat(self, session: Session) -> None:
+        while True:
+            await asyncio.sleep(self._sessions.heartbeat_ms / 1000)
+            session.say(said.Alive())
+            if session.declined and time.monotonic() - session.declined[1] > RETRY_DECLINED_S:
+                push, session.declined = session.declined[0], None
+                session.push(session.pushing.offered(push))
+
+
+async def _next(context: Context, patience_s: float) -> said.AgentSays | None:
+    """What the agent says next; None when it has hung up or fallen silent."""
+    try:
+        message = await asyncio.wait_for(context.read(), patience_s)
+    except TimeoutError:
+        return None
+    return None if message is grpc.aio.EOF else codec.agent_of(message)
+
+
+async def _write(session: Session, context: Context) -> None:
+    """Send what is queued, in order, until the session is to end."""
+    while True:
+        message = await session.queue.get()
+        await context.write(codec.controller_message(message))
+        if isinstance(message, said.ReconnectAfter):
+            return
+
+
+async def _first(done: set[asyncio.Task[None]]) -> None:
+    """The outcome of whichever task ended the session."""
+    for task in done:
+        task.result()

@@ -1,0 +1,141 @@
+"""Standing: what is in force, what is moving, and what we know of hosts; read from a Snapshot. Pure, decides nothing.
+
+A rollout is *in flight* from the moment that a plan with its workloads exists, because from then on hosts may act on it, until the
+hosts have told how it ended. An aborted or refused swap is still in flight: the hosts must first have taken it back.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from halftrack_controller import placement
+from halftrack_controller.quantities import rough_age_text
+from halftrack_controller.snapshot import NEVER_SEEN, Rollout, RolloutPhase, Seen, Snapshot
+from halftrack_model.graph import Role, StreamGraph, Vertex
+from halftrack_model.plan import Plan
+from halftrack_model.swap import Phase, SwapRecord, SwapSpec
+
+# A host confirms what it knows with each heartbeat (seconds apart). Several may be lost before its word is merely old.
+FRESH_MS = 15_000
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The release of a vertex that last succeeded."""
+
+    version: str
+    generation: int
+
+
+def in_force(snapshot: Snapshot, environment: str, graph: str, vertex: str) -> InForce | None:
+    """What the vertex runs when nothing moves; None before its first release has succeeded."""
+    ended = [r for r in snapshot.rollouts_of(environment, graph, vertex) if r.phase is RolloutPhase.SUCCEEDED]
+    last = max(ended, key=lambda rollout: rollout.to_generation, default=None)
+    return None if last is None else InForce(last.to_version, last.to_generation)
+
+
+def moving(snapshot: Snapshot, environment: str, graph: str, vertex: str) -> Rollout | None:
+    """The rollout that hosts may be acting on at this vertex, or that they shall begin with now."""
+    mine = snapshot.rollouts_of(environment, graph, vertex)
+    return next((r for r in reversed(mine) if r.phase is RolloutPhase.RUNNING or in_flight(snapshot, r)), None)
+
+
+def in_flight(snapshot: Snapshot, rollout: Rollout) -> bool:
+    """May hosts be acting on it?"""
+    if rollout.phase in (RolloutPhase.RUNNING, RolloutPhase.PAUSED):
+        return any(plan_carries(plan, rollout) for plan in plans_of(snapshot, rollout.environment))
+    if rollout.phase in (RolloutPhase.ABORTED, RolloutPhase.FAILED):
+        swap = held_swap(snapshot, rollout.rollout_id)
+        return swap is not None and not taken_back(snapshot, swap)
+    return False
+
+
+def plan_carries(plan: Plan, rollout: Rollout) -> bool:
+    """Does the plan run what `rollout` brings?"""
+    if any(swap.swap_id == rollout.rollout_id for swap in plan.swaps):
+        return True
+    graph, vertex, version = rollout.graph, rollout.vertex, rollout.to_version
+    single = placement.workload_name(graph, vertex)
+    members = {placement.member_name(graph, vertex, member, version) for member in placement.MEMBERS}
+    return any(w.name in members or (w.name == single and w.version == version) for w in plan.workloads)
+
+
+def plans_of(snapshot: Snapshot, environment: str) -> Iterator[Plan]:
+    """The newest plans made for the hosts of an environment."""
+    return (held.plan for _, held in sorted(snapshot.held.items()) if held.plan.environment == environment)
+
+
+def held_swap(snapshot: Snapshot, swap_id: str) -> SwapSpec | None:
+    """The swap as the hosts were told it, from any plan."""
+    plans = (held.plan for _, held in sorted(snapshot.held.items()))
+    return next((swap for plan in plans for swap in plan.swaps if swap.swap_id == swap_id), None)
+
+
+def record(snapshot: Snapshot, swap: SwapSpec) -> SwapRecord | None:
+    """The leader's record as last observed. Old, perhaps, but what it has decided stays decided."""
+    observed = seen(snapshot, swap.leader).observed
+    return next((r for r in observed.swaps if r.swap_id == swap.swap_id), None) if observed else None
+
+
+def taken_back(snapshot: Snapshot, swap: SwapSpec) -> bool:
+    """Has the leader told that the swap is undone, or never begun with it?
+
+    It never began when it refuses the newest plan and the plan that it does run knows no such swap: then no host will ever move.
+    (A swap that ended as DONE is not taken back: it stays in the plans until its rollout is recorded as succeeded.)
+    """
+    known = record(snapshot, swap)
+    if known is not None:
+        return known.phase is Phase.UNDONE
+    at_leader = seen(snapshot, swap.leader)
+    refused = refuses_newest(snapshot, swap.leader)
+    return refused and at_leader.observed is not None and at_leader.observed.revision == at_leader.accepted_revision
+
+
+def refuses_newest(snapshot: Snapshot, host: str) -> bool:
+    """Has the host refused the newest plan made for it?"""
+    held, refusal = snapshot.held.get(host), seen(snapshot, host).refusal
+    return held is not None and refusal is not None and refusal.revision == held.plan.revision
+
+
+def seen(snapshot: Snapshot, host: str) -> Seen:
+    """What is known of a host's present; nothing for one that the galaxy does not know."""
+    return snapshot.seen.get(host, NEVER_SEEN)
+
+
+def visible(snapshot: Snapshot, host: str) -> bool:
+    """Is what we know of it still new enough to decide by? If not, it is unknown: never bad (O1)."""
+    known = seen(snapshot, host)
+    return known.connected and known.observed is not None and 0 <= known.observed_age_ms <= FRESH_MS
+
+
+def silence(snapshot: Snapshot, host: str) -> str:
+    """Why a host's state is unknown, with its age, for people; empty while it is known."""
+    if visible(snapshot, host):
+        return ""
+    if host not in snapshot.hosts:
+        return f"{host} is not registered"
+    if not snapshot.hosts[host].enrolled:
+        return f"{host} has not enrolled"
+    known = seen(snapshot, host)
+    if known.last_seen_age_ms < 0:
+        return f"{host} has never been seen"
+    if known.observed is None:
+        return f"{host} has not yet told its state"
+    age_ms = max(known.last_seen_age_ms, known.observed_age_ms)
+    return f"{host} was last seen {rough_age_text(age_ms)} ago"
+
+
+def silences(snapshot: Snapshot, hosts: Iterable[str]) -> str:
+    """All that is unknown of `hosts`, in one sentence without its end; empty when all are known."""
+    return " and ".join(text for host in hosts if (text := silence(snapshot, host)))
+
+
+def vertex_of(snapshot: Snapshot, rollout: Rollout) -> tuple[StreamGraph, Vertex] | None:
+    """The graph and vertex that the rollout is for, while they exist."""
+    graph = snapshot.graph(rollout.environment, rollout.graph)
+    vertex = next((v for v in graph.vertices if v.name == rollout.vertex), None) if graph else None
+    return None if graph is None or vertex is None else (graph, vertex)
+
+
+def is_swap(rollout: Rollout, vertex: Vertex) -> bool:
+    """Does it take a pair from one release to another, rather than install it or replace a single instance?"""
+    return vertex.role is Role.PAIR and bool(rollout.from_version)

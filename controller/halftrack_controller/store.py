@@ -1,0 +1,343 @@
+"""The controller's memory: one SQLite file, one writer connection, every change whole and durable or not at all (D1).
+
+WAL with synchronous=FULL: when a method returns, what it wrote survives power loss. Owns the file, its lock and the rules
+that need the present state (a token used once, a release that never changes). Decides nothing else: what shall be is computed
+from `Snapshot`s by pure code elsewhere. All methods belong to one thread; `store_thread` gives the rest of the program a way in.
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from sqlite_utils import Database
+
+from halftrack_controller.migrations import migrate
+from halftrack_controller.snapshot import Environment, Host, Published, RolloutChange, Seen, Snapshot
+from halftrack_controller.store_rows import Presence, read_seen, read_snapshot
+from halftrack_controller.tokens import TokenRow
+from halftrack_model import canonical
+from halftrack_model.errors import HalftrackError, HostFault, InvalidInput, Refused, Untrusted
+from halftrack_model.graph import StreamGraph
+from halftrack_model.observed import Observed
+from halftrack_model.plan import Plan
+from halftrack_model.report import Report
+from halftrack_model.seals import Sealed
+
+FILE = "store.db"
+LOCK = "lock"
+PLANS_KEPT = 16  # of each host: the newest is what counts, a few more explain how it came to be
+REPORTS_KEPT = 1000  # of each host: some weeks of a busy host's events
+MAX_AHEAD = 1_000_000  # a host that claims more revisions beyond ours than any galaxy makes is not believed
+
+Declared = Environment | Host | StreamGraph
+
+
+class Store:
+    """An open store. `Store.open` locks the folder: two controllers on one state would sign two truths."""
+
+    def __init__(self, db: Database, lock: int, galaxy: str) -> None:
+        self._db = db
+        self._lock = lock
+        self._galaxy = galaxy
+
+    @classmethod
+    def open(cls, state: Path, galaxy: str) -> Self:
+        """The store in `state`, made or migrated as needed; Refused when another controller has it."""
+        lock = _locked(state)
+        try:
+            with _faults():
+                conn = sqlite3.connect(state / FILE, check_same_thread=False, isolation_level=None)
+                os.chmod(state / FILE, 0o600)
+                for pragma in ("journal_mode=wal", "synchronous=full", "foreign_keys=on", "trusted_schema=off"):
+                    conn.execute(f"pragma {pragma}")
+                db = Database(conn, execute_plugins=False)
+                migrate(db)
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(db, lock, galaxy)
+
+    def close(self) -> None:
+        """End the connection and let another controller have the folder."""
+        self._db.close()
+        os.close(self._lock)
+
+    @contextmanager
+    def transaction(self) -> Generator[sqlite3.Connection]:
+        """Several changes as one. Nests: an inner block is undone alone when it fails inside an outer one."""
+        with _faults(), self._db.atomic():
+            yield self._db.conn
+
+    def limit_pages(self, pages: int) -> None:
+        """Let the file grow to at most so many pages: a full disk is then met where we chose."""
+        with _faults():
+            self._db.conn.execute(f"pragma max_page_count={int(pages)}")
+
+    # ---------------------------------------------------------------------------------------------------------- reading
+
+    def snapshot(self, now_ms: int, presence: Mapping[str, Presence]) -> Snapshot:
+        """Everything as it stands, joined with what the sessions know of each host's presence."""
+        with self.transaction() as conn:
+            return read_snapshot(conn, self._galaxy, now_ms, presence)
+
+    def seen(self, host: str) -> Seen:
+        """What is stored of one host's last state."""
+        with _faults():
+            return read_seen(self._db.conn, 0, {}, host)
+
+    def reports(self, host: str, limit: int) -> tuple[Report, ...]:
+        """The newest reports of a host, oldest first."""
+        query = "select canonical from reports where host = ? order by number desc limit ?"
+        with _faults():
+            rows = self._db.conn.execute(query, (host, limit)).fetchall()
+        return tuple(canonical.decode(Report, data) for (data,) in reversed(rows))
+
+    def reports_upto(self, host: str) -> int:
+        """The highest report number consumed from a host."""
+        with _faults():
+            row = self._db.conn.execute("select upto from report_marks where host = ?", (host,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def key_digest(self, host: str) -> str:
+        """The key that may speak for a host; empty for one that has not enrolled or does not exist."""
+        with _faults():
+            row = self._db.conn.execute("select key_digest from hosts where name = ?", (host,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def newest_plan(self, host: str) -> tuple[int, Sealed] | None:
+        """Revision and bytes of the newest plan made for a host."""
+        query = "select revision, sealed from plans where host = ? order by revision desc limit 1"
+        with _faults():
+            row = self._db.conn.execute(query, (host,)).fetchone()
+        return (int(row[0]), canonical.decode(Sealed, row[1])) if row else None
+
+    # ------------------------------------------------------------------------------------------------- what operators say
+
+    def apply(self, documents: Iterable[Declared]) -> None:
+        """Register documents that `documents.problems` has found right: all or none."""
+        with self.transaction() as conn:
+            for document in sorted(documents, key=_rank):
+                _put_document(conn, document)
+
+    def publish(self, published: Published) -> None:
+        """A verified release, for ever."""
+        release, sealed = published.release, canonical.encode(published.sealed)
+        row = (release.product, release.version, release.artifact.digest, sealed, published.published_ms)
+        with self.transaction() as conn:
+            conn.execute("insert into releases values (?, ?, ?, ?, ?)", row)
+
+    def add_artifact(self, digest: str, size_bytes: int) -> None:
+        """An artifact whose file is already durable."""
+        with self.transaction() as conn:
+            conn.execute("insert or ignore into artifacts values (?, ?)", (digest, size_bytes))
+
+    def artifact_size(self, digest: str) -> int | None:
+        """The size of an artifact that is held."""
+        with _faults():
+            row = self._db.conn.execute("select size_bytes from artifacts where digest = ?", (digest,)).fetchone()
+        return int(row[0]) if row else None
+
+    # ---------------------------------------------------------------------------------------------- what the core decides
+
+    def commit_rollouts(self, changes: Iterable[RolloutChange]) -> None:
+        """Rollouts as they shall be, and with a new one its generation: both or neither."""
+        with self.transaction() as conn:
+            for change in changes:
+                _put_rollout(conn, change)
+
+    def commit_plans(self, plans: Sequence[tuple[Plan, Sealed]], now_ms: int) -> None:
+        """Sealed plans, all or none. A revision that is not higher than the one held is refused by the schema (P2)."""
+        with self.transaction() as conn:
+            for plan, sealed in plans:
+                row = (plan.host, plan.revision, canonical.encode(sealed), now_ms)
+                conn.execute("insert into plans values (?, ?, ?, ?)", row)
+                old = (plan.host, plan.revision - PLANS_KEPT)
+                conn.execute("delete from plans where host = ? and revision <= ?", old)
+
+    # --------------------------------------------------------------------------------------------------- what hosts say
+
+    def host_holds(self, host: str, revision: int) -> None:
+        """A host has said which revision is durable there, on arrival or in answer to a push."""
+        newest = self.newest_plan(host)
+        if revision > (newest[0] if newest else 0) + MAX_AHEAD:
+            raise InvalidInput("bad-revision", f"{host} claims revision {revision}, which no controller has made")
+        with self.transaction() as conn:
+            conn.execute(
+                "insert into answers (host, accepted_revision) values (?, ?) on conflict (host) do update set "
+                "accepted_revision = excluded.accepted_revision where accepted_revision <> excluded.accepted_revision",
+                (host, revision),
+            )
+
+    def host_declines(self, host: str, revision: int, reason: str, message: str) -> None:
+        """A host has refused a plan."""
+        with self.transaction() as conn:
+            conn.execute(
+                "insert into answers (host, refused_revision, reason, message) values (?, ?, ?, ?) on conflict (host) "
+                "do update set refused_revision = excluded.refused_revision, reason = excluded.reason, "
+                "message = excluded.message",
+                (host, revision, reason, message),
+            )
+
+    def observe(self, observed: Observed, now_ms: int) -> None:
+        """A host's state, whole."""
+        row = (observed.host, observed.digest(), canonical.encode(observed), now_ms)
+        with self.transaction() as conn:
+            conn.execute("insert or replace into observed values (?, ?, ?, ?)", row)
+
+    def consume(self, host: str, reports: Sequence[Report], now_ms: int) -> tuple[Report, ...]:
+        """Take in a host's reports; those that are new, each exactly once however often it is sent."""
+        numbers = [report.number for report in reports]
+        if (
+            any(report.host != host for report in reports)
+            or numbers != sorted(set(numbers))
+            or min(numbers, default=1) < 1
+        ):
+            raise InvalidInput("bad-reports", f"reports of {host} must be its own, their numbers rising from 1")
+        with self.transaction() as conn:
+            fresh = tuple(report for report in reports if report.number > self.reports_upto(host))
+            for report in fresh:
+                row = (host, report.number, canonical.encode(report), now_ms)
+                conn.execute("insert into reports values (?, ?, ?, ?)", row)
+            if fresh:
+                upto = fresh[-1].number
+                conn.execute(
+                    "insert into report_marks values (?, ?) on conflict (host) do update set upto = excluded.upto",
+                    (host, upto),
+                )
+                conn.execute("delete from reports where host = ? and number <= ?", (host, upto - REPORTS_KEPT))
+        return fresh
+
+    # -------------------------------------------------------------------------------------------------------- enrolment
+
+    def add_token(self, token: TokenRow, now_ms: int) -> None:
+        """A fresh token; those whose time is over go."""
+        with self.transaction() as conn:
+            if not conn.execute("select 1 from hosts where name = ?", (token.host,)).fetchone():
+                raise Refused("unknown-host", f"no host {token.host!r}: register it first with `halftrack apply`")
+            conn.execute("delete from tokens where expires_ms < ?", (now_ms,))
+            row = (token.secret_hash, token.host, token.expires_ms, token.key_digest)
+            conn.execute("insert into tokens values (?, ?, ?, ?)", row)
+
+    def enrol(self, secret_hash: str, host: str, key_digest: str, curve_public: str, now_ms: int) -> None:
+        """Let the key speak for the host, if the token says so. The same key may come again; another may not."""
+        with self.transaction() as conn:
+            row = conn.execute("select * from tokens where secret_hash = ?", (secret_hash,)).fetchone()
+            token = TokenRow(*row) if row else None
+            if token is None or token.host != host:
+                raise Untrusted(
+                    "bad-token", f"this token is unknown here, or not for {host!r}: `halftrack host token` makes one"
+                )
+            if token.expires_ms < now_ms:
+                raise Untrusted(
+                    "token-expired", f"the token for {host} has expired: make a new one with `halftrack host token`"
+                )
+            if token.key_digest not in ("", key_digest):
+                raise Untrusted(
+                    "token-used", f"another key has enrolled with this token; if that was not {host}, look into it"
+                )
+            conn.execute("update tokens set key_digest = ? where secret_hash = ?", (key_digest, secret_hash))
+            conn.execute(
+                "update hosts set key_digest = ?, curve_public = ? where name = ?", (key_digest, curve_public, host)
+            )
+
+
+def _rank(document: Declared) -> int:
+    """Environments before what stands in them."""
+    return (Environment, Host, StreamGraph).index(type(document))
+
+
+def _put_document(conn: sqlite3.Connection, document: Declared) -> None:
+    match document:
+        case Environment():
+            row: tuple[object, ...] = (document.name, _text(document.labels), document.track)
+            conn.execute(
+                "insert into environments values (?, ?, ?) on conflict (name) do update set labels = excluded.labels, "
+                "track = excluded.track",
+                row,
+            )
+        case Host():
+            row = (document.name, document.environment, _text(document.labels), document.bridge, document.agent)
+            conn.execute(
+                "insert into hosts (name, environment, labels, bridge, agent) values (?, ?, ?, ?, ?) on conflict (name) do "
+                "update set environment = excluded.environment, labels = excluded.labels, bridge = excluded.bridge, "
+                "agent = excluded.agent",
+                row,
+            )
+        case StreamGraph():
+            row = (document.environment, document.name, canonical.encode(document))
+            conn.execute("insert or replace into graphs values (?, ?, ?)", row)
+
+
+def _put_rollout(conn: sqlite3.Connection, change: RolloutChange) -> None:
+    rollout = change.rollout
+    key = (rollout.environment, rollout.graph, rollout.vertex, rollout.to_generation)
+    known = conn.execute("select 1 from rollouts where rollout_id = ?", (rollout.rollout_id,)).fetchone()
+    if known:
+        moved = (rollout.from_version, rollout.from_generation, rollout.phase.value, rollout.reason, rollout.rollout_id)
+        conn.execute(
+            "update rollouts set from_version = ?, from_generation = ?, phase = ?, reason = ? where rollout_id = ?",
+            moved,
+        )
+        return
+    conn.execute("insert into generations values (?, ?, ?, ?, ?, ?)", (*key, rollout.product, rollout.to_version))
+    row: tuple[object, ...] = (
+        rollout.rollout_id,
+        *key[:3],
+        rollout.product,
+        rollout.from_version,
+        rollout.to_version,
+        rollout.from_generation,
+        rollout.to_generation,
+        rollout.phase.value,
+        rollout.reason,
+        rollout.created_ms,
+    )
+    conn.execute(f"insert into rollouts values ({', '.join('?' * len(row))})", row)  # noqa: S608 - question marks only
+
+
+def _text(labels: Mapping[str, str]) -> str:
+    return json.dumps(dict(labels), sort_keys=True)
+
+
+def _locked(state: Path) -> int:
+    """The descriptor that holds the folder's lock; the kernel drops it with the process, however that ends."""
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(state / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise HostFault("cannot-write", f"{state}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise Refused(
+            "in-use", f"another controller is running on {state}: stop it, or give this one its own --state"
+        ) from None
+    return descriptor
+
+
+@contextmanager
+def _faults() -> Generator[None]:
+    """SQLite's errors as ours: who must act is the machine's owner, and nothing has been half written."""
+    try:
+        yield
+    except HalftrackError:
+        raise
+    except sqlite3.IntegrityError as error:
+        raise Refused("conflict", f"the store refuses this change: {error}") from None
+    except sqlite3.Error as error:
+        raise _fault(error) from None
+
+
+def _fault(error: sqlite3.Error) -> HostFault:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code; extended ones are in the higher bits
+    if code == sqlite3.SQLITE_FULL:
+        return HostFault("disk-full", "no room left for the controller's store: free some; nothing was changed")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return HostFault("store-damaged", f"the controller's store is damaged ({error}): restore it from a copy")
+    return HostFault("store-failed", f"the controller's store cannot be used: {error}")

@@ -1,0 +1,130 @@
+"""Reading the store's rows as the types that decisions are made from. Reads only, within the caller's transaction."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from halftrack_controller.snapshot import (
+    Environment,
+    Generation,
+    Held,
+    Host,
+    Published,
+    Refusal,
+    Rollout,
+    RolloutPhase,
+    Seen,
+    Snapshot,
+)
+from halftrack_model import canonical
+from halftrack_model.graph import StreamGraph
+from halftrack_model.observed import Observed
+from halftrack_model.plan import Plan
+from halftrack_model.release import Release
+from halftrack_model.seals import Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """A host as its session knows it, by this controller's monotonic clock; it outlives the session, not the controller."""
+
+    connected: bool
+    last_seen_age_ms: int
+    confirmed_age_ms: int  # since it last said that its observed state is the one stored; -1: not since we started
+
+
+def read_snapshot(conn: sqlite3.Connection, galaxy: str, now_ms: int, presence: Mapping[str, Presence]) -> Snapshot:
+    """Everything, at the instant of the caller's transaction."""
+    hosts = {row[0]: Host(row[0], row[1], json.loads(row[2]), *row[3:]) for row in conn.execute(_HOSTS)}
+    return Snapshot(
+        galaxy=galaxy,
+        environments={
+            row[0]: Environment(row[0], json.loads(row[1]), row[2])
+            for row in conn.execute("select name, labels, track from environments order by name")
+        },
+        hosts=hosts,
+        graphs=tuple(
+            _graph(data) for (data,) in conn.execute("select canonical from graphs order by environment, name")
+        ),
+        releases={(row[0], row[1]): _published(row[2], row[3]) for row in conn.execute(_RELEASES)},
+        artifacts=frozenset(digest for (digest,) in conn.execute("select digest from artifacts")),
+        rollouts=tuple(_rollout(row) for row in conn.execute("select * from rollouts order by created_ms, rollout_id")),
+        generations=tuple(
+            Generation(*row)
+            for row in conn.execute("select * from generations order by environment, graph, vertex, number")
+        ),
+        held={host: _held(data) for host, data in conn.execute(_NEWEST_PLANS)},
+        seen={host: read_seen(conn, now_ms, presence, host) for host in hosts},
+    )
+
+
+def read_seen(conn: sqlite3.Connection, now_ms: int, presence: Mapping[str, Presence], host: str) -> Seen:
+    """What is known of a host's present. Before its first session since our start, ages come from our own wall clock."""
+    row = conn.execute("select canonical, seen_ms from observed where host = ?", (host,)).fetchone()
+    answer = conn.execute(_ANSWER, (host,)).fetchone() or (0, 0, "", "")
+    stored_age = max(0, now_ms - row[1]) if row else -1
+    here = presence.get(host, Presence(False, stored_age, -1))
+    confirmed = here.confirmed_age_ms if here.confirmed_age_ms >= 0 else stored_age
+    refusal = Refusal(answer[1], answer[2], answer[3]) if answer[1] or answer[2] else None
+    newest = conn.execute("select max(revision) from plans where host = ?", (host,)).fetchone()[0] or 0
+    return Seen(
+        connected=here.connected,
+        last_seen_age_ms=here.last_seen_age_ms,
+        observed=_observed(row[0]) if row else None,
+        observed_age_ms=confirmed,
+        accepted_revision=answer[0],
+        refusal=refusal if refusal and refusal.revision in (0, newest) and answer[0] != newest else None,
+    )
+
+
+_HOSTS = "select name, environment, labels, bridge, agent, curve_public from hosts order by name"
+_RELEASES = "select product, version, sealed, published_ms from releases order by product, version"
+_ANSWER = "select accepted_revision, refused_revision, reason, message from answers where host = ?"
+_NEWEST_PLANS = """
+select host, sealed from plans
+where revision = (select max(revision) from plans as others where others.host = plans.host) order by host
+"""
+
+# Parsed once: rows change rarely and a snapshot is taken at every step. The values are frozen, so sharing them is safe.
+
+
+@lru_cache(maxsize=256)
+def _graph(data: bytes) -> StreamGraph:
+    return canonical.decode(StreamGraph, data)
+
+
+@lru_cache(maxsize=1024)
+def _published(data: bytes, published_ms: int) -> Published:
+    sealed = canonical.decode(Sealed, data)
+    return Published(canonical.decode(Release, sealed.payload), sealed, published_ms)
+
+
+@lru_cache(maxsize=1024)
+def _held(data: bytes) -> Held:
+    sealed = canonical.decode(Sealed, data)
+    return Held(canonical.decode(Plan, sealed.payload), sealed)
+
+
+@lru_cache(maxsize=1024)
+def _observed(data: bytes) -> Observed:
+    return canonical.decode(Observed, data)
+
+
+def _rollout(row: sqlite3.Row | tuple[str, str, str, str, str, str, str, int, int, str, str, int]) -> Rollout:
+    rollout_id, environment, graph, vertex, product, old, new, old_number, number, phase, reason, created_ms = row
+    return Rollout(
+        rollout_id,
+        environment,
+        graph,
+        vertex,
+        product,
+        old,
+        new,
+        old_number,
+        number,
+        RolloutPhase(phase),
+        reason,
+        created_ms,
+    )

@@ -1,0 +1,195 @@
+"""Verbs against a real controller on loopback, with scripted agents: what an operator does in a day, through the command line only."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from halftrack_controller import galaxy
+from halftrack_controller.cli import main
+from halftrack_model import canonical
+from halftrack_model.observed import Health, InstanceObserved, Observed
+from halftrack_model.plan import Plan
+from halftrack_model.swap import Phase, SwapRecord
+from halftrack_proto import messages as said
+from tests.cli.test_manifests import GOOD
+from tests.controller_shell.shell_harness import Agent, LiveController, enrol, eventually, plan_of
+
+
+class Operator:
+    """Someone with a shell."""
+
+    def __init__(self, config: Path, folder: Path) -> None:
+        self.config, self.folder = config, folder
+
+    def run(self, *words: str, text: str | None = None) -> tuple[int, str]:
+        outcome = CliRunner().invoke(main, ["--config", str(self.config), *words], input=text)
+        assert outcome.exception is None or isinstance(outcome.exception, SystemExit), outcome.exc_info
+        return outcome.exit_code, outcome.stdout if outcome.exit_code != 1 else outcome.stderr
+
+    def json(self, *words: str) -> object:
+        status, out = self.run(*words, "-o", "json")
+        assert status != 1, out
+        return json.loads(out)
+
+    def publish(self, product: str, version: str, more: str = "") -> tuple[int, str]:
+        (self.folder / f"{product}.py").write_text(f"# {version}\n")
+        text = (
+            f"apiVersion: halftrack/v1\nkind: Release\nspec: {{product: {product}, version: {version}, entry: 'm:C', "
+            f"artifact: {{file: {self.folder}/{product}.py}}{more}}}\n"
+        )
+        return self.run("release", "publish", "-", text=text)
+
+    def phase(self, rollout: str) -> str:
+        entries = self.json("rollout", "status", rollout)
+        assert isinstance(entries, list)
+        return str(entries[0]["phase"])
+
+
+class ScriptedHost:
+    """Accepts what comes and shows all of it healthy; a swap only as it is told."""
+
+    def __init__(self, live: LiveController, operator: Operator, name: str) -> None:
+        status, token = operator.run("host", "token", name, "--ttl", "5m")
+        assert status == 0
+        self.name, self.swaps = name, ()
+        self.swaps: tuple[SwapRecord, ...] = ()
+        self.agent = Agent(live, enrol(live, token.strip(), name))
+        self.agent.hello(name)
+        self.plan: Plan | None = None
+
+    def obey(self, until_swap: bool | None = None) -> Plan:
+        """Take plans until the newest has (or lacks) a swap, and say so."""
+        while True:
+            self.plan = plan_of(self.agent.expect(said.PlanPush))
+            self.agent.say(said.Accepted(self.plan.revision))
+            self.show()
+            if until_swap is None or bool(self.plan.swaps) == until_swap:
+                return self.plan
+
+    def show(self) -> None:
+        assert self.plan is not None
+        greens = {seat.green_workload for swap in self.plan.swaps for seat in swap.seats}
+        rows = tuple(
+            InstanceObserved(w.name, w.digest(), "running", Health.HEALTHY, 0, "")
+            for w in self.plan.workloads
+            if w.name not in greens
+        )
+        self.agent.say(Observed(self.name, self.plan.revision, rows, self.swaps, ()))
+
+    def tell(self, phase: Phase, reason: str = "") -> None:
+        assert self.plan is not None
+        (swap,) = self.plan.swaps
+        self.swaps = (SwapRecord(swap.swap_id, 2, 0, phase, 1, -1, 0, 0, 0, 0, reason),)
+        self.show()
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[LiveController]:
+    outcome = CliRunner().invoke(
+        main, ["galaxy", "init", str(tmp_path / "g"), "--name", "north", "--address", "127.0.0.1"]
+    )
+    assert outcome.exit_code == 0
+    controller = LiveController(tmp_path / "g", heartbeat_ms=10_000)  # scripted hosts do not beat
+    config = tmp_path / "g/operator/config.json"
+    known = canonical.decode(galaxy.OperatorFile, config.read_bytes())
+    config.write_bytes(canonical.encode(dataclasses.replace(known, endpoint=controller.session)))
+    try:
+        yield controller
+    finally:
+        controller.stop()
+
+
+@pytest.fixture
+def operator(live: LiveController, tmp_path: Path) -> Operator:
+    return Operator(live.folder / "operator", tmp_path)
+
+
+def test_manifests_are_planned_then_applied_once(operator: Operator) -> None:
+    status, out = operator.run("plan", "-f", "-", text=GOOD)
+    assert status == 2
+    assert "graph tank/spectra: created" in out
+    assert operator.run("apply", "-f", "-", text=GOOD)[0] == 0
+    assert operator.run("apply", "-f", "-", text=GOOD) == (
+        0,
+        "environment tank: unchanged\nhost tank-a: unchanged\nhost tank-b: unchanged\ngraph tank/spectra: unchanged\n",
+    )
+    status, out = operator.run("plan")
+    assert status == 3
+    assert "spectra/sink: recorder has no release: publish one with `halftrack release publish`" in out
+    assert operator.run("explain", "nobody")[0] == 1
+
+
+def test_a_day_of_upgrades(live: LiveController, operator: Operator) -> None:
+    operator.run("apply", "-f", "-", text=GOOD)
+    hosts = [ScriptedHost(live, operator, name) for name in ("tank-a", "tank-b")]
+    try:
+        for product in ("player", "recorder", "spectrometer"):
+            status, out = operator.publish(product, "1.0.0")
+            assert (status, out.splitlines()[0]) == (0, f"{product} 1.0.0 is published")
+        for each in hosts:
+            each.obey()
+        first = "tank.spectra.spectrometer.1"
+        eventually(lambda: operator.phase(first) == "succeeded")
+        assert operator.run("rollout", "status")[0] == 0
+        assert operator.run("plan") == (0, "Nothing to do: everything is as it shall be.\n")
+        _swap_that_works(operator, hosts)
+        _swap_that_fails(operator, hosts)
+        _swap_that_waits(operator)
+    finally:
+        for each in hosts:
+            each.agent.close()
+
+
+def _swap_that_works(operator: Operator, hosts: list[ScriptedHost]) -> None:
+    second = "tank.spectra.spectrometer.2"
+    with ThreadPoolExecutor(1) as pool:
+        assert second in operator.publish("spectrometer", "1.1.0")[1]
+        for each in hosts:
+            each.obey(until_swap=True)
+        watching = pool.submit(operator.run, "rollout", "status", second, "--watch", "-o", "json")
+        hosts[0].tell(Phase.SHADOWING)
+        eventually(lambda: "shadowing" in operator.run("rollout", "status", second)[1])
+        assert operator.run("rollout", "status", second)[0] == 2
+        hosts[0].tell(Phase.DONE)
+        status, out = watching.result(20)
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert status == 0
+    assert lines[-1][0]["phase"] == "succeeded"
+    for each in hosts:
+        each.swaps = ()
+        each.obey(until_swap=False)
+
+
+def _swap_that_fails(operator: Operator, hosts: list[ScriptedHost]) -> None:
+    third = "tank.spectra.spectrometer.3"
+    operator.publish("spectrometer", "1.2.0")
+    for each in hosts:
+        each.obey(until_swap=True)
+    hosts[0].tell(Phase.UNDONE, "spectrometer 1.2.0 failed on tank-a: exit status 1")
+    eventually(lambda: operator.phase(third) == "failed")
+    status, out = operator.run("rollout", "status", third)
+    assert status == 3
+    assert "failed on tank-a: exit status 1" in out
+    assert "spectrometer 1.1.0 is in force (generation 2)" in operator.run("explain", "spectra/spectrometer")[1]
+    for each in hosts:
+        each.swaps = ()
+        each.obey(until_swap=False)
+
+
+def _swap_that_waits(operator: Operator) -> None:
+    fourth = "tank.spectra.spectrometer.4"
+    operator.publish("spectrometer", "1.3.0", ", strategy: {approval: manual}")
+    assert operator.run("rollout", "status", fourth)[0] == 3
+    assert operator.run("rollout", "pause", fourth)[0] == 3
+    status, out = operator.run("rollout", "abort", fourth)
+    assert (status, out) == (0, f"{fourth}: spectrometer 1.1.0 → 1.3.0 is aborted: aborted by the operator\n")
+    assert operator.run("release", "list", "spectrometer")[1].count("\n") == 5
+    assert operator.publish("spectrometer", "1.3.0", ", strategy: {approval: manual}")[1].endswith("nothing changes\n")
+    assert operator.run("host", "show", "tank-a")[0] == 0
+    assert operator.run("host", "list")[1].count("connected") == 2
+    assert operator.run("stream", "top") == (0, "no host has told of a ring\n")

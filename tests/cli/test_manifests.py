@@ -1,0 +1,244 @@
+"""Manifests: what is right becomes the domain's types; what is wrong is told all at once, at its line, with what to write."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halftrack_controller import manifests, quantities
+from halftrack_controller.manifest_schema import json_schema
+from halftrack_controller.manifests import BadManifests
+from halftrack_controller.snapshot import Environment, Host
+from halftrack_model.graph import Edge, Role
+from halftrack_model.release import Approval, Compare, SwapStrategy
+
+GOOD = """\
+apiVersion: halftrack/v1
+kind: Environment
+metadata: {name: tank}
+spec: {labels: {site: north}}
+---
+apiVersion: halftrack/v1
+kind: Host
+metadata: {name: tank-a}
+spec: {environment: tank, address: 10.0.0.1}
+---
+apiVersion: halftrack/v1
+kind: Host
+metadata: {name: tank-b}
+spec: {environment: tank, address: "fe80::1", bridgePort: 9000}
+---
+apiVersion: halftrack/v1
+kind: StreamGraph
+metadata: {name: spectra}
+spec:
+  environment: tank
+  vertices:
+    - {name: source, role: source, product: player, hosts: [tank-a], params: {rate: 32}, ring: {size: 256MiB}}
+    - {name: spectrometer, role: pair, product: spectrometer, hosts: [tank-a, tank-b], ring: {size: 8MiB, slots: 64}}
+    - {name: sink, role: sink, product: recorder, hosts: [tank-a]}
+  edges:
+    - {from: source, to: spectrometer}
+    - {from: spectrometer, to: sink}
+"""
+
+BAD = """\
+apiVersion: halftrack/v1
+kind: Environment
+metadata: {name: Tank}
+spec:
+  lables: {a: b}
+---
+kind: Hosst
+---
+apiVersion: halftrack/v1
+kind: Host
+metadata:
+  name: tank-a
+spec:
+  address: tank-a.example
+  bridgePort: "7450"
+---
+apiVersion: halftrack/v1
+kind: StreamGraph
+metadata: {name: spectra}
+spec:
+  environment: tank
+  vertices:
+    - {name: source, role: sorce, product: p, hosts: [tank-a], params: {rate: 1.5}, ring: {size: 64}}
+    - {name: sink, role: sink, product: p, hosts: tank-a}
+  edges:
+    - {from: source, too: sink}
+---
+apiVersion: halftrack/v1
+kind: StreamGraph
+metadata: {name: other}
+spec:
+  environment: tank
+  vertices:
+    - {name: source, role: source, product: p, hosts: [tank-a], ring: {size: 64MB, slots: 5}}
+    - {name: pair, role: pair, product: p, hosts: [tank-b, tank-c], ring: {size: 64MB}}
+    - {name: sink, role: sink, product: p, hosts: [tank-a]}
+  edges:
+    - {from: source, to: pair}
+    - {from: pair, to: sink}
+---
+apiVersion: halftrack/v1
+kind: Release
+spec:
+  product: x
+  version: 1.0
+  artifact: {file: missing.py}
+  entry: foo
+  strategy: {surge: 3, drain: 5, deadline: 1 fortnight, compare: diffres-expected}
+---
+twice: 1
+twice: 2
+"""
+
+TOLD = (
+    (3, "metadata.name: 'Tank' is not a name; use 1 to 63 lower-case letters"),
+    (5, "spec.lables: unknown key; did you mean labels?"),
+    (7, "kind: 'Hosst' is unknown; did you mean Host?"),
+    (13, "spec.environment: is missing; write environment: tank"),
+    (14, "spec.address: 'tank-a.example' is not an IP address; write one such as 10.0.0.2"),
+    (15, "spec.bridgePort: '7450' is not a whole number; write for example 7450"),
+    (23, "spec.vertices[0].params.rate: 1.5 is not text, a whole number, true or false"),
+    (23, "spec.vertices[0].ring.size: 64 is not a size; write the number with its unit: 256MiB"),
+    (23, "spec.vertices[0].role: 'sorce' is not possible here; did you mean source?"),
+    (24, "spec.vertices[1].hosts: 'tank-a' is not a list; write for example [tank-a]"),
+    (26, "spec.edges[0].to: is missing; write to: spectrometer"),
+    (26, "spec.edges[0].too: unknown key; did you mean to?"),
+    (34, "spec.vertices[0]: vertex 'source': its ring's slots must be a power of two"),
+    (35, "spec.vertices[1]: vertex 'pair': its consumers run on tank-a, where no member of the pair runs"),
+    (45, 'spec.version: 1.0 is not text; write for example "1.0.0"'),
+    (47, "spec.entry: 'foo' is not an entry; write module:Class"),
+    (48, "spec.strategy.compare: 'diffres-expected' is not possible here; did you mean differs-expected?"),
+    (48, "spec.strategy.deadline: '1 fortnight' is not a duration; write a whole number and one of ms, s, m, h, d"),
+    (48, "spec.strategy.drain: 5 is not a duration; write the number with its unit: 500ms or 30s"),
+    (48, "spec.strategy.surge: 3 is not possible here; write 1"),
+    (51, "twice: stands twice (first in line 50); keep one"),
+)
+
+
+def problems(text: str) -> list[tuple[int, str]]:
+    with pytest.raises(BadManifests) as caught:
+        manifests.parsed([("x.yaml", text)])
+    return [(problem.line, problem.text) for problem in caught.value.problems]
+
+
+def test_what_is_right_becomes_the_domains_types() -> None:
+    declared = manifests.parsed([("x.yaml", GOOD)])
+    assert declared.environments == (Environment("tank", {"site": "north"}, "stable"),)
+    assert declared.hosts == (
+        Host("tank-a", "tank", {}, "10.0.0.1:7450", "10.0.0.1:7451", ""),
+        Host("tank-b", "tank", {}, "[fe80::1]:9000", "[fe80::1]:7451", ""),
+    )
+    (graph,) = declared.graphs
+    assert [vertex.role for vertex in graph.vertices] == [Role.SOURCE, Role.PAIR, Role.SINK]
+    assert graph.vertices[0].params == {"rate": 32}
+    assert [(vertex.ring_bytes, vertex.ring_slots) for vertex in graph.vertices] == [
+        (1 << 28, 16384),
+        (1 << 23, 64),
+        (0, 0),
+    ]
+    assert graph.edges == (Edge("source", "spectrometer"), Edge("spectrometer", "sink"))
+
+
+def test_every_error_is_told_at_once_with_its_line_and_the_remedy() -> None:
+    told = problems(BAD)
+    assert [line for line, _ in told] == [line for line, _ in TOLD]
+    for (_, text), (_, expected) in zip(told, TOLD, strict=True):
+        assert text.startswith(expected)
+
+
+def test_errors_of_several_files_are_told_together(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(GOOD)
+    (tmp_path / "b.yml").write_text("kind: Host\n")
+    (tmp_path / "c.yaml").write_text(GOOD.split("---", maxsplit=1)[0])
+    (tmp_path / "ignored.txt").write_text("nothing")
+    with pytest.raises(BadManifests) as caught:
+        manifests.read([str(tmp_path), str(tmp_path / "absent.yaml")])
+    told = caught.value.message.splitlines()
+    assert told[0].endswith("absent.yaml:1: cannot be read: No such file or directory")
+    assert any(
+        line.endswith('b.yml:1: spec: is missing; write spec: {environment: tank, address: "10.0.0.1"}')
+        for line in told
+    )
+    assert any(f"c.yaml:1: Environment tank is already declared at {tmp_path}/a.yaml:1" in line for line in told)
+    assert told[-1].endswith("errors; nothing was applied")
+
+
+def test_a_release_names_a_file_beside_its_manifest(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("class Main: ...\n")
+    (tmp_path / "r.yaml").write_text(
+        "apiVersion: halftrack/v1\nkind: Release\nspec:\n  product: x\n  version: 1.2.3\n  artifact: {file: main.py}\n"
+        "  entry: main:Main\n  state: {writes: s/2, reads: [s/1, s/2]}\n"
+        "  strategy: {surge: 1, lagFrames: 4, caughtUp: 1s, shadow: 2m, compare: equal, approval: manual}\n"
+    )
+    (draft,) = manifests.read([str(tmp_path / "r.yaml")]).releases
+    assert draft.artifact == tmp_path / "main.py"
+    assert (draft.state.writes, draft.state.reads) == ("s/2", ("s/1", "s/2"))
+    assert draft.strategy == SwapStrategy(
+        surge=1, lag_frames=4, caught_up_ms=1000, shadow_ms=120_000, compare=Compare.EQUAL, approval=Approval.MANUAL
+    )
+
+
+def test_strategy_left_out_is_the_models_own() -> None:
+    here = "tests/cli/test_manifests.py"
+    text = f"apiVersion: halftrack/v1\nkind: Release\nspec: {{product: x, version: 1.0.0, entry: 'a:B', artifact: {{file: {here}}}}}\n"
+    (draft,) = manifests.parsed([("-", text.replace(here, str(Path(__file__))))]).releases
+    assert draft.strategy == SwapStrategy()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: [1", "not YAML: "),
+        ("- 1\n", "document: not an object; begin with apiVersion: halftrack/v1"),
+        ("kind: !!python/object x\n", "kind: the tag tag:yaml.org,2002:python/object is not used here"),
+        ("? [a]\n: 1\n", "a key must be text"),
+        ("x: &x [*x]\n", "too deep or has too many parts"),
+        ("a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(f"{b}: &{b} [{','.join(['*' + a] * 10)}]\n" for a, b in zip("abcdef", "bcdefg", strict=True)), "too many parts"),
+        ("x: " + "y" * (2 << 20), "longer than 1048576 bytes"),
+        ("apiVersion: halftrack/v1\nkind: Host\nmetadata: {name: a}\nspec:\n", "spec: nothing is not an object"),
+    ],
+)  # fmt: skip
+def test_hostile_and_broken_texts_are_refused_in_words(text: str, told: str) -> None:
+    assert told in " ".join(message for _, message in problems(text))
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_either_read_or_refused(text: str) -> None:
+    with contextlib.suppress(BadManifests):
+        manifests.parsed([("x.yaml", text)])
+
+
+@given(st.integers(0, 10**9), st.sampled_from(["ms", "s", "m", "h", "d"]))
+def test_durations_are_read_as_they_are_written(number: int, unit: str) -> None:
+    scale = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}[unit]
+    assert quantities.duration_ms(f"{number}{unit}") == number * scale
+
+
+@given(st.integers(1, 1023), st.sampled_from(["B", "KiB", "MiB", "GiB"]))
+def test_sizes_are_written_as_they_are_read(number: int, unit: str) -> None:
+    assert quantities.size_text(quantities.size_bytes(f"{number}{unit}")) == f"{number}{unit}"
+
+
+@given(st.integers(0, 10**11), st.integers(0, 10**6))
+def test_rough_ages_change_seldom(age_ms: int, more_ms: int) -> None:
+    steps = {quantities.rough_age_text(age_ms + n * more_ms // 50) for n in range(50)}
+    assert len(steps) <= 2 + more_ms // 60_000 * 2
+
+
+def test_the_schema_describes_every_field_and_each_kind() -> None:
+    schema = json_schema()
+    assert {entry["$ref"] for entry in schema["oneOf"]} == {
+        f"#/$defs/{kind}" for kind in ("Environment", "Host", "StreamGraph", "Release")
+    }
+    for name, part in schema["$defs"].items():
+        assert part["additionalProperties"] is False, name
+        for field, description in part["properties"].items():
+            assert {"description", "examples"} <= set(description), f"{name}.{field}"

@@ -1,0 +1,161 @@
+"""The command line by itself: help, schema, completion, usage errors and their exit statuses. No controller."""
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from halftrack_controller.cli import main
+from halftrack_controller.cli_frame import BLOCKED, DONE, EXIT_STATUS, PENDING, Verb
+from halftrack_controller.cli_rollout import standing_of
+from halftrack_proto import messages as said
+
+EXPECTED = {
+    "galaxy init", "controller serve", "host list", "host show", "host token", "apply", "plan", "release publish", "release list",
+    "rollout status", "rollout pause", "rollout resume", "rollout promote", "rollout abort", "stream top", "explain", "schema",
+    "completion",
+}  # fmt: skip
+
+
+def verbs(group: click.Group = main, words: tuple[str, ...] = ()) -> dict[str, click.Command]:
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found |= verbs(command, (*words, name))
+        else:
+            found[" ".join((*words, name))] = command
+    return found
+
+
+def run(*words: str, config: str = "", text: str = "") -> tuple[int, str, str]:
+    outcome = CliRunner(env={"HALFTRACK_CONFIG": config}).invoke(main, words, input=text)
+    assert outcome.exception is None or isinstance(outcome.exception, SystemExit), outcome.exc_info
+    return outcome.exit_code, outcome.stdout, outcome.stderr
+
+
+def test_all_verbs_are_there() -> None:
+    assert set(verbs()) == EXPECTED
+
+
+@pytest.mark.parametrize("words", sorted(EXPECTED))
+def test_help_has_an_example_that_parses_and_the_exit_statuses(words: str) -> None:
+    command = verbs()[words]
+    assert isinstance(command, Verb)
+    assert command.examples
+    for example in command.examples:
+        assert f"halftrack {words}" in example
+        flags = {word.partition("=")[0] for word in example.split() if word.startswith("-") and word != "-"}
+        known = {name for param in command.params for name in param.opts}
+        if example.startswith("halftrack "):
+            assert flags <= known, example
+    status, out, _ = run(*words.split(), "--help")
+    assert status == DONE
+    assert all(example in out for example in command.examples)
+    assert EXIT_STATUS in " ".join(out.split())
+    assert all(param.help for param in command.params if isinstance(param, click.Option))
+
+
+@pytest.mark.parametrize(
+    "words", [("nonsense",), ("apply",), ("host", "show"), ("host", "token", "a", "--ttl", "soon")]
+)
+def test_usage_errors_are_errors_and_not_pending_changes(words: tuple[str, ...]) -> None:
+    status, out, err = run(*words)
+    assert (status, out) == (1, "")
+    assert "Usage:" in err
+    assert "Error:" in err
+
+
+def test_without_a_configuration_it_says_what_to_pass() -> None:
+    assert run("host", "list") == (
+        1,
+        "",
+        "error: which galaxy? Nothing names the operator's folder that `galaxy init` made\nPass --config DIR or set HALFTRACK_CONFIG.\n",
+    )
+
+
+def test_an_unreachable_controller_is_one_clear_line_and_a_hint(tmp_path: Path) -> None:
+    status, out, _ = run(
+        "galaxy", "init", str(tmp_path / "g"), "--name", "n", "--address", "127.0.0.1", "--session-port", "1"
+    )
+    assert status == DONE
+    assert "halftrack controller serve" in out
+    status, out, err = run("host", "list", config=str(tmp_path / "g/operator"))
+    assert (status, out) == (1, "")
+    assert err.startswith("error: no answer from the other side")
+    assert "Is the controller running" in err
+    assert "Traceback" not in err
+
+
+def test_bad_manifests_are_told_before_anything_is_asked_of_the_controller(tmp_path: Path) -> None:
+    status, out, err = run("apply", "-f", "-", config=str(tmp_path), text="kind: Hots\n---\nkind: Environmnt\n")
+    assert (status, out) == (1, "")
+    assert err.splitlines() == [
+        "error: -:1: kind: 'Hots' is unknown; did you mean Host?",
+        "-:3: kind: 'Environmnt' is unknown; did you mean Environment?",
+        "2 errors; nothing was applied",
+    ]
+
+
+def test_releases_are_published_and_nothing_else_is(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("")
+    release = tmp_path / "r.yaml"
+    release.write_text(
+        "apiVersion: halftrack/v1\nkind: Release\nspec: {product: x, version: 1.0.0, entry: 'a:B', artifact: {file: main.py}}\n"
+    )
+    status, _, err = run("apply", "-f", str(release))
+    assert status == 1
+    assert f"{release}:1: Release x 1.0.0; publish it with `halftrack release publish`" in err
+    status, _, err = run(
+        "release", "publish", "-", text="apiVersion: halftrack/v1\nkind: Environment\nmetadata: {name: t}\n"
+    )
+    assert status == 1
+    assert "bring the rest with `halftrack apply -f`" in err
+
+
+def test_the_schema_is_json() -> None:
+    status, out, _ = run("schema")
+    assert status == DONE
+    assert json.loads(out)["title"] == "Halftrack manifest, halftrack/v1"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_call_the_program(shell: str) -> None:
+    status, out, _ = run("completion", shell)
+    assert status == DONE
+    assert "_HALFTRACK_COMPLETE" in out
+
+
+def test_completion_knows_the_verbs() -> None:
+    from click.shell_completion import ShellComplete
+
+    complete = ShellComplete(main, {}, "halftrack", "_HALFTRACK_COMPLETE")
+    assert {item.value for item in complete.get_completions(["rollout"], "p")} == {"pause", "promote"}
+
+
+def entry(vertex: str, generation: int, phase: str) -> said.RolloutEntry:
+    name = f"tank.spectra.{vertex}.{generation}"
+    return said.RolloutEntry(name, "tank", "spectra", vertex, "p", "", "1.0.0", 0, generation, phase, "", 0, None)
+
+
+@pytest.mark.parametrize(
+    ("phases", "status"),
+    [
+        ([], DONE),
+        (["succeeded"], DONE),
+        (["aborted"], DONE),
+        (["failed", "succeeded"], DONE),
+        (["succeeded", "running"], PENDING),
+        (["pending"], PENDING),
+        (["succeeded", "failed"], BLOCKED),
+        (["waiting-approval"], BLOCKED),
+        (["running", "paused"], BLOCKED),
+    ],
+)
+def test_the_newest_rollout_of_a_vertex_decides_the_exit_status(phases: list[str], status: int) -> None:
+    assert standing_of([entry("sink", number, phase) for number, phase in enumerate(phases, 1)]) == status
+    assert (
+        standing_of([entry("source", 1, "succeeded"), *(entry("sink", n, p) for n, p in enumerate(phases, 1))])
+        == status
+    )

@@ -1,0 +1,120 @@
+"""Artifacts over the wire: whole or not at all, resumed at any offset."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halftrack_controller import galaxy
+from halftrack_controller.artifacts import ArtifactFiles
+from halftrack_model.errors import HalftrackError, InvalidInput, Refused, Untrusted
+from halftrack_model.ids import digest_of
+from halftrack_proto import codec
+from halftrack_proto import messages as said
+from halftrack_proto.channel import CHUNK_BYTES
+from halftrack_proto.status import error_of
+from halftrack_proto.v1 import artifacts_pb2, artifacts_pb2_grpc
+from tests.controller_shell.shell_harness import Credentials, LiveController, channel_as, enrol, fetch
+
+CONTENT = bytes(range(256)) * 3000  # three chunks and a bit
+
+
+@pytest.fixture
+def tank_a(live: LiveController) -> Credentials:
+    with live.operator() as client:
+        return enrol(live, client.create_token("tank-a", 600).token, "tank-a")
+
+
+def put(live: LiveController, who: Credentials, chunks: list[said.PutChunk]) -> said.PutReply:
+    def outgoing() -> Iterator[artifacts_pb2.PutChunk]:
+        yield from (codec.put_chunk_message(chunk) for chunk in chunks)
+
+    with channel_as(live, who) as channel:
+        try:
+            return codec.put_reply_of(artifacts_pb2_grpc.ArtifactsStub(channel).Put(outgoing(), timeout=10))
+        except grpc.RpcError as error:
+            raise error_of(error) from None
+
+
+def as_operator(live: LiveController, who: Credentials) -> Credentials:
+    mine = galaxy.load_operator(live.folder / "operator").identity
+    return dataclasses.replace(who, key_pem=mine.key_pem, certificate_pem=mine.certificate_pem)
+
+
+def test_a_transfer_goes_on_where_it_ended(live: LiveController, tank_a: Credentials, tmp_path: Path) -> None:
+    """From any offset, the end included; outside the file, or of an unknown digest, it is refused."""
+    path = tmp_path / "artifact"
+    path.write_bytes(CONTENT)
+    with live.operator() as client:
+        reply = client.put_artifact(path)
+        assert reply == said.PutReply(digest_of(CONTENT), len(CONTENT), already_held=False)
+        assert client.put_artifact(path).already_held
+    for offset in (0, 1, CHUNK_BYTES, len(CONTENT) - 1, len(CONTENT)):
+        assert fetch(live, tank_a, reply.digest, offset) == (len(CONTENT), CONTENT[offset:])
+    for digest, offset, kind in (
+        (reply.digest, len(CONTENT) + 1, InvalidInput),
+        (reply.digest, -1, InvalidInput),
+        (digest_of(b"other"), 0, Refused),
+        ("../../plan.key", 0, InvalidInput),
+    ):
+        with pytest.raises(kind):
+            fetch(live, tank_a, digest, offset)
+
+
+def test_a_wrong_upload_leaves_nothing(live: LiveController, tank_a: Credentials) -> None:
+    """Corrupted, cut short, longer than announced, too large, empty, or from a host: refused, and the folder is as before."""
+    # invariant: D1
+    operator, digest, size = as_operator(live, tank_a), digest_of(CONTENT), len(CONTENT)
+    spoiled = bytes([CONTENT[0] ^ 1]) + CONTENT[1:]
+    for who, first, rest, kind, reason in (
+        (operator, said.PutChunk(digest, size, b""), spoiled, InvalidInput, "wrong-digest"),
+        (operator, said.PutChunk(digest, size, b""), CONTENT[:-1], InvalidInput, "cut-short"),
+        (operator, said.PutChunk(digest, size, b""), CONTENT + b"x", InvalidInput, "bad-size"),
+        (operator, said.PutChunk(digest, 1 << 40, b""), b"", InvalidInput, "bad-size"),
+        (operator, said.PutChunk("", 0, b""), b"", InvalidInput, "bad-digest"),
+        (tank_a, said.PutChunk(digest, size, b""), CONTENT, Untrusted, "wrong-caller"),
+    ):
+        with pytest.raises(HalftrackError) as caught:
+            put(live, who, [first, said.PutChunk("", 0, rest)])
+        assert (type(caught.value), caught.value.reason) == (kind, reason)
+        with pytest.raises(Refused):
+            fetch(live, tank_a, digest, 0)
+    folder = live.folder / "controller" / "artifacts"
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+def test_what_a_crash_left_is_removed(tmp_path: Path) -> None:
+    """Half an upload is never mistaken for one."""
+    upload = ArtifactFiles(tmp_path).upload(digest_of(CONTENT), len(CONTENT))
+    upload.add(CONTENT[:10])
+    assert list((tmp_path / "incoming").iterdir())
+    ArtifactFiles(tmp_path)
+    assert not list((tmp_path / "incoming").iterdir())
+    upload.drop()
+
+
+@given(st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=6), st.booleans())
+def test_pieces_become_the_artifact_or_nothing(pieces: list[bytes], spoil: bool) -> None:
+    """However it is cut, only the announced content gets a name."""
+    import tempfile
+
+    whole = b"".join(pieces)
+    with tempfile.TemporaryDirectory() as folder:
+        files = ArtifactFiles(Path(folder))
+        upload = files.upload(digest_of(whole + b"!" if spoil else whole), len(whole))
+        try:
+            for piece in pieces:
+                upload.add(piece)
+            if spoil:
+                with pytest.raises(InvalidInput):
+                    upload.finish()
+            else:
+                assert upload.finish() == len(whole)
+        finally:
+            upload.drop()
+        assert not list((Path(folder) / "incoming").iterdir())
+        assert [path.read_bytes() for path in (Path(folder) / "sha256").iterdir()] == ([] if spoil else [whole])
