@@ -1,0 +1,113 @@
+"""The fleet in simulation: hundreds of seeds, each with its own faults, all invariants on every step; and that a seed replays."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from halftrack_model.swap import Phase
+from tests.sim.faults import MOMENTS, Fault
+from tests.sim.run import told
+from tests.sim.world import World
+
+SEEDS = 300
+BUDGET_S = 24.0  # on a machine that is busy with other things, fewer seeds are tried, but never less than ENOUGH
+ENOUGH = 40
+ROOT = Path(__file__).parents[2]
+
+
+# invariants: P1, P2, P3, R1, R2, R3, O1, O2, S1
+def test_no_seed_breaks_an_invariant() -> None:
+    ends, began = set(), time.monotonic()
+    for seed in range(SEEDS):
+        result = World(f"test {seed}", rounds=1 + (seed % 4 == 0)).run()
+        assert not result.violation, told(result)
+        ends |= {end.split()[0] for end in result.ends}
+        if seed >= ENOUGH and time.monotonic() - began > BUDGET_S:
+            break
+    assert {"done", "undone"} <= ends, "faults must be neither harmless nor hopeless"
+
+
+def test_a_seed_replays_to_the_last_event() -> None:
+    for seed in ("replay 1", "replay 2"):
+        first, second = World(seed, rounds=2).run(), World(seed, rounds=2).run()
+        assert first == second
+        assert first.digest == second.digest
+    assert World("replay 3").run().digest != first.digest
+
+
+def test_another_process_tells_the_same_story(tmp_path: Path) -> None:
+    """Nothing depends on the order of a set or on addresses."""
+    line = (
+        "import sys; sys.path.insert(0, '.'); from tests.sim.world import World; print(World('replay 4').run().digest)"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "12345"}
+    there = subprocess.run(
+        [sys.executable, "-c", line], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert there.stdout.strip() == World("replay 4").run().digest
+
+
+# invariant: S1
+def test_an_undisturbed_swap_is_done_and_costs_no_pause() -> None:
+    result = World("calm", plan=[], rounds=2).run()
+    assert not result.violation, told(result)
+    assert result.ends == ("done", "done")
+    assert result.longest_pause_ms <= 100, "the output goes on through both cuts"
+
+
+# invariant: O2
+def test_a_pair_with_a_dead_controller_link_finishes_its_swap_and_the_other_pair_too() -> None:
+    away = Fault("partition", Phase.JOINING, 0, 0, 15_000, 3)
+    world = World("far", hosts=4, plan=[away])
+    result = world.run()
+    assert not result.violation, told(result)
+    assert result.ends == ("done", "done")
+
+
+# invariant: S1
+@pytest.mark.parametrize(("phase", "leg"), MOMENTS, ids=lambda value: getattr(value, "value", value))
+def test_an_abort_in_any_phase_ends_with_one_release_everywhere(phase: Phase, leg: int) -> None:
+    result = World("abort", plan=[Fault("abort", phase, leg, 0, 0, 1)]).run()
+    assert not result.violation, told(result)
+
+
+# invariant: S1
+@pytest.mark.parametrize(("phase", "leg"), [(Phase.SHADOWING, 0), (Phase.DRAINING, 0), (Phase.SHADOWING, 1)])
+def test_a_release_that_raises_is_undone_by_the_hosts_alone(phase: Phase, leg: int) -> None:
+    plan = [Fault("release broken", phase, leg, 20, 0, 1), Fault("controller killed", Phase.JOINING, 0, 0, 9_000, 1)]
+    result = World("broken", plan=plan).run()
+    assert not result.violation, told(result)
+    (end,) = result.ends
+    assert end.startswith("undone")
+    assert "failed on" in end
+
+
+# invariant: R1
+def test_members_of_both_releases_may_be_killed_in_any_phase() -> None:
+    for number, (phase, leg) in enumerate(MOMENTS):
+        result = World("kills", plan=[Fault("member killed", phase, leg, 10, 0, number)]).run()
+        assert not result.violation, told(result)
+        assert result.ends == ("done",), f"one death in {phase.value} is not evidence against a release"
+
+
+@pytest.mark.slow
+def test_the_command_writes_its_report(tmp_path: Path) -> None:
+    environment = {**os.environ, "HOURS": "0.003", "HOSTS": "2", "SEED": "5", "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.sim.run"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    report = json.loads((tmp_path / "sim.json").read_text())
+    assert report["seed"] == 5
+    assert report["violations"] == []
+    assert set(report) >= {"simulated_hours", "hosts", "faults", "faults_by_class", "violations", "seed", "runs"}
