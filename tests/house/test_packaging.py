@@ -1,0 +1,100 @@
+"""What a distribution must carry, seen from its declarations; `.ci/run` builds, installs and runs the real thing."""
+
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.house.source import COMPONENTS, ROOT, imports, package, shown, sources
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+UNITS = {
+    "halftrack-agent": package("agent") / "halftrack-agent.service",
+    "halftrack-controller": package("controller") / "halftrack-controller.service",
+}
+
+
+@pytest.mark.parametrize("name", PROJECT["scripts"])
+def test_console_scripts_lead_somewhere(name: str) -> None:
+    module, _, function = PROJECT["scripts"][name].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+# Import names that are not the distribution's name with underscores.
+_PROVIDES = {
+    "google": "protobuf",
+    "pydantic_core": "pydantic",
+    "grpc": "grpcio",
+    "grpc_health": "grpcio-health-checking",
+    "grpc_reflection": "grpcio-reflection",
+    "ruamel": "ruamel.yaml",
+    "zmq": "pyzmq",
+}
+
+
+def test_everything_that_is_imported_is_a_declared_dependency() -> None:
+    declared = {re.split(r"[<>=\[ ]", text, maxsplit=1)[0] for text in PROJECT["dependencies"]}
+    known = set(sys.stdlib_module_names) | {f"halftrack_{component}" for component in COMPONENTS}
+    undeclared = set()
+    for path in sources(*COMPONENTS):
+        tops = {entry.module.partition(".")[0] for entry in imports(path)} - known
+        undeclared |= {
+            f"{shown(path)}: {top}" for top in tops if _distribution(top) not in declared and not _cython(path, top)
+        }
+    assert not undeclared, f"{sorted(undeclared)}: a user's installation has only what pyproject.toml asks for"
+
+
+def _distribution(top: str) -> str:
+    return _PROVIDES.get(top, top.replace("_", "-"))
+
+
+def _cython(path: Path, top: str) -> bool:
+    return path.suffix == ".pyx" and top in ("libc", "cpython", "cython", "posix")
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_components_are_typed_and_introduce_themselves(component: str) -> None:
+    assert (package(component) / "py.typed").exists(), "without it, no user's type checker believes our annotations"
+    assert (ROOT / component / "README.md").exists(), "a component says at its door what it owns"
+
+
+def test_the_changelog_knows_this_version() -> None:
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert PROJECT["version"] in headings or headings[:1] == ["Unreleased"]
+
+
+def test_the_licence_is_what_the_metadata_says() -> None:
+    assert PROJECT["license"] == "Apache-2.0"
+    assert "Apache License" in (ROOT / "LICENSE").read_text()[:200]
+
+
+@pytest.mark.parametrize("script", ["tools/bootstrap", ".ci/run"])
+def test_scripts_are_executable_and_parse(script: str) -> None:
+    path = ROOT / script
+    assert path.stat().st_mode & 0o111, f"chmod +x {script}"
+    subprocess.run(["bash", "-n", str(path)], check=True)
+    assert "set -euo pipefail" in path.read_text()
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_units_are_what_systemd_accepts(name: str, tmp_path: Path) -> None:
+    unit = UNITS[name].read_text()
+    started = re.search(r"^ExecStart=(\S+)", unit, re.MULTILINE)
+    assert started is not None
+    assert Path(started[1]).name == name
+    assert name in PROJECT["scripts"]
+    verifier = shutil.which("systemd-analyze")
+    if verifier is None:
+        pytest.skip("systemd-analyze is not here")
+    # The unit names the place where the documented installation puts the program: this machine has it elsewhere.
+    copy = tmp_path / f"{name}.service"
+    copy.write_text(unit.replace(started[1], sys.executable))
+    seen = subprocess.run([verifier, "verify", "--man=no", str(copy)], capture_output=True, text=True, check=False)
+    complaints = [line for line in seen.stderr.splitlines() if copy.name in line]
+    assert seen.returncode == 0, seen.stderr
+    assert not complaints
