@@ -128,12 +128,14 @@ class ZmqIpc:
 
     def send(self, size: int, count: int) -> None:
         body = bytearray(size)
+        # Both live until close(): a socket that the collector ends while its last messages are on their way left the
+        # receiver without them in one run of twelve.
         self._context = zmq.Context()
-        socket = self._context.socket(zmq.PUSH)
-        socket.sndtimeo = PATIENCE_S * 1000
-        socket.connect(self._address)
+        self._socket = self._context.socket(zmq.PUSH)
+        self._socket.sndtimeo = PATIENCE_S * 1000
+        self._socket.connect(self._address)
         for number in range(count):
-            socket.send(payload(size, number, body))
+            self._socket.send(payload(size, number, body))
 
     def close(self) -> None:
         self._context.destroy(linger=0)  # only now: the receiver is done
