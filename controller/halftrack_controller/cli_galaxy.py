@@ -7,6 +7,8 @@ from click.shell_completion import get_completion_class
 
 from halftrack_controller.cli_frame import DONE, Program, Terminal, verb
 
+PORT = click.IntRange(0, 65535)
+
 
 def declare(program: Program) -> None:
     """Add the verbs to the program."""
@@ -76,8 +78,8 @@ def _declare_controller(group: click.Group) -> None:
     )
     @click.option("--state", required=True, type=click.Path(path_type=Path), help="The galaxy's controller folder.")
     @click.option("--listen", default="0.0.0.0", show_default=True, help="Address to listen on.")  # noqa: S104 - all, like most daemons
-    @click.option("--session-port", type=int, default=None, help="Instead of the galaxy's.")
-    @click.option("--enrolment-port", type=int, default=None, help="Instead of the galaxy's.")
+    @click.option("--session-port", type=PORT, default=None, help="Instead of the galaxy's; 0: any free one.")
+    @click.option("--enrolment-port", type=PORT, default=None, help="Instead of the galaxy's; 0: any free one.")
     def serve(
         terminal: Terminal, state: Path, listen: str, session_port: int | None, enrolment_port: int | None
     ) -> int:

@@ -26,13 +26,16 @@ from halftrack_controller.service import Controller
 from halftrack_controller.session import HEARTBEAT_MS, Sessions, SessionService
 from halftrack_controller.store_thread import StoreThread
 from halftrack_model.errors import HalftrackError, HostFault
-from halftrack_proto.channel import COMMON_OPTIONS, ENROLMENT_PORT_SERVICES, SESSION_PORT_SERVICES
+from halftrack_proto.channel import COMMON_OPTIONS, ENROLMENT_PORT_SERVICES, SESSION_PORT_SERVICES, Options
 from halftrack_proto.v1 import artifacts_pb2_grpc, enrolment_pb2_grpc, operator_pb2_grpc, session_pb2_grpc
 
 log = logging.getLogger("halftrack.controller")
 
+# gRPC's default lets two processes share a port, and half the hosts would reach another galaxy's controller.
+SERVER_OPTIONS: Options = (*COMMON_OPTIONS, ("grpc.so_reuseport", 0))
 GRACE_S = 2.0  # for calls under way when the daemon is asked to stop; agents have been told to come back by then
 READY = "ready"
+MAX_PORT = 65535  # gRPC takes a larger number modulo 65536, and would listen where nobody looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ async def _start(
     files = await asyncio.to_thread(ArtifactFiles, state / "artifacts")
     sessions, news = Sessions(heartbeat_ms), News()
     controller = Controller(mine, store, sessions, news)
-    operators, enrolments = grpc.aio.server(options=COMMON_OPTIONS), grpc.aio.server(options=COMMON_OPTIONS)
+    operators, enrolments = grpc.aio.server(options=SERVER_OPTIONS), grpc.aio.server(options=SERVER_OPTIONS)
     ports = (
         _bound(operators, listening.address, listening.session_port, _credentials(mine, mutual=True)),
         _bound(enrolments, listening.address, listening.enrolment_port, _credentials(mine, mutual=False)),
@@ -153,6 +156,13 @@ def serve(state: Path, address: str, session_port: int | None = None, enrolment_
     return 0
 
 
+def _port(text: str) -> int:
+    """A port from a command line; 0 lets the system choose."""
+    if not (text.isascii() and text.isdigit() and int(text[:6]) <= MAX_PORT):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: write a number from 0 to {MAX_PORT}")
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command `halftrack-controller`. Under systemd it needs no argument: the unit's state directory is the galaxy's."""
     unit_state = os.environ.get("STATE_DIRECTORY", "")
@@ -175,10 +185,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--listen", default="0.0.0.0", metavar="IP", help="address to listen on (default: all)")  # noqa: S104
     parser.add_argument(
-        "--session-port", type=int, metavar="PORT", help=f"default: the galaxy's ({galaxy.SESSION_PORT})"
+        "--session-port", type=_port, metavar="PORT", help=f"default: the galaxy's ({galaxy.SESSION_PORT})"
     )
     parser.add_argument(
-        "--enrolment-port", type=int, metavar="PORT", help=f"default: the galaxy's ({galaxy.ENROLMENT_PORT})"
+        "--enrolment-port", type=_port, metavar="PORT", help=f"default: the galaxy's ({galaxy.ENROLMENT_PORT})"
     )
     given = parser.parse_args(arguments)
     return serve(given.state, given.listen, given.session_port, given.enrolment_port)

@@ -230,3 +230,22 @@ def test_a_daemon_ends_in_order_and_a_second_one_is_refused(folder: Path) -> Non
         assert "enrolment token made for host=tank-a" in logged
         assert token not in logged
         assert "Traceback" not in logged
+
+
+def test_a_port_belongs_to_one_controller(folder: Path, tmp_path: Path) -> None:
+    """Hosts that dial a port shared by two galaxies would reach either: the second daemon says so and ends."""
+    galaxy.init(tmp_path / "other", "andromeda", ["127.0.0.1"])
+    with (
+        process(folder) as (_, port),
+        process(tmp_path / "other", "--session-port", str(port)) as (second, none),
+    ):
+        assert none == 0
+        assert second.wait(20) == 1
+        assert second.stderr is not None
+        assert f"cannot listen on 127.0.0.1:{port}" in second.stderr.read()
+
+
+@pytest.mark.parametrize("port", ["65536", "-5", "x"])
+def test_a_port_that_is_none_is_a_wrong_command_line(folder: Path, port: str) -> None:
+    with process(folder, f"--session-port={port}") as (child, _):
+        assert child.wait(20) == 2
