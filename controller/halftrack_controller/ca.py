@@ -103,11 +103,12 @@ def key_digest(key: object) -> str:
 
 
 def load_authority(certificate_pem: bytes, private_pem: bytes) -> Authority:
-    """The CA from its two files."""
+    """The CA from its two files; ValueError when they are not a certificate and its key."""
     key = serialization.load_pem_private_key(private_pem, password=None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise InvalidInput("wrong-key", "the CA's key is not on an elliptic curve")
-    return Authority(x509.load_pem_x509_certificate(certificate_pem), key)
+    certificate = x509.load_pem_x509_certificate(certificate_pem)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+        raise ValueError("the certificate is for another key")
+    return Authority(certificate, key)
 
 
 def der(certificate: x509.Certificate) -> bytes:

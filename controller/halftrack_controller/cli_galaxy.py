@@ -57,6 +57,7 @@ def _declare_galaxy(group: click.Group) -> None:
         """
         from halftrack_controller import galaxy
 
+        folder = folder.absolute()  # what is shown is copied into profiles and units
         galaxy.init(folder, name, addresses, session_port, enrolment_port)
         terminal.result(
             {"galaxy": name, "controller": str(folder / "controller"), "operator": str(folder / "operator")},

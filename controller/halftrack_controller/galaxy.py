@@ -6,10 +6,18 @@
 The two halves are meant to part: the release key stays with the operator, and the controller never holds it.
 """
 
+import ipaddress
+import json
 import os
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from halftrack_controller import ca, keys
 from halftrack_controller.ca import Authority, Identity
@@ -20,6 +28,9 @@ from halftrack_model.ids import checked_name
 
 SESSION_PORT = 7443
 ENROLMENT_PORT = 7444
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +106,10 @@ def init(
     checked_name(operator, "operator")
     if not addresses:
         raise InvalidInput("no-address", "say with at least one --address where hosts reach this controller")
+    for address in addresses:
+        _checked_address(address)
+    if session_port == enrolment_port:
+        raise InvalidInput("same-port", f"sessions and enrolment need a port each: {session_port} cannot be both")
     controller, operators = folder / "controller", folder / "operator"
     for path in (controller, operators):
         _new_folder(path)
@@ -130,19 +145,19 @@ def load(state: Path) -> ControllerGalaxy:
             "no-galaxy",
             f"{state} holds no galaxy: make one with `halftrack galaxy init`, and name its controller/ folder",
         )
-    galaxy = canonical.decode(GalaxyFile, keys.read(state / "galaxy.json"))
-    ca_pem = keys.read(state / "ca.pem")
+    galaxy = _settings(GalaxyFile, state / "galaxy.json")
+    authority = _pair(state / "ca.pem", state / "ca.key")
     return ControllerGalaxy(
         name=galaxy.galaxy,
         addresses=galaxy.addresses,
         session_port=galaxy.session_port,
         enrolment_port=galaxy.enrolment_port,
-        authority=ca.load_authority(ca_pem, keys.read(state / "ca.key")),
-        server=Identity(keys.read(state / "server.pem"), keys.read(state / "server.key")),
+        authority=authority,
+        server=_identity(state / "server.pem", state / "server.key"),
         plan_key=keys.load_key(state / "plan.key"),
         release_keys=galaxy.release_keys,
         release_threshold=galaxy.release_threshold,
-        ca_pem=ca_pem,
+        ca_pem=ca.pem(authority.certificate),
     )
 
 
@@ -154,16 +169,64 @@ def load_operator(path: Path) -> OperatorGalaxy:
         raise Refused(
             "no-config", f"{config_path} is not there: name the operator/ folder that `halftrack galaxy init` made"
         )
-    config = canonical.decode(OperatorFile, keys.read(config_path))
-    identity = Identity(keys.read(folder / config.certificate), keys.read(folder / config.key))
+    config = _settings(OperatorFile, config_path)
+    identity = _identity(folder / config.certificate, folder / config.key)
     return OperatorGalaxy(
-        config.galaxy, config.endpoint, keys.read(folder / config.ca), identity, folder / config.release_key
+        config.galaxy, config.endpoint, _certificate(folder / config.ca), identity, folder / config.release_key
     )
 
 
 def endpoint_text(address: str, port: int) -> str:
     """`address:port`, an IPv6 address in brackets."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _checked_address(text: str) -> None:
+    """An address is for ever: it is in the certificate, in every token, and in what hosts keep."""
+    with suppress(ValueError):
+        ipaddress.ip_address(text)
+        return
+    if not _HOST_NAME.fullmatch(text) or len(text) > 253 or text.rpartition(".")[2].isdigit():
+        raise InvalidInput(
+            "bad-address",
+            f"--address {text!r} is neither an IP address nor a host name: write one such as 10.0.0.1 or "
+            "controller.dome.example; ports have options of their own",
+        )
+
+
+def _settings(kind: type[T], path: Path) -> T:
+    """A file that people may edit: any spelling of the JSON will do, its fields and their types are fixed."""
+    try:
+        return canonical.decode(kind, canonical.encode(json.loads(keys.read(path))))
+    except (ValueError, RecursionError, InvalidInput) as error:
+        raise InvalidInput(
+            "bad-settings", f"{path} is not what `halftrack galaxy init` wrote ({error}): mend it, or take a copy"
+        ) from None
+
+
+def _pair(certificate: Path, key: Path) -> Authority:
+    """A certificate and the key that it is for, of the CA or of anybody else."""
+    try:
+        return ca.load_authority(keys.read(certificate), keys.read(key))
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        text = f"{certificate} and {key} are not a certificate and its key: put both back from a copy"
+        raise InvalidInput("wrong-key", text) from None
+
+
+def _identity(certificate: Path, key: Path) -> Identity:
+    """The same, for TLS. Checked here, because gRPC would only say that it cannot connect."""
+    _pair(certificate, key)
+    return Identity(keys.read(certificate), keys.read(key))
+
+
+def _certificate(path: Path) -> bytes:
+    """A certificate's PEM."""
+    pem = keys.read(path)
+    try:
+        x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        raise InvalidInput("wrong-certificate", f"{path} holds no certificate: put it back from a copy") from None
+    return pem
 
 
 def _new_folder(path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -58,9 +58,12 @@ def save_key(key: SealingKey, path: Path) -> None:
 
 def load_key(path: Path) -> SealingKey:
     """The key in `path`."""
-    private = serialization.load_pem_private_key(read(path), password=None)
+    try:
+        private = serialization.load_pem_private_key(read(path), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # not PEM, locked with a password, another library's key
+        private = None
     if not isinstance(private, Ed25519PrivateKey):
-        raise InvalidInput("wrong-key", f"{path} holds no Ed25519 key; `halftrack galaxy init` makes one")
+        raise InvalidInput("wrong-key", f"{path} holds no Ed25519 key: put the galaxy's own back from a copy")
     return sealing_key(private)
 
 
@@ -68,15 +71,15 @@ def write_new(path: Path, data: bytes) -> None:
     """A new file of mode 0600, on disk when this returns; an existing one is never replaced."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        fsync_folder(path.parent)
     except FileExistsError:
         raise Refused("exists", f"{path} is there already and will not be overwritten") from None
     except OSError as error:
         raise HostFault("cannot-write", f"{path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fsync_folder(path.parent)
 
 
 def fsync_folder(folder: Path) -> None:

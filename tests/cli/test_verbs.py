@@ -75,6 +75,32 @@ def test_without_a_configuration_it_says_what_to_pass() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--address", ""), "write one such as 10.0.0.1"),
+        (("--address", "10.0.0.1:7443"), "ports have options of their own"),
+        (("--address", "https://controller.example/"), "neither an IP address nor a host name"),
+        (("--address", "10.0.0.256"), "neither an IP address nor a host name"),
+        (("--address", "ünï.example"), "neither an IP address nor a host name"),
+        (("--address", "::1", "--address", "a b"), "--address 'a b'"),
+        (("--address", "::1", "--session-port", "7444"), "7444 cannot be both"),
+    ],
+)
+def test_a_galaxy_that_nobody_could_reach_is_not_made(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    status, out, err = run("galaxy", "init", str(tmp_path / "g"), "--name", "n", *words)
+    assert (status, out) == (1, "")
+    assert told in err
+    assert not (tmp_path / "g").exists()
+
+
+def test_a_galaxy_is_shown_with_paths_that_hold_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = run("galaxy", "init", "g", "--name", "n", "--address", "controller.dome.example")
+    assert status == DONE
+    assert f"export HALFTRACK_CONFIG={tmp_path}/g/operator" in out
+
+
 def test_an_unreachable_controller_is_one_clear_line_and_a_hint(tmp_path: Path) -> None:
     status, out, _ = run(
         "galaxy", "init", str(tmp_path / "g"), "--name", "n", "--address", "127.0.0.1", "--session-port", "1"

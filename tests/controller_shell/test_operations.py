@@ -2,7 +2,10 @@
 
 import contextlib
 import dataclasses
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,6 +166,37 @@ def test_a_galaxy_is_made_once_and_keeps_its_keys_to_itself(folder: Path) -> Non
     ]
     shown = repr(mine) + repr(mine.plan_key) + repr(mine.authority) + repr(mine.server)
     assert not any(secret in shown for secret in secrets)
+
+
+@pytest.mark.parametrize("name", ["galaxy.json", "ca.pem", "ca.key", "server.pem", "server.key", "plan.key"])
+def test_a_damaged_galaxy_is_told_by_the_files_name(folder: Path, name: str) -> None:
+    (folder / "controller" / name).write_text("{not what it was")
+    with pytest.raises(InvalidInput, match=re.escape(str(folder / "controller" / name))):
+        galaxy.load(folder / "controller")
+
+
+@pytest.mark.parametrize("name", ["config.json", "ca.pem", "operator.pem", "operator.key"])
+def test_a_damaged_operators_folder_is_told_by_the_files_name(folder: Path, name: str) -> None:
+    (folder / "operator" / name).write_bytes(b"\xff{not what it was")
+    with pytest.raises(InvalidInput, match=re.escape(str(folder / "operator" / name))):
+        galaxy.load_operator(folder / "operator")
+
+
+def test_a_key_and_a_certificate_of_two_galaxies_are_no_pair(folder: Path, tmp_path: Path) -> None:
+    galaxy.init(tmp_path / "other", "andromeda", ["127.0.0.1"])
+    shutil.copy(tmp_path / "other/operator/operator.key", folder / "operator/operator.key")
+    with pytest.raises(InvalidInput, match="not a certificate and its key"):
+        galaxy.load_operator(folder / "operator")
+
+
+def test_an_operator_may_edit_the_settings(folder: Path) -> None:
+    """The controller has moved: its address is changed with an editor, which ends the file with a line's end."""
+    config = folder / "operator/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"endpoint": "10.9.9.9:7443"}, indent=2) + "\n")
+    assert galaxy.load_operator(folder / "operator").endpoint == "10.9.9.9:7443"
+    config.write_text(config.read_text().replace("endpoint", "andpoint"))
+    with pytest.raises(InvalidInput, match="andpoint"):
+        galaxy.load_operator(folder / "operator")
 
 
 @contextlib.contextmanager
