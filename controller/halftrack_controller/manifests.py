@@ -5,7 +5,6 @@ It applies nothing. `halftrack schema` and the field reference come from `manife
 """
 
 import difflib
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,14 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from halftrack_controller import manifest_files, placement
 from halftrack_controller import manifest_schema as schema
-from halftrack_controller import placement
 from halftrack_controller.manifest_schema import API_VERSION, KINDS
 from halftrack_controller.snapshot import Environment, Host
-from halftrack_controller.yaml_lines import MAX_TEXT_BYTES, Document, Fault, Place, documents, path_text
+from halftrack_controller.yaml_lines import Document, Fault, Place, documents, path_text
 from halftrack_model.errors import InvalidInput
 from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
 from halftrack_model.release import Approval, Compare, Param, StateSchemas, SwapStrategy
-
-STDIN = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,37 +71,13 @@ class Declared:
 
 def read(paths: Iterable[str]) -> Declared:
     """What the files, folders (their *.yaml and *.yml, sorted) and `-` (standard input) declare; BadManifests otherwise."""
-    texts: list[tuple[str, str]] = []
-    problems: list[Problem] = []
-    for path in paths:
-        for name in _files(path, problems):
-            try:
-                texts.append((name, _text(name)))
-            except (OSError, UnicodeDecodeError) as error:
-                problems.append(Problem(name, 1, f"cannot be read: {getattr(error, 'strerror', None) or error}"))
-    return _declared(texts, problems)
+    texts, refused = manifest_files.read(paths)
+    return _declared(texts, [Problem(name, 1, text) for name, text in refused])
 
 
 def parsed(texts: Iterable[tuple[str, str]]) -> Declared:
     """What `(file name, text)` pairs declare; BadManifests, with all errors of all texts, when any has one."""
     return _declared(texts, [])
-
-
-def _files(path: str, problems: list[Problem]) -> list[str]:
-    if path == STDIN or not Path(path).is_dir():
-        return [path]
-    found = sorted(str(file) for file in Path(path).iterdir() if file.suffix in (".yaml", ".yml") and file.is_file())
-    if not found:
-        problems.append(Problem(path, 1, "no manifests in this folder; name a file or a folder with *.yaml files"))
-    return found
-
-
-def _text(name: str) -> str:
-    limit = MAX_TEXT_BYTES + 1
-    if name == STDIN:
-        return sys.stdin.read(limit)
-    with Path(name).open(encoding="utf-8") as file:
-        return file.read(limit)
 
 
 def _declared(texts: Iterable[tuple[str, str]], problems: list[Problem]) -> Declared:
@@ -144,14 +117,21 @@ def _identity(item: Environment | Host | StreamGraph | ReleaseDraft) -> tuple[st
 
 
 def _item(file: str, document: Document) -> tuple[Environment | Host | StreamGraph | ReleaseDraft | None, list[Fault]]:
-    """What one document declares, or None and why not."""
-    if document.faults:
+    """What one document declares, or None and everything that is wrong with it."""
+    if document.value is None:
         return None, document.faults
+    item, faults = _understood(file, document)
+    return (None if document.faults else item), [*document.faults, *faults]
+
+
+def _understood(
+    file: str, document: Document
+) -> tuple[Environment | Host | StreamGraph | ReleaseDraft | None, list[Fault]]:
     if not isinstance(document.value, dict):
         return None, [Fault(document.line(()), f"document: not an object; begin with apiVersion: {API_VERSION}")]
     kind = document.value.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
-        return None, [_unknown_kind(document, kind)]
+        return None, [] if ("kind",) in document.broken else [_unknown_kind(document, kind)]
     model = KINDS[kind]
     try:
         manifest = model.model_validate(document.value)
@@ -175,6 +155,8 @@ def _faults(model: type[BaseModel], document: Document, errors: list[ErrorDetail
     seen: set[tuple[int, str]] = set()
     for error in errors:
         place = _place(error["loc"], document)
+        if place in document.broken:  # it has been told already, and what stands there now is not the author's
+            continue
         fault = Fault(document.line(place), f"{path_text(place)}: {_wording(model, place, error)}")
         if (fault.line, fault.text) not in seen:  # a value of three possible types fails three times
             seen.add((fault.line, fault.text))
@@ -340,9 +322,9 @@ def _graph_fault(document: Document, graph: StreamGraph, text: str) -> Fault:
 
 
 def _release(file: str, document: Document, spec: schema.ReleaseSpec) -> tuple[ReleaseDraft | None, list[Fault]]:
-    base = Path() if file == STDIN else Path(file).parent
+    base = Path() if file == manifest_files.STDIN else Path(file).parent
     artifact = base / spec.artifact.file
-    if not artifact.is_file():
+    if not manifest_files.is_file(artifact):
         place: Place = ("spec", "artifact", "file")
         text = f"{path_text(place)}: there is no file {artifact}; build it, or write its path relative to this manifest"
         return None, [Fault(document.line(place), text)]

@@ -2,6 +2,8 @@
 
 import re
 
+from halftrack_model.canonical import MAX_INT
+
 _SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _DURATIONS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _MINUTE_MS = 60_000
@@ -59,4 +61,7 @@ def _quantity(text: str, units: dict[str, int], what: str, example: str) -> int:
     match = _FORM.fullmatch(text.strip())
     if match is None or match[2] not in units:
         raise ValueError(f"{text!r} is not {what}; write a whole number and one of {', '.join(units)}: {example}")
-    return int(match[1]) * units[match[2]]
+    number = int(match[1]) * units[match[2]]
+    if number > MAX_INT:
+        raise ValueError(f"{text!r} is larger than anything can be; write less, such as {example}")
+    return number

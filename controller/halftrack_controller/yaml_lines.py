@@ -4,6 +4,7 @@ It owns the step from text to values, nothing of what they mean. Aliases are exp
 are errors, because two readers could understand them differently.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +12,13 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
+
+from halftrack_model.canonical import MAX_INT
 
 MAX_TEXT_BYTES = 1 << 20  # a hundred graphs; a manifest is written by people
 MAX_PARTS = 100_000  # aliases can multiply: this ends a "billion laughs" long before memory does
+_HALF = re.compile("[\ud800-\udfff]")
 _PREFIX = "tag:yaml.org,2002:"
 Place = tuple[str | int, ...]
 
@@ -28,11 +33,15 @@ class Fault:
 
 @dataclass(slots=True)
 class Document:
-    """One document's value; `lines` has the line of each place that exists, and of the document itself under ()."""
+    """One document's value; `lines` has the line of each place that exists, and of the document itself under ().
+
+    `broken` has the places of the faults: what the value has there instead is only to go on with.
+    """
 
     value: Any = None
     lines: dict[Place, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    broken: set[Place] = field(default_factory=set)
 
     def line(self, place: Place) -> int:
         """The line of `place`, or of the nearest part around it that exists."""
@@ -54,7 +63,13 @@ def documents(text: str) -> Iterator[Document]:
             mark = error.problem_mark or error.context_mark
             yield Document(faults=[Fault(mark.line + 1 if mark else 1, f"not YAML: {error.problem or error.context}")])
             return
-        except (YAMLError, ValueError, RecursionError) as error:
+        except ReaderError as error:
+            yield Document(faults=[_strange_character(text, error)])
+            return
+        except RecursionError:
+            yield Document(faults=[Fault(1, "not YAML that anybody could read: nested too deeply; write it flatter")])
+            return
+        except (YAMLError, ValueError) as error:
             yield Document(faults=[Fault(1, f"not YAML: {error}")])
             return
         if node is None:
@@ -63,6 +78,12 @@ def documents(text: str) -> Iterator[Document]:
         _Walk(document).root(node)
         if document.value is not None or document.faults:
             yield document
+
+
+def _strange_character(text: str, error: ReaderError) -> Fault:
+    code = error.character if isinstance(error.character, int) else ord(error.character)
+    line = text.count("\n", 0, error.position) + 1
+    return Fault(line, f"not YAML: the character U+{code:04X} is not allowed; remove it")
 
 
 def path_text(place: Place) -> str:
@@ -85,6 +106,7 @@ class _Walk:
             self._document.faults.append(Fault(node.start_mark.line + 1, str(error)))
 
     def _fault(self, node: Node, place: Place, text: str) -> None:
+        self._document.broken.add(place)
         self._document.faults.append(Fault(node.start_mark.line + 1, f"{path_text(place)}: {text}"))
 
     def _value(self, node: Node, place: Place, around: tuple[Node, ...]) -> Any:
@@ -107,6 +129,9 @@ class _Walk:
                 self._fault(key, place, "a key must be text; write it as a word")
                 continue
             name = str(key.value)
+            if _HALF.search(name):
+                self._fault(key, place, "a key holds half a surrogate pair, which is no character; write a word")
+                continue
             if name in mapping:
                 first = self._document.lines[(*place, name)]
                 self._fault(key, (*place, name), f"stands twice (first in line {first}); keep one")
@@ -125,12 +150,18 @@ class _Walk:
             return self._number(node, place, text, int if kind == "int" else float)
         if kind not in ("str", "timestamp"):
             self._fault(node, place, f"the tag {node.tag} is not used here; write a plain value")
+        if _HALF.search(text):
+            self._fault(node, place, "holds half a surrogate pair, which is no character; write the character itself")
         return text
 
     def _number(self, node: ScalarNode, place: Place, text: str, kind: type) -> Any:
         try:
             digits = text.replace("_", "")
-            return int(digits, 0) if digits[:2].lower() in ("0x", "0o") else kind(digits)
+            number = int(digits, 0) if digits[:2].lower() in ("0x", "0o") else kind(digits)
         except ValueError:
             self._fault(node, place, f"{text!r} is not a number; put it in quotes if it is text")
             return 0
+        if kind is int and abs(number) > MAX_INT:
+            self._fault(node, place, f"{text} is larger than {MAX_INT}; put it in quotes if it is text")
+            return 0
+        return number

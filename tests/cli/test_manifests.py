@@ -94,8 +94,11 @@ spec:
   entry: foo
   strategy: {surge: 3, drain: 5, deadline: 1 fortnight, compare: diffres-expected}
 ---
-twice: 1
-twice: 2
+apiVersion: halftrack/v1
+kind: Environment
+kind: Host
+metadata: {name: tank, labels: .inf}
+spec: {track: "\\ud800", lables: {}}
 """
 
 TOLD = (
@@ -119,7 +122,10 @@ TOLD = (
     (48, "spec.strategy.deadline: '1 fortnight' is not a duration; write a whole number and one of ms, s, m, h, d"),
     (48, "spec.strategy.drain: 5 is not a duration; write the number with its unit: 500ms or 30s"),
     (48, "spec.strategy.surge: 3 is not possible here; write 1"),
-    (51, "twice: stands twice (first in line 50); keep one"),
+    (52, "kind: stands twice (first in line 51); keep one"),
+    (53, "metadata.labels: '.inf' is not a number; put it in quotes if it is text"),
+    (54, "spec.lables: unknown key; did you mean labels?"),
+    (54, "spec.track: holds half a surrogate pair, which is no character"),
 )
 
 
@@ -171,6 +177,37 @@ def test_errors_of_several_files_are_told_together(tmp_path: Path) -> None:
     assert told[-1].endswith("errors; nothing was applied")
 
 
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("", "'':1: names no file; write a manifest's path, or . for this folder"),
+        ("x" * 5000, "cannot be read: File name too long"),
+        ("binary.yaml", "binary.yaml:1: is not UTF-8 text (byte 3: invalid start byte); save it as UTF-8"),
+        ("long.yaml", "long.yaml:1: the file is longer than 1048576 bytes; split it"),
+        ("strange.yaml", "strange.yaml:2: not YAML: the character U+0001 is not allowed"),
+        (".", "binary.yaml:1: is not UTF-8 text"),
+    ],
+)
+def test_what_is_no_manifest_is_told_with_its_name(
+    path: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("binary.yaml").write_bytes(b"a: \xff\n")
+    Path("long.yaml").write_bytes(b"a: " + "é".encode() * (1 << 20))
+    Path("strange.yaml").write_text("a: 1\nb: \x01\n")
+    with pytest.raises(BadManifests) as caught:
+        manifests.read([path])
+    assert told in caught.value.message
+
+
+def test_a_release_with_an_impossible_files_name_is_told(tmp_path: Path) -> None:
+    (told,) = problems(
+        "apiVersion: halftrack/v1\nkind: Release\n"
+        f"spec: {{product: x, version: 1.0.0, entry: 'a:B', artifact: {{file: {'x' * 300}}}}}\n"
+    )
+    assert told[1].startswith("spec.artifact.file: there is no file")
+
+
 def test_a_release_names_a_file_beside_its_manifest(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text("class Main: ...\n")
     (tmp_path / "r.yaml").write_text(
@@ -203,6 +240,11 @@ def test_strategy_left_out_is_the_models_own() -> None:
         ("x: &x [*x]\n", "too deep or has too many parts"),
         ("a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(f"{b}: &{b} [{','.join(['*' + a] * 10)}]\n" for a, b in zip("abcdef", "bcdefg", strict=True)), "too many parts"),
         ("x: " + "y" * (2 << 20), "longer than 1048576 bytes"),
+        ("[" * 50_000, "nested too deeply"),
+        ("x: 1\ny: \x00\n", "the character U+0000 is not allowed"),
+        ('"\\ud800": 1\n', "a key holds half a surrogate pair"),
+        ("x: 9223372036854775808\n", "x: 9223372036854775808 is larger than 9223372036854775807"),
+        (GOOD.replace("256MiB", "9999999999GiB"), "'9999999999GiB' is larger than anything can be"),
         ("apiVersion: halftrack/v1\nkind: Host\nmetadata: {name: a}\nspec:\n", "spec: nothing is not an object"),
     ],
 )  # fmt: skip

@@ -124,6 +124,12 @@ def test_bad_manifests_are_told_before_anything_is_asked_of_the_controller(tmp_p
     ]
 
 
+def test_standard_input_that_is_not_text_is_told(tmp_path: Path) -> None:
+    outcome = CliRunner().invoke(main, ["--config", str(tmp_path), "apply", "-f", "-"], input=b"\x00\xff\xfe")
+    assert outcome.exit_code == 1
+    assert "-:1: is not UTF-8 text" in outcome.stderr
+
+
 def test_releases_are_published_and_nothing_else_is(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text("")
     release = tmp_path / "r.yaml"
