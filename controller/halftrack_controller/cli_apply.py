@@ -65,4 +65,8 @@ def _documents(files: tuple[str, ...]) -> tuple[Environment | Host | StreamGraph
             for draft in declared.releases
         )
         raise InvalidInput("release-applied", f"releases are published, not applied; nothing was applied\n{where}")
+    if not (
+        declared.environments or declared.hosts or declared.graphs
+    ):  # never meant: a generator failed, a wrong file
+        raise InvalidInput("nothing-declared", f"there is no document in {', '.join(files)}; nothing was applied")
     return (*declared.environments, *declared.hosts, *declared.graphs)

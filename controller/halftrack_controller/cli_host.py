@@ -34,7 +34,8 @@ def declare(program: Program) -> None:
         """List hosts: link, health (healthy, unhealthy or unknown), and plan (accepted/newest revision)."""
         with terminal.client() as client:
             entries = client.hosts(environment)
-        terminal.result(entries, render.host_table(entries) if entries else "no host is registered")
+        none = f"no host is registered in {environment}" if environment else "no host is registered"
+        terminal.result(entries, render.host_table(entries) if entries else none)
         return DONE
 
     @verb(group, "show", "halftrack host show tank-a", "halftrack host show tank-a -o json")

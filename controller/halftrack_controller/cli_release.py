@@ -13,6 +13,7 @@ from halftrack_model.release import Artifact, Release
 from halftrack_proto import messages as said
 
 if TYPE_CHECKING:  # what these import is heavy, and only `publish` needs it
+    from halftrack_controller.keys import SealingKey
     from halftrack_controller.manifests import ReleaseDraft
     from halftrack_controller.operator_client import OperatorClient
 
@@ -43,9 +44,15 @@ def declare(program: Program) -> None:
             raise InvalidInput("not-a-release", "only releases are published; bring the rest with `halftrack apply -f`")
         if not declared.releases:
             raise InvalidInput("not-a-release", "there is no release in these files; nothing was published")
-        with terminal.client() as client:
-            replies = [_publish(terminal, client, draft) for draft in declared.releases]
-        terminal.result(replies, *(line for reply in replies for line in _reply_lines(reply)))
+        replies: list[said.PublishReply] = []
+        try:
+            with terminal.client() as client:
+                key = client.load_release_key()
+                for draft in declared.releases:
+                    replies.append(_publish(terminal, client, key, draft))
+        finally:  # each release is published by itself: those before one that is refused are out
+            if replies:
+                terminal.result(replies, *(line for reply in replies for line in _reply_lines(reply)))
         return DONE
 
     @verb(group, "list", "halftrack release list", "halftrack release list spectrometer -o json")
@@ -54,11 +61,14 @@ def declare(program: Program) -> None:
         """List published releases, of one PRODUCT or of all."""
         with terminal.client() as client:
             entries = client.releases(product)
-        terminal.result(entries, render.release_table(entries) if entries else "no release is published")
+        none = f"no release of {product} is published" if product else "no release is published"
+        terminal.result(entries, render.release_table(entries) if entries else none)
         return DONE
 
 
-def _publish(terminal: Terminal, client: "OperatorClient", draft: "ReleaseDraft") -> said.PublishReply:
+def _publish(
+    terminal: Terminal, client: "OperatorClient", key: "SealingKey", draft: "ReleaseDraft"
+) -> said.PublishReply:
     size = size_text(draft.artifact.stat().st_size)
     with terminal.working(f"{draft.product} {draft.version}: sending {draft.artifact.name} ({size})"):
         held = client.put_artifact(draft.artifact)
@@ -71,7 +81,7 @@ def _publish(terminal: Terminal, client: "OperatorClient", draft: "ReleaseDraft"
         state=draft.state,
         strategy=draft.strategy,
     )
-    sealed = client.load_release_key().sealed(seals.RELEASE, canonical.encode(release))
+    sealed = key.sealed(seals.RELEASE, canonical.encode(release))
     return client.publish_release(sealed)
 
 

@@ -66,6 +66,8 @@ def _declare_steer(group: click.Group, name: str) -> None:
             try:
                 entry = client.steer(rollout, steer)
             except Refused as error:
+                if error.reason == "unknown-rollout":  # a wrong name, which no waiting will mend
+                    raise
                 raise Blocked(error.reason, error.message) from None
         terminal.result(
             entry, f"{render.rollout_way(entry)} is {entry.phase}" + (f": {entry.reason}" if entry.reason else "")

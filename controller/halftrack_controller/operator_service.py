@@ -11,7 +11,7 @@ from halftrack_controller.news import News
 from halftrack_controller.service import Controller
 from halftrack_controller.session import Sessions
 from halftrack_controller.snapshot import Snapshot
-from halftrack_model.errors import HalftrackError, Refused
+from halftrack_model.errors import HalftrackError
 from halftrack_proto import codec
 from halftrack_proto import messages as said
 from halftrack_proto import operator_codec as wire
@@ -74,9 +74,12 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
 
     async def ListHosts(self, request: Wire, context: Context) -> Wire:
         """Hosts, of one environment or all."""
-        snapshot, environment = await self._look(context), wire.list_hosts_of(request)
-        entries = [views.host_entry(snapshot, name) for name in snapshot.hosts]
-        return wire.hosts_message([entry for entry in entries if environment in ("", entry.environment)])
+        environment = wire.list_hosts_of(request)
+
+        async def work() -> list[said.HostEntry]:
+            return views.host_entries(await self._controller.snapshot(), environment)
+
+        return wire.hosts_message(await self._answer(context, work))
 
     async def ShowHost(self, request: Wire, context: Context) -> Wire:
         """One host in full."""
@@ -122,8 +125,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
 
         async def work() -> list[said.RingRow]:
             snapshot = await self._controller.snapshot()
-            if environment and environment not in snapshot.environments:
-                raise Refused("unknown-environment", f"no environment {environment!r}: apply its manifest first")
+            views.checked_environment(snapshot, environment)
             mine = {host.name for host in snapshot.hosts.values() if environment in ("", host.environment)}
             return [row for row in self._sessions.ring_rows() if row.host in mine]
 

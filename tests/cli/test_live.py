@@ -124,6 +124,47 @@ def test_manifests_are_planned_then_applied_once(operator: Operator) -> None:
     assert operator.run("explain", "nobody")[0] == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("rollout", "pause", "nobody"), "there is no rollout 'nobody'"),
+        (("rollout", "status", "--environment", "nowhere"), "no environment 'nowhere'"),
+        (("host", "list", "--environment", "nowhere"), "no environment 'nowhere'"),
+        (("stream", "top", "--environment", "nowhere"), "no environment 'nowhere'"),
+        (("host", "show", "nobody"), "no host 'nobody'"),
+        (("host", "token", "nobody"), "no host 'nobody'"),
+        (("apply", "-f", "/dev/null"), "there is no document in /dev/null; nothing was applied"),
+        (("plan", "-f", "/dev/null"), "there is no document in /dev/null"),
+    ],
+)
+def test_a_wrong_name_is_an_error_and_never_an_empty_answer(
+    operator: Operator, words: tuple[str, ...], told: str
+) -> None:
+    status, err = operator.run(*words)
+    assert status == 1
+    assert told in err
+
+
+def test_releases_that_were_published_before_one_that_is_refused_are_told(operator: Operator, tmp_path: Path) -> None:
+    text = "apiVersion: halftrack/v1\nkind: Release\nspec: {{product: x, version: {}, entry: 'm:C', artifact: {{file: m.py}}}}\n"
+    for number, version in enumerate(("1.0.0", "1.1.0")):
+        (tmp_path / f"{number}.yaml").write_text(text.format(version))
+    (tmp_path / "m.py").write_text("# one\n")
+    assert operator.run("release", "publish", str(tmp_path / "1.yaml"))[0] == 0
+    (tmp_path / "m.py").write_text("# another\n")
+    outcome = CliRunner().invoke(main, ["--config", str(operator.config), "release", "publish", str(tmp_path)])
+    assert outcome.exit_code == 1
+    assert outcome.stdout.startswith("x 1.0.0 is published")
+    assert "x 1.1.0 is published already, with other content" in outcome.stderr
+
+
+def test_a_release_key_that_is_none_is_met_before_anything_is_sent(operator: Operator) -> None:
+    (operator.config / "release.key").write_text("nothing")
+    status, err = operator.publish("x", "1.0.0")
+    assert status == 1
+    assert err.startswith(f"error: {operator.config}/release.key holds no Ed25519 key")
+
+
 def test_a_day_of_upgrades(live: LiveController, operator: Operator) -> None:
     operator.run("apply", "-f", "-", text=GOOD)
     hosts = [ScriptedHost(live, operator, name) for name in ("tank-a", "tank-b")]
