@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
+from rich.live import Live
 
 from halftrack_model.errors import HalftrackError, Refused
 
@@ -30,8 +31,10 @@ CONFIG_VARIABLE = "HALFTRACK_CONFIG"
 WIDE = 200  # columns when nobody watches: what reads us must not meet a wrapped line
 
 _HINTS: Mapping[str, str] = {
-    "unreachable": "Is the controller running, and does its address in the operator's config.json lead there from here? "
-    "What runs on hosts goes on without it.",
+    "unreachable": "Is the controller running, is it this galaxy's, and does its address in the operator's config.json lead "
+    "there from here? What runs on hosts goes on without it.",
+    "unimplemented": "Something else listens there, or another version: the endpoint in the operator's config.json is the "
+    "controller's session port.",
     "permission-denied": "The operator's certificate does not belong to this controller's galaxy: check --config.",
     "no-config": f"Pass --config DIR or set {CONFIG_VARIABLE}.",
 }
@@ -49,6 +52,7 @@ class Terminal:
 
     def client(self) -> "OperatorClient":
         """A connection to the controller, as the operator that --config names."""
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read at its import: our own error says it in one line
         from halftrack_controller.operator_client import OperatorClient
 
         if not self.config:
@@ -67,6 +71,15 @@ class Terminal:
         """One JSON value on one line, at once: for whoever follows a watch."""
         click.echo(json.dumps(plain(value), ensure_ascii=False))
         sys.stdout.flush()
+
+    @contextmanager
+    def watching(self) -> Iterator[Callable[[Any, Any], None]]:
+        """A way to show a value again and again: in place where a person watches, one after the other elsewhere."""
+        if self.json or not self.out.is_terminal:
+            yield lambda value, text: self.line(value) if self.json else self.out.print(text)
+            return
+        with Live(console=self.out, auto_refresh=False) as live:
+            yield lambda _, text: live.update(text, refresh=True)
 
     def note(self, text: str) -> None:
         """Something for people that is not the result."""
@@ -164,8 +177,10 @@ class Program(click.Group):
             sys.exit(ERROR)
         except (click.Abort, KeyboardInterrupt):
             sys.exit(INTERRUPTED)
-        except BrokenPipeError:  # whoever read us has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
+            if not isinstance(error, BrokenPipeError):  # whoever read us has seen enough
+                click.echo(f"error: {error.filename or 'standard output'}: {error.strerror}", err=True)
             sys.exit(ERROR)
         except HalftrackError as error:
             _fail(error)

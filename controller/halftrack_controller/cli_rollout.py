@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterable
 
 import click
-from rich.live import Live
 
 from halftrack_controller import render
 from halftrack_controller.cli_frame import BLOCKED, DONE, PENDING, Blocked, Program, Terminal, verb
@@ -91,7 +90,7 @@ def _watched(terminal: Terminal, look: Callable[[], tuple[said.RolloutEntry, ...
     """Look again and again until every rollout has ended. A controller that is away is waited for."""
     entries: tuple[said.RolloutEntry, ...] = ()
     shown: tuple[said.RolloutEntry, ...] | None = None
-    with Live(console=terminal.out, auto_refresh=False, transient=False) as live:
+    with terminal.watching() as show:
         while shown is None or any(not RolloutPhase(entry.phase).ended for entry in entries):
             if shown is not None:
                 time.sleep(LOOK_EVERY_S)
@@ -102,9 +101,7 @@ def _watched(terminal: Terminal, look: Callable[[], tuple[said.RolloutEntry, ...
                     raise
                 terminal.note("the controller does not answer; hosts go on without it")
                 continue
-            if entries != shown and terminal.json:
-                terminal.line(entries)
-            elif entries != shown:
-                live.update(render.rollout_table(entries), refresh=True)
+            if entries != shown:
+                show(entries, render.rollout_table(entries) if entries else "there is no rollout")
             shown = entries
     return entries

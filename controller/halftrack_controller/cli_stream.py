@@ -1,12 +1,14 @@
 """The verbs that look: `stream top` and `explain`."""
 
 import time
+from collections.abc import Sequence
 
 import click
-from rich.live import Live
+from rich.table import Table
 
 from halftrack_controller import render
 from halftrack_controller.cli_frame import DONE, Program, Terminal, verb
+from halftrack_proto import messages as said
 
 LOOK_EVERY_S = 1.0  # heartbeats are not more frequent
 
@@ -26,14 +28,11 @@ def declare(program: Program) -> None:
         with terminal.client() as client:
             rows = client.stream_top(environment)
             if not watch:
-                terminal.result(rows, render.ring_table(rows) if rows else "no host has told of a ring")
+                terminal.result(rows, _shown(rows))
                 return DONE
-            with Live(console=terminal.out, auto_refresh=False) as live:
+            with terminal.watching() as show:
                 while True:
-                    if terminal.json:
-                        terminal.line(rows)
-                    else:
-                        live.update(render.ring_table(rows), refresh=True)
+                    show(rows, _shown(rows))
                     time.sleep(LOOK_EVERY_S)
                     rows = client.stream_top(environment)
 
@@ -51,3 +50,7 @@ def declare(program: Program) -> None:
             reasons = client.explain(subject)
         terminal.result(reasons, *(render.reason_line(why) for why in reasons))
         return DONE
+
+
+def _shown(rows: Sequence[said.RingRow]) -> Table | str:
+    return render.ring_table(rows) if rows else "no host has told of a ring"

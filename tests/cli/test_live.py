@@ -145,6 +145,14 @@ def test_a_wrong_name_is_an_error_and_never_an_empty_answer(
     assert told in err
 
 
+def test_another_port_of_the_controller_is_told_apart_from_none(live: LiveController, operator: Operator) -> None:
+    config = operator.config / "config.json"
+    config.write_text(config.read_text().replace(live.session, live.enrolment))
+    status, err = operator.run("host", "list")
+    assert status == 1
+    assert "the controller's session port" in err
+
+
 def test_releases_that_were_published_before_one_that_is_refused_are_told(operator: Operator, tmp_path: Path) -> None:
     text = "apiVersion: halftrack/v1\nkind: Release\nspec: {{product: x, version: {}, entry: 'm:C', artifact: {{file: m.py}}}}\n"
     for number, version in enumerate(("1.0.0", "1.1.0")):

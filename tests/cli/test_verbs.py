@@ -1,6 +1,8 @@
 """The command line by itself: help, schema, completion, usage errors and their exit statuses. No controller."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -8,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from halftrack_controller.cli import main
-from halftrack_controller.cli_frame import BLOCKED, DONE, EXIT_STATUS, PENDING, Verb
+from halftrack_controller.cli_frame import BLOCKED, DONE, EXIT_STATUS, PENDING, Terminal, Verb
 from halftrack_controller.cli_rollout import standing_of
 from halftrack_proto import messages as said
 
@@ -164,6 +166,25 @@ def test_completion_knows_the_verbs() -> None:
 
     complete = ShellComplete(main, {}, "halftrack", "_HALFTRACK_COMPLETE")
     assert {item.value for item in complete.get_completions(["rollout"], "p")} == {"pause", "promote"}
+
+
+def test_a_watch_that_is_piped_is_printed_as_it_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    """In place is for terminals: a log that shows nothing until its end is of no use."""
+    with Terminal("text", None).watching() as show:
+        show(1, "one")
+        assert capsys.readouterr().out == "one\n"
+        show(2, "two")
+        assert capsys.readouterr().out == "two\n"
+    with Terminal("json", None).watching() as show:
+        show({"rings": 1}, "one")
+    assert capsys.readouterr().out == '{"rings": 1}\n'
+
+
+def test_output_that_cannot_be_written_is_an_error_in_one_line() -> None:
+    command = [sys.executable, "-m", "halftrack_controller.cli", "schema"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device\n")
 
 
 def entry(vertex: str, generation: int, phase: str) -> said.RolloutEntry:
