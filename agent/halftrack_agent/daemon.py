@@ -17,6 +17,7 @@ from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError, InvalidInput
 from halftrack_model.observed import Observed
 
+MAX_PORT = 65535  # ZeroMQ takes a larger number modulo 65536, and would listen where no other host looks
 STATE, RUN = "/var/lib/halftrack-agent", "/run/halftrack-agent"
 
 log = logging.getLogger("halftrack.agent")
@@ -78,10 +79,17 @@ def _parser() -> argparse.ArgumentParser:
     for part in (parser, run):
         own = part is not parser
         part.add_argument("--listen", default=hush if own else "0.0.0.0", metavar="IP")  # noqa: S104 - admission is by key
-        part.add_argument("--agent-port", type=int, default=hush if own else AGENT_PORT)
-        part.add_argument("--bridge-port", type=int, default=hush if own else BRIDGE_PORT)
+        part.add_argument("--agent-port", type=_port, default=hush if own else AGENT_PORT)
+        part.add_argument("--bridge-port", type=_port, default=hush if own else BRIDGE_PORT)
         part.add_argument("--cgroup", default=hush if own else "", help="where control groups are made, below the top")
     return parser
+
+
+def _port(text: str) -> int:
+    """A port from a command line; 0 lets the system choose."""
+    if not (text.isascii() and text.isdigit() and int(text[:6]) <= MAX_PORT):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: write a number from 0 to {MAX_PORT}")
+    return int(text)
 
 
 def _example(line: str) -> str:
@@ -113,6 +121,8 @@ def _enrol(places: Places, options: argparse.Namespace) -> None:
             text = options.token_file.read_text(encoding="utf-8")
         except OSError as error:
             raise InvalidInput("no-token", f"{options.token_file}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise InvalidInput("no-token", f"{options.token_file} is not text, so it holds no token") from None
     held = lock.StateLock(places.state)
     try:
         member = asyncio.run(enrol(places.identity, token_of(text)))

@@ -28,12 +28,20 @@ TIMEOUT_S = 20.0
 
 
 async def enrol(folder: Path, token: Token) -> Membership:
-    """Make this host a member of the token's galaxy; when it already is, that is all."""
+    """Make this host a member of the token's galaxy.
+
+    One that already is asks all the same: its controller may have lost it, or have let another key take its place. Without a
+    link, what it is it stays.
+    """
     files.make_folder(folder)
-    if identity.enrolled(folder):
-        return _already(folder, token)
+    known = _known(folder, token)
     key, curve_public = _own_key(folder / "key.pem"), _own_curve_key(folder / "curve.key")
-    reply = await _asked(token, EnrolRequest(token.secret, token.host, _request_for(key, token.host), curve_public))
+    try:
+        reply = await _asked(token, EnrolRequest(token.secret, token.host, _request_for(key, token.host), curve_public))
+    except HostFault as error:
+        if known is None or error.reason != status.UNREACHABLE:
+            raise
+        return known
     _check(reply, token, key)
     member = Membership(
         reply.galaxy,
@@ -50,8 +58,14 @@ async def enrol(folder: Path, token: Token) -> Membership:
     return member
 
 
-def _already(folder: Path, token: Token) -> Membership:
-    member = identity.load(folder).member
+def _known(folder: Path, token: Token) -> Membership | None:
+    """Whom this host belongs to; Refused when the token is for somebody else. What cannot be read binds nobody."""
+    if not identity.enrolled(folder):
+        return None
+    try:
+        member = identity.membership(folder)
+    except HostFault:
+        return None
     if (member.galaxy, member.host) != (token.galaxy, token.host):
         raise Refused(
             "already-enrolled",
@@ -70,10 +84,7 @@ def _own_key(path: Path) -> ec.EllipticCurvePrivateKey:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             ),
         )
-    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise HostFault("identity-damaged", f"{path} holds no key of ours; move it away and enrol again")
-    return key
+    return identity.own_key(path)
 
 
 def _own_curve_key(path: Path) -> str:
@@ -81,7 +92,7 @@ def _own_curve_key(path: Path) -> str:
     if not path.exists():
         _, secret = zmq.curve_keypair()
         files.replace(path, secret)
-    return zmq.curve_public(path.read_bytes()).decode("ascii")
+    return identity.own_curve_key(path)
 
 
 def _request_for(key: ec.EllipticCurvePrivateKey, host: str) -> bytes:

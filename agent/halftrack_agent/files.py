@@ -25,7 +25,10 @@ def sync_folder(folder: Path) -> None:
 
 def make_folder(folder: Path, mode: int = 0o700) -> Path:
     """`folder`, made with its parents when missing."""
-    folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    except OSError as error:
+        raise fault(error, folder) from error
     return folder
 
 

@@ -10,10 +10,14 @@ trust.json  all that is public: written last, so its presence means that enrolme
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from halftrack_agent.inbox import Trust
 from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError, HostFault, Refused
+
+if TYPE_CHECKING:  # heavy, and `status` does without
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +74,47 @@ def load(folder: Path) -> Identity:
             f"this host belongs to no galaxy yet ({folder} has no trust.json): get a token with `halftrack host token HOST`, "
             "then run `halftrack-agent enrol --state DIR --token TOKEN`",
         )
+    member = membership(folder)
+    own_key(folder / "key.pem")  # both looked at here: TLS and ZeroMQ would fail later, and not say which file it is
+    own_curve_key(folder / "curve.key")
     try:
-        member = canonical.decode(Membership, (folder / "trust.json").read_bytes())
         key, cert, ca = ((folder / name).read_bytes() for name in ("key.pem", "cert.pem", "ca.pem"))
-        (folder / "curve.key").read_bytes()
-    except (OSError, HalftrackError) as error:
+    except OSError as error:
         raise HostFault("identity-damaged", f"{folder} cannot be read ({error}); enrol this host again") from error
     return Identity(folder, member, key, cert, ca)
+
+
+def membership(folder: Path) -> Membership:
+    """Whom an enrolled host obeys; HostFault when that cannot be read."""
+    try:
+        return canonical.decode(Membership, (folder / "trust.json").read_bytes())
+    except (OSError, HalftrackError) as error:
+        raise HostFault("identity-damaged", f"{folder} cannot be read ({error}); enrol this host again") from error
+
+
+def own_key(path: Path) -> "EllipticCurvePrivateKey":
+    """The host's key for TLS."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, EllipticCurvePrivateKey):
+        raise HostFault("identity-damaged", f"{path} holds no key of ours; move it away and enrol again")
+    return key
+
+
+def own_curve_key(path: Path) -> str:
+    """The public half of the host's CurveZMQ key."""
+    import zmq
+
+    try:
+        return zmq.curve_public(path.read_bytes()).decode("ascii")
+    except (OSError, ValueError):
+        raise HostFault("identity-damaged", f"{path} holds no key of ours; move it away and enrol again") from None
 
 
 def genuine(public_key: bytes, signature: bytes, message: bytes) -> bool:

@@ -1,6 +1,7 @@
 """The whole agent as a process, with a real controller: enrolled, obeying, killed, back, cut off. R2 above all."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 from halftrack_agent import enrol as enrolment
 from halftrack_agent import files, identity
 from halftrack_agent.places import Places
-from halftrack_controller import galaxy
+from halftrack_controller import ca, galaxy
 from halftrack_model import canonical
 from halftrack_model.errors import HostFault, Refused
 from halftrack_model.ids import digest_of
@@ -273,3 +274,74 @@ def test_what_enrolment_says_when_it_cannot(tmp_path: Path, live: LiveController
     wrong = token[:-40] + ("A" * 10) + token[-30:]
     assert agent.command("enrol", "--token", wrong).returncode == 1
     assert not identity.enrolled(agent.places.identity)
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    told = agent.command("enrol", "--token-file", str(tmp_path / "binary"))
+    assert (told.returncode, "holds no token" in told.stderr) == (1, True)
+
+
+def test_a_host_that_has_lost_its_place_enrols_again_with_a_fresh_token(tmp_path: Path, live: LiveController) -> None:
+    """Somebody has used its name for another machine, and was wrong: what the controller tells it to do must work."""
+    with live.operator() as client:
+        member = asyncio.run(enrolment.enrol(tmp_path / "one", token_of(client.create_token("tank-b", 600).token)))
+        asyncio.run(enrolment.enrol(tmp_path / "two", token_of(client.create_token("tank-b", 600).token)))
+        assert _speaks(live, tmp_path / "two")
+        assert not _speaks(live, tmp_path / "one")
+        again = asyncio.run(enrolment.enrol(tmp_path / "one", token_of(client.create_token("tank-b", 600).token)))
+    assert again == member
+    assert _speaks(live, tmp_path / "one")
+    assert not _speaks(live, tmp_path / "two")
+
+
+def _speaks(live: LiveController, folder: Path) -> bool:
+    """Does the controller take this identity for tank-b?"""
+    held = live.wait(live.running.store.do(lambda store: store.key_digest("tank-b")))
+    return bool(held == ca.key_digest(identity.own_key(folder / "key.pem").public_key()))
+
+
+def test_an_enrolled_host_without_a_link_stays_what_it_is(
+    tmp_path: Path, live: LiveController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with live.operator() as client:
+        token = token_of(client.create_token("tank-b", 600).token)
+    member = asyncio.run(enrolment.enrol(tmp_path / "id", token))
+    monkeypatch.setattr(enrolment, "TIMEOUT_S", 0.3)
+    cut_off = dataclasses.replace(token, endpoint="127.0.0.1:1")
+    assert asyncio.run(enrolment.enrol(tmp_path / "id", cut_off)) == member
+    with pytest.raises(HostFault, match="no answer"):
+        asyncio.run(enrolment.enrol(tmp_path / "other", cut_off))
+
+
+@pytest.mark.parametrize("name", ["trust.json", "key.pem", "curve.key"])
+def test_a_damaged_identity_is_told_and_mended_as_it_says(tmp_path: Path, live: LiveController, name: str) -> None:
+    with live.operator() as client:
+        token = token_of(client.create_token("tank-b", 600).token)
+        member = asyncio.run(enrolment.enrol(tmp_path / "id", token))
+        (tmp_path / "id" / name).write_text("not what it was")
+        with pytest.raises(HostFault, match="enrol"):
+            identity.load(tmp_path / "id")
+        if name != "trust.json":  # a key is never replaced unasked
+            with pytest.raises(HostFault, match="move it away and enrol again"):
+                asyncio.run(enrolment.enrol(tmp_path / "id", token))
+            (tmp_path / "id" / name).rename(tmp_path / name)
+        fresh = token_of(client.create_token("tank-b", 600).token)
+        assert asyncio.run(enrolment.enrol(tmp_path / "id", fresh)).plan_keys == member.plan_keys
+    identity.load(tmp_path / "id")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (("--agent-port", "65536"), 2, "is not a port"),
+        (("--bridge-port", "-5"), 2, "is not a port"),
+        (("--state", "/dev/null"), 1, "/dev/null: File exists; check the disk and the permissions"),
+        (("--state", "/proc/nothing"), 1, "/proc/nothing: No such file or directory; check the disk"),
+    ],
+)
+def test_what_cannot_be_is_told_without_a_traceback(
+    tmp_path: Path, words: tuple[str, str], status: int, told: str
+) -> None:
+    agent = AgentProcess(tmp_path)
+    done = subprocess.run([*agent.arguments("run"), *words], capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
