@@ -1,12 +1,19 @@
 """The verbs that bring manifests to the controller: `apply` and `plan`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import click
 
-from halftrack_controller import render
+from halftrack_controller import documents, render
 from halftrack_controller.cli_frame import BLOCKED, DONE, PENDING, Program, Terminal, verb
 from halftrack_controller.snapshot import Environment, Host
 from halftrack_model.errors import InvalidInput
 from halftrack_model.graph import StreamGraph
+
+if TYPE_CHECKING:  # pydantic and the YAML reader are heavy, and most verbs need neither
+    from halftrack_controller.manifests import Declared
 
 FILES = click.option(
     "-f",
@@ -30,9 +37,9 @@ def declare(program: Program) -> None:
         """
         if not files:
             raise click.UsageError("name the manifests: -f PATH")
-        documents = _documents(files)
-        with terminal.client() as client:
-            changes = client.apply(documents)
+        declared = _read(files)
+        with terminal.client() as client, _at_their_lines(declared):
+            changes = client.apply(_documents(declared))
         terminal.result(changes, *render.document_lines(changes))
         return DONE
 
@@ -43,9 +50,9 @@ def declare(program: Program) -> None:
 
         Without files: what is pending as things stand. With files: what applying them would do.
         """
-        documents = _documents(files) if files else ()
-        with terminal.client() as client:
-            reply = client.plan(documents)
+        declared = _read(files) if files else None
+        with terminal.client() as client, _at_their_lines(declared):
+            reply = client.plan(_documents(declared) if declared else ())
         steps = [render.host_step(change) for change in reply.hosts]
         changed = [change for change in reply.changes if change.action != "unchanged"]
         value = {"changes": changed, "rollouts": reply.rollouts, "hosts": steps, "reasons": reply.reasons}
@@ -55,7 +62,7 @@ def declare(program: Program) -> None:
         return BLOCKED if reply.reasons else DONE
 
 
-def _documents(files: tuple[str, ...]) -> tuple[Environment | Host | StreamGraph, ...]:
+def _read(files: tuple[str, ...]) -> "Declared":
     from halftrack_controller import manifests
 
     declared = manifests.read(files)
@@ -65,8 +72,20 @@ def _documents(files: tuple[str, ...]) -> tuple[Environment | Host | StreamGraph
             for draft in declared.releases
         )
         raise InvalidInput("release-applied", f"releases are published, not applied; nothing was applied\n{where}")
-    if not (
-        declared.environments or declared.hosts or declared.graphs
-    ):  # never meant: a generator failed, a wrong file
+    if not _documents(declared):  # never meant: a generator that failed, or the wrong file
         raise InvalidInput("nothing-declared", f"there is no document in {', '.join(files)}; nothing was applied")
+    return declared
+
+
+def _documents(declared: "Declared") -> tuple[Environment | Host | StreamGraph, ...]:
     return (*declared.environments, *declared.hosts, *declared.graphs)
+
+
+@contextmanager
+def _at_their_lines(declared: "Declared | None") -> Iterator[None]:
+    """What the controller finds wrong with documents, told like everything else: with file and line."""
+    try:
+        yield
+    except InvalidInput as error:
+        where = declared.where if declared else {}
+        raise InvalidInput(error.reason, documents.placed(error.message, where)) from None

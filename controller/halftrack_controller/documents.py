@@ -1,6 +1,6 @@
 """What operators declare: is it right for this galaxy, and what would it change? Pure; the store writes it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from halftrack_controller import placement
@@ -37,11 +37,29 @@ def problems(snapshot: Snapshot, documents: Sequence[Declared]) -> Iterator[str]
     if len(documents) > MAX_DOCUMENTS:
         yield f"{len(documents)} documents at once; at most {MAX_DOCUMENTS} are taken"
         return
-    names = [f"{kind_of(document)} {name_of(document)}" for document in documents]
+    names = [label_of(document) for document in documents]
     yield from (f"{name} is declared twice" for name in sorted(set(names)) if names.count(name) > 1)
     after = merged(snapshot, documents)
     for document, name in zip(documents, names, strict=True):
         yield from (f"{name}: {problem}" for problem in _problems(snapshot, after, document))
+
+
+def placed(text: str, where: Mapping[str, str]) -> str:
+    """The controller's words of `checked` for who wrote the documents: each line led by where the document stands.
+
+    `where` is by `label_of`. The controller sees no files, and an author with twenty of them looks for a line.
+    """
+    return "\n".join(_placed_line(line, where) for line in text.splitlines())
+
+
+def _placed_line(line: str, where: Mapping[str, str]) -> str:
+    label = line.partition(":")[0]
+    return f"{where[label]}: {line}" if label in where else line
+
+
+def label_of(document: Declared) -> str:
+    """How the sentences about a document begin."""
+    return f"{kind_of(document)} {name_of(document)}"
 
 
 def changes(snapshot: Snapshot, documents: Iterable[Declared]) -> tuple[said.DocumentChange, ...]:

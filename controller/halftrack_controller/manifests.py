@@ -5,8 +5,8 @@ It applies nothing. `halftrack schema` and the field reference come from `manife
 """
 
 import difflib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -16,9 +16,11 @@ from pydantic_core import ErrorDetails
 
 from halftrack_controller import manifest_files, placement
 from halftrack_controller import manifest_schema as schema
+from halftrack_controller.documents import label_of
 from halftrack_controller.manifest_schema import API_VERSION, KINDS
 from halftrack_controller.snapshot import Environment, Host
-from halftrack_controller.yaml_lines import Document, Fault, Place, documents, path_text
+from halftrack_controller.yaml_lines import Document, Fault, Place, path_text
+from halftrack_controller.yaml_lines import documents as yaml_documents
 from halftrack_model.errors import InvalidInput
 from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
 from halftrack_model.release import Approval, Compare, Param, StateSchemas, SwapStrategy
@@ -67,6 +69,7 @@ class Declared:
     hosts: tuple[Host, ...] = ()
     graphs: tuple[StreamGraph, ...] = ()
     releases: tuple[ReleaseDraft, ...] = ()
+    where: Mapping[str, str] = field(default_factory=dict)  # FILE:LINE of each document, by `documents.label_of`
 
 
 def read(paths: Iterable[str]) -> Declared:
@@ -82,19 +85,17 @@ def parsed(texts: Iterable[tuple[str, str]]) -> Declared:
 
 def _declared(texts: Iterable[tuple[str, str]], problems: list[Problem]) -> Declared:
     items: list[Environment | Host | StreamGraph | ReleaseDraft] = []
-    first: dict[tuple[str, str], str] = {}
+    where: dict[str, str] = {}
     for file, text in texts:
-        for document in documents(text):
+        for document in yaml_documents(text):
             item, faults = _item(file, document)
             problems += [Problem(file, fault.line, fault.text) for fault in faults]
             if item is None:
                 continue
-            key, where = _identity(item), f"{file}:{document.line(())}"
-            if key in first:
-                problems.append(
-                    Problem(file, document.line(()), f"{' '.join(key)} is already declared at {first[key]}")
-                )
-            first.setdefault(key, where)
+            label = f"release {item.product} {item.version}" if isinstance(item, ReleaseDraft) else label_of(item)
+            if label in where:
+                problems.append(Problem(file, document.line(()), f"{label} is already declared at {where[label]}"))
+            where.setdefault(label, f"{file}:{document.line(())}")
             items.append(item)
     if problems:
         raise BadManifests(tuple(sorted(problems, key=lambda problem: (problem.file, problem.line, problem.text))))
@@ -103,17 +104,8 @@ def _declared(texts: Iterable[tuple[str, str]], problems: list[Problem]) -> Decl
         tuple(item for item in items if isinstance(item, Host)),
         tuple(item for item in items if isinstance(item, StreamGraph)),
         tuple(item for item in items if isinstance(item, ReleaseDraft)),
+        where,
     )
-
-
-def _identity(item: Environment | Host | StreamGraph | ReleaseDraft) -> tuple[str, str]:
-    match item:
-        case ReleaseDraft():
-            return "Release", f"{item.product} {item.version}"
-        case StreamGraph():
-            return "StreamGraph", f"{item.environment}/{item.name}"
-        case _:
-            return type(item).__name__, item.name
 
 
 def _item(file: str, document: Document) -> tuple[Environment | Host | StreamGraph | ReleaseDraft | None, list[Fault]]:

@@ -124,6 +124,19 @@ def test_manifests_are_planned_then_applied_once(operator: Operator) -> None:
     assert operator.run("explain", "nobody")[0] == 1
 
 
+def test_what_the_controller_finds_wrong_is_told_with_file_and_line(operator: Operator, tmp_path: Path) -> None:
+    path = tmp_path / "tonk.yaml"
+    path.write_text("# a comment\n" + GOOD.replace("environment: tank", "environment: tonk"))
+    for verb in ("plan", "apply"):
+        status, err = operator.run(verb, "-f", str(path))
+        assert status == 1
+        told = err.splitlines()
+        assert told[0] == f"error: {path}:7: host tank-a: there is no environment 'tonk': declare it as well"
+        assert f"{path}:17: graph tonk/spectra: there is no environment 'tonk': declare it as well" in told
+        assert told[-1] == "nothing was applied"
+    assert operator.json("host", "list") == []
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -173,7 +173,7 @@ def test_errors_of_several_files_are_told_together(tmp_path: Path) -> None:
         line.endswith('b.yml:1: spec: is missing; write spec: {environment: tank, address: "10.0.0.1"}')
         for line in told
     )
-    assert any(f"c.yaml:1: Environment tank is already declared at {tmp_path}/a.yaml:1" in line for line in told)
+    assert any(f"c.yaml:1: environment tank is already declared at {tmp_path}/a.yaml:1" in line for line in told)
     assert told[-1].endswith("errors; nothing was applied")
 
 
