@@ -50,5 +50,6 @@ setup(
             for name in ("model", "proto", "controller", "agent")
         },
     },
+    data_files=[("share/doc/halftrack", ["README.md", "CHANGELOG.md"])],  # what the units' Documentation= names
     ext_modules=cythonize(extensions(), language_level=3, annotate=False) if extensions() else [],
 )

@@ -1,5 +1,6 @@
 """Holds a built wheel and source distribution against what users of each need. `check_dist.py FOLDER`; exit 1 names the gaps."""
 
+import re
 import sys
 import tarfile
 import zipfile
@@ -20,6 +21,7 @@ IN_WHEEL = (
 IN_SDIST = (
     "LICENSE",
     "Makefile",
+    ".ci/run",
     "tools/bootstrap",
     "dataplane/halftrack_dataplane/ring.pyx",
     "dataplane/halftrack_dataplane/ring_layout.h",
@@ -28,6 +30,7 @@ IN_SDIST = (
     "tests/conftest.py",
     "examples/demo/run.py",
 )
+PREFIX = "/opt/halftrack/"  # where the README installs the wheel
 NEVER = (".so", ".pyc", ".c", ".json", ".key", ".pem")  # of the source distribution: built or private
 
 
@@ -36,11 +39,18 @@ def main(folder: Path) -> int:
     wheel, sdist = next(folder.glob("*.whl")), next(folder.glob("*.tar.gz"))
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
+        units = {name: archive.read(name).decode() for name in names if name.endswith(".service")}
     with tarfile.open(sdist) as archive:
         sources = [name.partition("/")[2] for name in archive.getnames()]
     wrong = [f"{wheel.name} lacks {name}" for name in IN_WHEEL if name not in names]
     if not any(name.startswith("halftrack_dataplane/ring.") and name.endswith(".so") for name in names):
         wrong.append(f"{wheel.name} lacks the compiled ring")
+    wrong += [
+        f"{unit} names {PREFIX}{page}, which {wheel.name} does not install"
+        for unit, text in units.items()
+        for page in re.findall(rf"^Documentation=file://{PREFIX}(\S+)$", text, re.MULTILINE)
+        if not any(name.endswith(f".data/data/{page}") for name in names)
+    ]
     tops = {name.partition("/")[0] for name in names}
     wrong += [f"{wheel.name} would install {top} beside other people's packages" for top in tops if not _ours(top)]
     wrong += [f"{sdist.name} lacks {name}" for name in IN_SDIST if name not in sources]
