@@ -62,8 +62,11 @@ class Identity:
 
 
 def enrolled(folder: Path) -> bool:
-    """Has enrolment come to its end here?"""
-    return (folder / "trust.json").exists()
+    """Has enrolment come to its end here? HostFault when we may not look."""
+    try:
+        return (folder / "trust.json").exists()
+    except OSError as error:
+        raise HostFault("identity-unreadable", f"{folder}: {error.strerror}; run this as the agent's user") from None
 
 
 def load(folder: Path) -> Identity:

@@ -10,7 +10,7 @@ import ipaddress
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,7 +140,7 @@ def init(
 
 def load(state: Path) -> ControllerGalaxy:
     """The galaxy whose controller folder is `state`."""
-    if not (state / "galaxy.json").exists():
+    if not _looked_at(state / "galaxy.json", Path.exists):
         raise Refused(
             "no-galaxy",
             f"{state} holds no galaxy: make one with `halftrack galaxy init`, and name its controller/ folder",
@@ -163,9 +163,9 @@ def load(state: Path) -> ControllerGalaxy:
 
 def load_operator(path: Path) -> OperatorGalaxy:
     """The operator's half: `path` is `config.json` or the folder that it is in."""
-    config_path = path / "config.json" if path.is_dir() else path
+    config_path = path / "config.json" if _looked_at(path, Path.is_dir) else path
     folder = config_path.parent
-    if not config_path.exists():
+    if not _looked_at(config_path, Path.exists):
         raise Refused(
             "no-config", f"{config_path} is not there: name the operator/ folder that `halftrack galaxy init` made"
         )
@@ -179,6 +179,14 @@ def load_operator(path: Path) -> OperatorGalaxy:
 def endpoint_text(address: str, port: int) -> str:
     """`address:port`, an IPv6 address in brackets."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _looked_at(path: Path, look: Callable[[Path], bool]) -> bool:
+    """What `look` says; for somebody else's folder that is an error, and not "it is not there"."""
+    try:
+        return look(path)
+    except OSError as error:
+        raise HostFault("cannot-read", f"{path}: {error.strerror}") from None
 
 
 def _checked_address(text: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -345,3 +346,18 @@ def test_what_cannot_be_is_told_without_a_traceback(
     assert done.returncode == status
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_somebody_elses_state_is_not_taken_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may look everywhere, so the refusal is the system call's stand-in."""
+    monkeypatch.setattr(Path, "stat", _denied)
+    with pytest.raises(HostFault, match="Permission denied; run this as the agent's user"):
+        identity.enrolled(tmp_path)
+    with pytest.raises(HostFault, match="Permission denied"):
+        galaxy.load(tmp_path)
+    with pytest.raises(HostFault, match="Permission denied"):
+        galaxy.load_operator(tmp_path)
+
+
+def _denied(path: Path, **_: object) -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
