@@ -69,20 +69,50 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--token-file", type=Path, help="a file that holds it: other users can read a command line")
     run = command("run", "run the agent (also what happens without a command)")
     status = command("status", "what the agent of this host last saw")
-    status.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    status.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form of the result")
     for part in (parser, enrol, run, status):
         own = part is not parser  # options of the bare command must not be reset by a sub-command's defaults
         hush = argparse.SUPPRESS
-        part.add_argument("--state", default=hush if own else os.environ.get("STATE_DIRECTORY", STATE), metavar="DIR")
-        part.add_argument("--run", default=hush if own else os.environ.get("RUNTIME_DIRECTORY", RUN), metavar="DIR")
-        part.add_argument("--log-level", default=hush if own else "INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+        part.add_argument(
+            "--state",
+            default=hush if own else os.environ.get("STATE_DIRECTORY", STATE),
+            metavar="DIR",
+            help=f"what outlives a reboot: identity, journal, artifacts (default: $STATE_DIRECTORY or {STATE})",
+        )
+        part.add_argument(
+            "--run",
+            default=hush if own else os.environ.get("RUNTIME_DIRECTORY", RUN),
+            metavar="DIR",
+            help=f"what does not: rings, best in memory (default: $RUNTIME_DIRECTORY or {RUN})",
+        )
+        part.add_argument(
+            "--log-level",
+            default=hush if own else "INFO",
+            choices=("DEBUG", "INFO", "WARNING", "ERROR"),
+            help="the least that is worth a line (default: INFO)",
+        )
     for part in (parser, run):
         own = part is not parser
-        part.add_argument("--listen", default=hush if own else "0.0.0.0", metavar="IP")  # noqa: S104 - admission is by key
-        part.add_argument("--agent-port", type=_port, default=hush if own else AGENT_PORT)
-        part.add_argument("--bridge-port", type=_port, default=hush if own else BRIDGE_PORT)
-        part.add_argument("--cgroup", default=hush if own else "", help="where control groups are made, below the top")
+        _add_listening(part, hush if own else None)
     return parser
+
+
+def _add_listening(part: argparse.ArgumentParser, hush: str | None) -> None:
+    def default(value: str | int) -> str | int:
+        return value if hush is None else hush
+
+    part.add_argument(
+        "--listen",
+        default=default("0.0.0.0"),  # noqa: S104 - admission is by key
+        metavar="IP",
+        help="address to listen on for other hosts (default: all)",
+    )
+    for name, port, what in (("agent", AGENT_PORT, "other agents"), ("bridge", BRIDGE_PORT, "other bridges")):
+        text = f"where {what} reach this host, as its manifest says (default: {port})"
+        part.add_argument(f"--{name}-port", type=_port, default=default(port), metavar="PORT", help=text)
+    part.add_argument(
+        "--cgroup", default=default(""), metavar="NAME", help="where control groups are made, below the top"
+    )
 
 
 def _port(text: str) -> int:

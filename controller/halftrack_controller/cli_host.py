@@ -51,7 +51,7 @@ def declare(program: Program) -> None:
         group,
         "token",
         "halftrack host token tank-a --ttl 1h",
-        "halftrack-agent enrol --state /var/lib/halftrack --token $(halftrack host token tank-a)",
+        "halftrack-agent enrol --token $(halftrack host token tank-a)",
     )
     @click.argument("host")
     @click.option("--ttl", type=Duration(), default="1h", show_default=True, help="How long it may be used: 10m, 24h.")

@@ -1,5 +1,6 @@
 """The whole agent as a process, with a real controller: enrolled, obeying, killed, back, cut off. R2 above all."""
 
+import argparse
 import asyncio
 import dataclasses
 import errno
@@ -15,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from halftrack_agent import daemon, files, identity
 from halftrack_agent import enrol as enrolment
-from halftrack_agent import files, identity
 from halftrack_agent.places import Places
 from halftrack_controller import ca, galaxy
 from halftrack_model import canonical
@@ -361,3 +362,15 @@ def test_somebody_elses_state_is_not_taken_for_none(tmp_path: Path, monkeypatch:
 
 def _denied(path: Path, **_: object) -> None:
     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def test_every_option_says_what_it_is_for() -> None:
+    parsers = [daemon._parser()]
+    for parser in parsers:
+        assert "Example:" in str(parser.epilog)
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+            else:
+                assert action.help, f"{parser.prog} {'/'.join(action.option_strings)}"
+    assert len(parsers) == 4
