@@ -9,21 +9,23 @@ import enum
 import json
 import os
 import sys
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 from rich.console import Console
 from rich.live import Live
 
-from halftrack_model.errors import HalftrackError, Refused
+from halftrack_model.errors import HalftrackError, HostFault, Refused
 
 if TYPE_CHECKING:
     from halftrack_controller.operator_client import OperatorClient
 
+T = TypeVar("T")
 DONE, ERROR, PENDING, BLOCKED = 0, 1, 2, 3
 INTERRUPTED = 130  # what shells make of SIGINT
 EXIT_STATUS = "Exit status: 0 nothing to do, or done; 2 changes are pending; 3 blocked; 1 error."
@@ -80,6 +82,24 @@ class Terminal:
             return
         with Live(console=self.out, auto_refresh=False) as live:
             yield lambda _, text: live.update(text, refresh=True)
+
+    def looks(self, look: Callable[[], T], every_s: float) -> Iterator[T]:
+        """What `look` sees, again and again. A controller that goes away meanwhile is waited for, which is told once."""
+        yield look()
+        away = False
+        while True:
+            time.sleep(every_s)
+            try:
+                seen = look()
+            except HostFault as error:
+                if error.reason != "unreachable":
+                    raise
+                if not away:
+                    self.note("the controller does not answer; hosts go on without it")
+                away = True
+                continue
+            away = False
+            yield seen
 
     def note(self, text: str) -> None:
         """Something for people that is not the result."""

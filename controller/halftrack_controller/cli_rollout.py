@@ -1,6 +1,5 @@
 """The verbs on rollouts: `rollout status`, `pause`, `resume`, `promote` and `abort`."""
 
-import time
 from collections.abc import Callable, Iterable
 
 import click
@@ -8,7 +7,7 @@ import click
 from halftrack_controller import render
 from halftrack_controller.cli_frame import BLOCKED, DONE, PENDING, Blocked, Program, Terminal, verb
 from halftrack_controller.snapshot import RolloutPhase
-from halftrack_model.errors import HostFault, Refused
+from halftrack_model.errors import Refused
 from halftrack_proto import messages as said
 
 LOOK_EVERY_S = 0.5  # faster than a person reads, slower than anything that would burden a controller
@@ -87,21 +86,13 @@ def standing_of(entries: Iterable[said.RolloutEntry]) -> int:
 
 
 def _watched(terminal: Terminal, look: Callable[[], tuple[said.RolloutEntry, ...]]) -> tuple[said.RolloutEntry, ...]:
-    """Look again and again until every rollout has ended. A controller that is away is waited for."""
-    entries: tuple[said.RolloutEntry, ...] = ()
+    """Look until every rollout has ended."""
     shown: tuple[said.RolloutEntry, ...] | None = None
     with terminal.watching() as show:
-        while shown is None or any(not RolloutPhase(entry.phase).ended for entry in entries):
-            if shown is not None:
-                time.sleep(LOOK_EVERY_S)
-            try:
-                entries = look()
-            except HostFault as error:
-                if shown is None or error.reason != "unreachable":
-                    raise
-                terminal.note("the controller does not answer; hosts go on without it")
-                continue
+        for entries in terminal.looks(look, LOOK_EVERY_S):
             if entries != shown:
                 show(entries, render.rollout_table(entries) if entries else "there is no rollout")
             shown = entries
-    return entries
+            if all(RolloutPhase(entry.phase).ended for entry in entries):
+                break
+    return shown or ()

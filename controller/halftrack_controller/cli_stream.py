@@ -1,6 +1,5 @@
 """The verbs that look: `stream top` and `explain`."""
 
-import time
 from collections.abc import Sequence
 
 import click
@@ -26,15 +25,18 @@ def declare(program: Program) -> None:
     def top(terminal: Terminal, environment: str, watch: bool) -> int:
         """Show rings: how full, how fast, and how far behind each reader is."""
         with terminal.client() as client:
-            rows = client.stream_top(environment)
+
+            def look() -> Sequence[said.RingRow]:
+                return client.stream_top(environment)
+
             if not watch:
+                rows = look()
                 terminal.result(rows, _shown(rows))
                 return DONE
             with terminal.watching() as show:
-                while True:
+                for rows in terminal.looks(look, LOOK_EVERY_S):
                     show(rows, _shown(rows))
-                    time.sleep(LOOK_EVERY_S)
-                    rows = client.stream_top(environment)
+        return DONE
 
     @verb(
         program,

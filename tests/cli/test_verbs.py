@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from halftrack_controller.cli import main
 from halftrack_controller.cli_frame import BLOCKED, DONE, EXIT_STATUS, PENDING, Terminal, Verb
 from halftrack_controller.cli_rollout import standing_of
+from halftrack_model.errors import HostFault
 from halftrack_proto import messages as said
 
 EXPECTED = {
@@ -178,6 +179,26 @@ def test_a_watch_that_is_piped_is_printed_as_it_happens(capsys: pytest.CaptureFi
     with Terminal("json", None).watching() as show:
         show({"rings": 1}, "one")
     assert capsys.readouterr().out == '{"rings": 1}\n'
+
+
+def test_a_controller_that_goes_away_is_waited_for_and_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    away = HostFault("unreachable", "no answer")
+    answers: list[object] = ["first", away, away, "second", away, HostFault("disk-full", "no room")]
+
+    def look() -> object:
+        answer = answers.pop(0)
+        if isinstance(answer, HostFault):
+            raise answer
+        return answer
+
+    looks = Terminal("text", None).looks(look, every_s=0)
+    assert [next(looks), next(looks)] == ["first", "second"]
+    assert capsys.readouterr().err == "the controller does not answer; hosts go on without it\n"
+    with pytest.raises(HostFault, match="no room"):
+        next(looks)
+    answers[:] = [away]
+    with pytest.raises(HostFault, match="no answer"):  # nothing was ever seen: a wrong address, more likely
+        next(Terminal("text", None).looks(look, every_s=0))
 
 
 def test_output_that_cannot_be_written_is_an_error_in_one_line() -> None:
