@@ -253,7 +253,7 @@ def _tidings(spec: SwapSpec, before: SwapRecord, after: SwapRecord) -> Emit:
         return Emit(Happened.SWAP_DONE, spec.swap_id, f"{spec.vertex} {spec.blue.version} → {spec.green.version}")
     if after.phase is Phase.UNDONE:
         return Emit(Happened.SWAP_UNDONE, spec.swap_id, after.reason)
-    text = f"seat {after.leg}: {before.phase.value} → {after.phase.value}"
+    text = f"seat {after.leg + 1}: {before.phase.value} → {after.phase.value}"
     return Emit(Happened.SWAP_MOVED, spec.swap_id, f"{text}: {after.reason}" if after.reason else text)
 
 

@@ -181,7 +181,7 @@ def _status(places: Places, output: str) -> None:
     for item in observed.instances:
         print(f"  {item.phase:9} {item.workload}  restarts {item.restarts}  {item.detail}".rstrip())
     for record in observed.swaps:
-        print(f"  swap {record.swap_id}: seat {record.leg} {record.phase.value} {record.reason}".rstrip())
+        print(f"  swap {record.swap_id}: seat {record.leg + 1} {record.phase.value} {record.reason}".rstrip())
     for problem in observed.problems:
         print(f"  problem: {problem}")
 

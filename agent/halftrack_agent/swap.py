@@ -240,7 +240,7 @@ def must_abort(look: Look) -> str:
         return f"{shadow.different} outputs of {spec.vertex} {version} differ from {spec.blue.version}'s, none may"
     if record.phase in _ON_TRIAL and look.now_ms - record.leg_since_ms - facts.silent_ms > strategy.deadline_ms:
         waited = f" ({record.reason})" if record.reason else ""
-        return f"seat {record.leg} was still {record.phase.value} after {strategy.deadline_ms} ms{waited}"
+        return f"seat {record.leg + 1} was still {record.phase.value} after {strategy.deadline_ms} ms{waited}"
     return ""
 
 

@@ -148,7 +148,7 @@ class HostEvidence:
         records.append(record)
         fence = f", fence {record.fence}" if record.phase.value == "armed" else ""
         reason = f": {record.reason}" if record.reason else ""
-        yield f"{self.host}: swap {record.swap_id}, seat {record.leg}: {record.phase.value.upper()}{fence}{reason}"
+        yield f"{self.host}: swap {record.swap_id}, seat {record.leg + 1}: {record.phase.value.upper()}{fence}{reason}"
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halftrack_agent import swap
+from halftrack_agent import core, swap
 from halftrack_agent.events import CutSeen, ProposeCut, ShadowSeen, WithdrawCut
 from halftrack_agent.swap import Facts, Row
 from halftrack_model.release import Compare
@@ -228,6 +228,14 @@ def test_every_row_is_reached(row: Row) -> None:
         assert after.phase is row.to
         assert after.leg == (leg if row.to_leg is None else row.to_leg)
         assert after.green_deaths == row.falls
+
+
+def test_people_count_seats_from_one() -> None:
+    """The controller, the demo and the agent speak of the same seat."""
+    first = SwapRecord(SWAP.swap_id, 1, 0, Phase.JOINING, 0, -1, 0, 0, 0, 0, "")
+    late = swap.moved(SWAP, first, replace(FINE, greens=(DEAD, DEAD)), STRATEGY.deadline_ms + 1)
+    assert late.reason.startswith("seat 1 was still joining")
+    assert core._tidings(SWAP, first, replace(first, phase=Phase.SHADOWING)).detail == "seat 1: joining → shadowing"
 
 
 def test_a_swap_waits_for_both_hosts_to_have_all_that_they_need() -> None:
