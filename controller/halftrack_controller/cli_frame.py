@@ -6,6 +6,7 @@ status. Errors become one clear line and what to do, never a traceback.
 
 import dataclasses
 import enum
+import io
 import json
 import os
 import sys
@@ -47,6 +48,9 @@ class Terminal:
 
     def __init__(self, output: str, config: str | None) -> None:
         self.json = output == "json"
+        self._ascii = (
+            "utf" not in (sys.stdout.encoding or "").lower()
+        )  # JSON has escapes for what the output cannot spell
         self.config = config
         width = None if sys.stdout.isatty() else WIDE
         self.out = Console(markup=False, highlight=False, emoji=False, width=width)
@@ -64,14 +68,14 @@ class Terminal:
     def result(self, value: Any, *texts: Any) -> None:
         """The verb's result: `value` as JSON, or `texts` (whatever rich can print) for people."""
         if self.json:
-            self.out.print(json.dumps(plain(value), indent=2, ensure_ascii=False), soft_wrap=True)
+            self.out.print(json.dumps(plain(value), indent=2, ensure_ascii=self._ascii), soft_wrap=True)
             return
         for text in texts:
             self.out.print(text, soft_wrap=isinstance(text, str))
 
     def line(self, value: Any) -> None:
         """One JSON value on one line, at once: for whoever follows a watch."""
-        click.echo(json.dumps(plain(value), ensure_ascii=False))
+        click.echo(json.dumps(plain(value), ensure_ascii=self._ascii))
         sys.stdout.flush()
 
     @contextmanager
@@ -190,6 +194,8 @@ class Program(click.Group):
         """Run, and exit; with `standalone_mode=False` return as click does."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # an arrow becomes a question mark, and not a traceback
         try:
             status = super().main(args, "halftrack", complete_var, standalone_mode=False, **extra)
         except click.ClickException as error:

@@ -201,6 +201,16 @@ def test_a_controller_that_goes_away_is_waited_for_and_told_once(capsys: pytest.
         next(Terminal("text", None).looks(look, every_s=0))
 
 
+def test_output_in_another_encoding_loses_letters_and_no_more(tmp_path: Path) -> None:
+    told = []
+    for folder, more in (("ü", []), ("ö", ["-o", "json"])):
+        words = ["galaxy", "init", str(tmp_path / folder), "--name", "n", "--address", "127.0.0.1", *more]
+        command = [sys.executable, "-m", "halftrack_controller.cli", *words]
+        told.append(subprocess.run(command, capture_output=True, check=True, env={"PYTHONIOENCODING": "ascii"}).stdout)
+    assert f"{tmp_path}/?/controller".encode() in told[0]
+    assert json.loads(told[1])["controller"] == f"{tmp_path}/ö/controller"
+
+
 def test_output_that_cannot_be_written_is_an_error_in_one_line() -> None:
     command = [sys.executable, "-m", "halftrack_controller.cli", "schema"]
     with Path("/dev/full").open("w") as full:
