@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from halftrack_controller import placement
+from halftrack_controller import placement, standing
 from halftrack_controller.snapshot import Environment, Host, Snapshot
 from halftrack_model.errors import InvalidInput
 from halftrack_model.graph import StreamGraph
@@ -136,6 +136,7 @@ def _problems(before: Snapshot, after: Snapshot, document: Declared) -> Iterator
             yield from _host_problems(before, after, document)
         case StreamGraph():
             yield from _graph_problems(after, document)
+            yield from _ring_problems(before, document)
 
 
 def _host_problems(before: Snapshot, after: Snapshot, host: Host) -> Iterator[str]:
@@ -160,6 +161,26 @@ def _graph_problems(after: Snapshot, graph: StreamGraph) -> Iterator[str]:
             if host not in after.hosts or after.hosts[host].environment != graph.environment:
                 yield f"vertex {vertex.name!r}: {graph.environment} has no host {host!r}"
     yield from placement.problems(graph)
+
+
+def _ring_problems(before: Snapshot, graph: StreamGraph) -> Iterator[str]:
+    """A ring keeps its size for as long as its stream lives: saying another would change nothing, and look as if it had."""
+    known = before.graph(graph.environment, graph.name)
+    at_work = (
+        {vertex.name: vertex for vertex in known.vertices if _at_work(before, graph, vertex.name)} if known else {}
+    )
+    for vertex in graph.vertices:
+        old = at_work.get(vertex.name, vertex)
+        if (old.ring_bytes, old.ring_slots) != (vertex.ring_bytes, vertex.ring_slots):
+            yield (
+                f"vertex {vertex.name!r}: its ring has {old.ring_bytes} bytes and {old.ring_slots} slots, and keeps them while its "
+                "stream runs: leave them, or give the vertex another name, which begins a new stream"
+            )
+
+
+def _at_work(snapshot: Snapshot, graph: StreamGraph, vertex: str) -> bool:
+    where = snapshot, graph.environment, graph.name, vertex
+    return standing.in_force(*where) is not None or standing.moving(*where) is not None
 
 
 def _name_problems(name: str, what: str) -> Iterator[str]:
