@@ -14,7 +14,7 @@ from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.events import Emit, HostView, InstanceSeen, ShadowSeen
 from halftrack_agent.rings import Rings
 from halftrack_dataplane import status
-from halftrack_dataplane.status import Status
+from halftrack_dataplane.status import MAX_COUNT, Status
 from halftrack_model import canonical
 from halftrack_model.errors import HostFault, InvalidInput
 from halftrack_model.report import Happened
@@ -108,5 +108,5 @@ class Sight:
         key = f"{happened.value} {seen.workload}"
         held = self._counts.get(key, _Count(seen.started_ms, 0, 0, 0, -SAMPLE_EVERY_MS))
         anew = held.started_ms != seen.started_ms or value < held.last  # another process counts from nothing
-        total = held.total + value - (0 if anew else held.last)
+        total = min(held.total + value - (0 if anew else held.last), MAX_COUNT)
         self._counts[key] = replace(held, started_ms=seen.started_ms, last=value, total=total)

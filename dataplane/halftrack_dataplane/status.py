@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 INTERVAL_S = 0.2  # quicker than any gate looks, slow enough to cost nothing
+MAX_COUNT = 2**63 - 1  # what a report and every message on the way to the controller can hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +42,28 @@ def dump(status: Status) -> bytes:
 
 
 def load(data: bytes) -> Status:
-    """The status that `data` spells; ValueError when it does not."""
-    tree: Any = json.loads(data)
+    """The status that `data` spells; ValueError when it does not.
+
+    A user's program has a hand in it (`sdk.Counting`), so no number in it may be more than its reader can carry on.
+    """
     try:
-        shadow = {str(ring): Compared(int(row["equal"]), int(row["different"])) for ring, row in tree["shadow"].items()}
-        counters = {str(name): int(count) for name, count in tree["counters"].items()}
-        seq_in, seq_out, lag_frames = (int(tree[name]) for name in ("seq_in", "seq_out", "lag_frames"))
+        tree: Any = json.loads(data)
+        shadow = {
+            str(ring): Compared(_count(row["equal"]), _count(row["different"])) for ring, row in tree["shadow"].items()
+        }
+        counters = {str(name): _count(count) for name, count in tree["counters"].items()}
+        seq_in, seq_out, lag_frames = (_count(tree[name]) for name in ("seq_in", "seq_out", "lag_frames"))
         name, role, message = (str(tree[name]) for name in ("name", "role", "message"))
         return Status(name, role, seq_in, seq_out, lag_frames, counters, shadow, message)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a status: {error!r}") from None
+
+
+def _count(value: Any) -> int:
+    count = int(value)  # infinity has no integer, and says so by OverflowError
+    if not 0 <= count <= MAX_COUNT:
+        raise ValueError(f"{count} counts nothing")
+    return count
 
 
 class StatusFile:

@@ -178,11 +178,26 @@ def test_counters_become_few_reports_with_sums(tmp_path: Path) -> None:
 
 def test_a_status_file_that_is_nonsense_costs_nothing(tmp_path: Path) -> None:
     rings = Rings(tmp_path / "rings")
-    sight = Sight(Runs("a", "b", "c"), rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted")  # type: ignore[arg-type]
+    sight = Sight(Runs("a", "b", "c", "d"), rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted")  # type: ignore[arg-type]
     (tmp_path / "a.json").write_bytes(b"\xff{")
     (tmp_path / "b.json").write_bytes(b'{"name": "b", "shadow": []}')
+    (tmp_path / "d.json").write_bytes(
+        status.dump(Status("d", "source", counters={"refused": 7})).replace(b"7", b"1e999")
+    )
     Saying(tmp_path)("c", "merge", lost=1)
     view = sight.look()
-    assert set(view.instances) == {"a", "b", "c"}
+    assert set(view.instances) == {"a", "b", "c", "d"}
     assert view.shadows
+    rings.close()
+
+
+def test_counters_of_many_lives_add_up_to_what_a_report_can_hold(tmp_path: Path) -> None:
+    rings, runs, say = Rings(tmp_path / "rings"), Runs("src"), Saying(tmp_path)
+    sight = Sight(runs, rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted")  # type: ignore[arg-type]
+    for life in (1, 2):
+        runs.started_ms["src"] = life
+        say("src", "source", refused=status.MAX_COUNT)
+        sight.look()
+    assert len(sight.samples(0)) == 1
+    assert Sight(runs, rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted").samples(10**6) == ()  # type: ignore[arg-type]
     rings.close()

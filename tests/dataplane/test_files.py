@@ -73,6 +73,14 @@ def test_noise_is_no_spec_and_no_status(data: bytes) -> None:
         status.load(data)
 
 
+@pytest.mark.parametrize("count", ["1e999", "-1e999", "NaN", "-1", str(2**63), "1" + "0" * 5000, "[" * 100_000])
+def test_a_program_that_counts_what_is_no_count_has_no_status(count: str) -> None:
+    """Each of these once came out of `load` as another error, or as a number that nothing behind it could carry."""
+    good = status.dump(Status("s", "member", counters={"refused": 7}))
+    with pytest.raises(ValueError, match=r".*"):
+        status.load(good.replace(b"7", count.encode()))
+
+
 def test_a_status_is_replaced_whole_and_not_too_often(folder: Path) -> None:
     file = StatusFile(str(folder / "status"))
     said = Status("s", "merge", 1, 2, 3, {"passed": 4}, {"s/chain.a@1": Compared(5, 6)}, "fine")
