@@ -11,12 +11,13 @@ A plan is accepted only when, in this order, each rule holds; the first that fai
 6. It is not empty, unless it says that the host is to be decommissioned (R3).
 7. Each release in it is sealed by enough release keys, and each artifact it runs is named by one of those releases, with the
    same entry and version: a stolen controller key alone installs nothing.
-8. Its parts fit together: names are unique, rings exist for whoever uses them, a swap's seats name workloads that are there.
+8. Its parts fit together and this host (`fitting`): a genuine plan that no agent could carry out would stop each one that tried.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from halftrack_agent import fitting
 from halftrack_model import canonical, seals
 from halftrack_model.errors import InvalidInput, Refused, Untrusted
 from halftrack_model.plan import MAX_PLAN_BYTES, Plan
@@ -24,6 +25,7 @@ from halftrack_model.release import Release
 from halftrack_model.seals import Sealed, Verify
 from halftrack_model.workload import Runs
 
+MAX_FAULTS = 16  # of a plan that are told: enough for whoever corrects it, and a refusal stays a short message
 _WARRANT = object()
 _RELEASED = (Runs.COMMAND, Runs.SOURCE, Runs.MEMBER, Runs.SINK)
 
@@ -72,8 +74,8 @@ def judged(sealed: Sealed, trust: Trust, held: TrustedPlan | None) -> TrustedPla
     if not plan.workloads and not plan.decommission:
         raise Refused("empty-plan", "a plan without workloads that does not say `decommission` is not obeyed")
     artifacts = _check_releases(plan, trust)
-    if faults := tuple(_misfits(plan)):
-        raise InvalidInput("plan-misfit", "; ".join(faults))
+    if faults := tuple(fitting.misfits(plan)):
+        raise InvalidInput("plan-misfit", "; ".join(faults[:MAX_FAULTS]))
     return TrustedPlan(plan, sealed, artifacts, _WARRANT)
 
 
@@ -124,33 +126,3 @@ def _check_releases(plan: Plan, trust: Trust) -> Mapping[str, int]:
                 "which no release in this plan vouches for",
             )
     return {release.artifact.digest: release.artifact.size_bytes for release in releases.values()}
-
-
-def _misfits(plan: Plan) -> Iterable[str]:
-    """Rule 8: every way in which the plan's parts do not fit together."""
-    names = [workload.name for workload in plan.workloads]
-    rings = [ring.name for ring in plan.rings]
-    for what, items in (("workload", names), ("ring", rings), ("swap", [swap.swap_id for swap in plan.swaps])):
-        yield from (f"{what} {item!r} stands twice" for item in sorted(set(items)) if items.count(item) > 1)
-    for name in (*names, *rings):
-        if ".." in name or name.startswith("/") or len(name) > 200:
-            yield f"{name!r} cannot be a name here: it becomes a path"
-    for workload in plan.workloads:
-        for ring in (workload.reads_ring, workload.writes_ring):
-            if ring and ring not in rings:
-                yield f"{workload.name} uses ring {ring!r}, which the plan does not create"
-    peers = {peer.host for peer in plan.peers}
-    for swap in plan.swaps:
-        if swap.strategy.surge != 1:
-            yield f"swap {swap.swap_id} asks for surge {swap.strategy.surge}; this agent knows surge 1"
-        if len(swap.seats) != 2 or swap.seats[0].host != swap.leader or plan.host not in swap.hosts:
-            yield f"swap {swap.swap_id} needs two seats, the first on its leader, one of them here"
-        for seat in swap.seats:
-            mine = seat.host == plan.host
-            yield from (
-                f"swap {swap.swap_id} names {name!r}, which is not in the plan"
-                for name in (seat.blue_workload, seat.green_workload)
-                if mine and name not in names
-            )
-            if not mine and seat.host not in peers:
-                yield f"swap {swap.swap_id} needs {seat.host}, which is not among the peers"

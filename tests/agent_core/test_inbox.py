@@ -14,7 +14,7 @@ from halftrack_model.errors import HalftrackError
 from halftrack_model.plan import MAX_PLAN_BYTES, Plan
 from halftrack_model.report import Happened
 from halftrack_model.seals import Sealed
-from tests.agent_core.plans import A, B, plan, sealed, sealed_release
+from tests.agent_core.plans import A, B, member, merge, plan, ring, sealed, sealed_release
 from tests.sim import keys
 
 TRUST = keys.trust_of(A)
@@ -43,6 +43,17 @@ def _of_stranger(wanted: Plan) -> Sealed:
 
 SWAPPING = plan(revision=8, swap=True)
 LEG_AWAY = replace(SWAPPING.swaps[0], seats=SWAPPING.swaps[0].seats[:1])
+
+
+def peer_changed(**values: object) -> Sealed:
+    """The same, in its peer."""
+    return changed(peers=(replace(plan().peers[0], **values),))  # type: ignore[arg-type]
+
+
+def ring_added(**values: object) -> Sealed:
+    """The same, with another ring."""
+    return changed(rings=(*plan().rings, replace(ring("spectra/other", member("a", "1.0.0")), **values)))  # type: ignore[arg-type]
+
 
 REFUSED: dict[str, tuple[str, Callable[[], Sealed]]] = {
     "a stranger's seal": ("unknown-key", lambda: _of_stranger(plan(revision=8))),
@@ -84,6 +95,30 @@ REFUSED: dict[str, tuple[str, Callable[[], Sealed]]] = {
     "a ring twice": ("plan-misfit", lambda: changed(rings=plan().rings * 2)),
     "a path that leads away": ("plan-misfit", lambda: workloads_changed(name="../../etc/passwd")),
     "an absolute path": ("plan-misfit", lambda: workloads_changed(name="/etc/passwd")),
+    "a name that is none": ("plan-misfit", lambda: workloads_changed(name="")),
+    "a name of two parts": ("plan-misfit", lambda: workloads_changed(name="a/b")),
+    "a ring that hides": ("plan-misfit", lambda: ring_added(name="spectra/.other")),
+    "a ring with half a descriptor": ("plan-misfit", lambda: ring_added(slots=3)),
+    "a ring that takes more than there is of it": ("plan-misfit", lambda: ring_added(capacity_bytes=-1)),
+    "a generation below all": ("plan-misfit", lambda: ring_added(member=replace(member("a", "1.0.0"), generation=-1))),
+    "a generation without epochs": (
+        "plan-misfit",
+        lambda: ring_added(member=replace(member("a", "1.0.0"), generation=1 << 62)),
+    ),
+    "a version that no cut can bear": ("plan-misfit", lambda: ring_added(member=member("a", "1.0." + "0" * 90))),
+    "a member whose snapshots lie elsewhere": (
+        "plan-misfit",
+        lambda: workloads_changed(member=replace(member("a", "1.0.0"), graph="../../../etc")),
+    ),
+    "an artifact by a name": (
+        "plan-misfit",
+        lambda: changed(workloads=(*plan().workloads[:-1], replace(merge(), artifact="latest"))),
+    ),
+    "a peer without a key": ("plan-misfit", lambda: peer_changed(curve_public="short")),
+    "a peer with a key in no alphabet": ("plan-misfit", lambda: peer_changed(curve_public="é" * 40)),
+    "a peer at no address": ("plan-misfit", lambda: peer_changed(agent="nonsense")),
+    "a peer at a port beyond all": ("plan-misfit", lambda: peer_changed(bridge="10.0.0.2:70000")),
+    "a peer twice": ("plan-misfit", lambda: changed(peers=plan().peers * 2)),
     "a ring that nobody makes": ("plan-misfit", lambda: workloads_changed(reads_ring="spectra/nothing")),
     "a swap with one seat": ("plan-misfit", lambda: sealed(replace(SWAPPING, swaps=(LEG_AWAY,)))),
     "a swap without its peer": ("plan-misfit", lambda: sealed(replace(SWAPPING, peers=()))),

@@ -37,7 +37,7 @@ RULES = {
 EFFECTS = ("time", "random", "secrets", "os", "subprocess", "asyncio", "threading", "socket", "grpc", "sqlite3",
            "sqlite_utils", "zmq")  # fmt: skip
 PURE = {
-    "agent": ("core", "swap", "reconcile", "lifecycle", "inbox", "events"),
+    "agent": ("core", "swap", "reconcile", "lifecycle", "inbox", "fitting", "events"),
     "controller": (
         "planner",
         "rollout",

@@ -1,0 +1,117 @@
+"""Whether a plan's parts fit together, and each of them this host: rule 8 of the inbox. Pure; trusts nothing that a seal covers.
+
+A genuine seal says who wrote a plan, not that it can be carried out. What is journaled is obeyed again by every later agent of this
+host, so whatever would make one stumble is refused here, before it is: a name that is no path, a number that no ring can hold, an
+address that no socket takes. Each fault is a sentence for whoever wrote the plan.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from halftrack_agent.swap import EPOCHS
+from halftrack_model.canonical import MAX_INT
+from halftrack_model.errors import InvalidInput
+from halftrack_model.ids import checked_digest, checked_name
+from halftrack_model.plan import Peer, Plan
+from halftrack_model.swap import SwapSpec
+from halftrack_model.versions import Version
+from halftrack_model.workload import Member, RingSpec
+
+MAX_NAME = 200  # with what is added to it (`.json`, a draft's random part) still below the 255 bytes of a file's name
+MAX_GENERATION = MAX_INT // EPOCHS - 1  # each has a range of epochs, which a record must be able to hold
+MAX_SLOTS = 1 << 32
+_PART = r"[A-Za-z0-9][A-Za-z0-9.@+_-]*"
+_WORKLOAD_NAME = re.compile(_PART)
+_RING_NAME = re.compile(rf"{_PART}(/{_PART}){{0,3}}")  # at most as deep as a bridge serves
+_ADDRESS = re.compile(
+    r"(\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?):(?P<port>[0-9]{1,5})"
+)
+_Z85_KEY = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
+
+
+def misfits(plan: Plan) -> Iterator[str]:
+    """Every way in which the plan cannot be carried out."""
+    names = [workload.name for workload in plan.workloads]
+    rings = [ring.name for ring in plan.rings]
+    swaps = [swap.swap_id for swap in plan.swaps]
+    peers = [peer.host for peer in plan.peers]
+    for what, items in (("workload", names), ("ring", rings), ("swap", swaps), ("peer", peers)):
+        yield from (f"{what} {item!r} stands twice" for item in sorted(set(items)) if items.count(item) > 1)
+    yield from _bad_names(names, _WORKLOAD_NAME)
+    yield from _bad_names(rings, _RING_NAME)
+    for ring in plan.rings:
+        yield from _of_ring(ring)
+    yield from _of_workloads(plan, set(rings))
+    for peer in plan.peers:
+        yield from _of_peer(peer)
+    for swap in plan.swaps:
+        yield from _of_swap(plan, swap, set(names), set(peers))
+
+
+def _bad_names(names: Iterable[str], form: re.Pattern[str]) -> Iterator[str]:
+    for name in names:
+        if not form.fullmatch(name) or ".." in name or len(name) > MAX_NAME:
+            yield f"{name[:MAX_NAME]!r} cannot be a name here: it becomes a path"
+
+
+def _of_ring(ring: RingSpec) -> Iterator[str]:
+    if not 2 <= ring.slots <= MAX_SLOTS or ring.slots & (ring.slots - 1):
+        yield f"ring {ring.name} cannot have {ring.slots} slots: a power of two from 2 to {MAX_SLOTS} is needed"
+    if ring.capacity_bytes < 1:
+        yield f"ring {ring.name} cannot hold {ring.capacity_bytes} bytes"
+    if ring.member is not None:
+        yield from _of_member(ring.member)
+
+
+def _of_workloads(plan: Plan, rings: set[str]) -> Iterator[str]:
+    for workload in plan.workloads:
+        for ring in (workload.reads_ring, workload.writes_ring):
+            if ring and ring not in rings:
+                yield f"{workload.name} uses ring {ring!r}, which the plan does not create"
+        if workload.artifact:
+            yield from _fault(checked_digest, workload.artifact)
+        if workload.member is not None:
+            yield from _of_member(workload.member)
+
+
+def _of_member(member: Member) -> Iterator[str]:
+    """Its snapshots lie in a folder of graph and vertex, and a cut to it bears generation and version."""
+    for what, name in (("graph", member.graph), ("vertex", member.vertex), ("member", member.member)):
+        yield from _fault(checked_name, name, what)
+    yield from _fault(Version.parse, member.version)
+    if not 0 <= member.generation <= MAX_GENERATION:
+        yield f"{member.vertex} {member.version} cannot be generation {member.generation}"
+
+
+def _of_peer(peer: Peer) -> Iterator[str]:
+    for what, address in (("bridge", peer.bridge), ("agent", peer.agent)):
+        match = _ADDRESS.fullmatch(address)
+        if match is None or not 0 < int(match["port"]) < 1 << 16:
+            yield f"{peer.host}'s {what} cannot be reached at {address!r}: host:port is needed"
+    if not _Z85_KEY.fullmatch(peer.curve_public):
+        yield f"{peer.host} cannot have the key {peer.curve_public!r}: 40 characters of Z85 are needed"
+
+
+def _of_swap(plan: Plan, swap: SwapSpec, names: set[str], peers: set[str]) -> Iterator[str]:
+    if swap.strategy.surge != 1:
+        yield f"swap {swap.swap_id} asks for surge {swap.strategy.surge}; this agent knows surge 1"
+    if len(swap.seats) != 2 or swap.seats[0].host != swap.leader or plan.host not in swap.hosts:
+        yield f"swap {swap.swap_id} needs two seats, the first on its leader, one of them here"
+    for seat in swap.seats:
+        yield from (*_of_member(seat.blue), *_of_member(seat.green))
+        mine = seat.host == plan.host
+        yield from (
+            f"swap {swap.swap_id} names {name!r}, which is not in the plan"
+            for name in (seat.blue_workload, seat.green_workload)
+            if mine and name not in names
+        )
+        if not mine and seat.host not in peers:
+            yield f"swap {swap.swap_id} needs {seat.host}, which is not among the peers"
+
+
+def _fault(check: Callable[..., object], *given: str) -> Iterator[str]:
+    """What `check` has against it, if anything."""
+    try:
+        check(*given)
+    except InvalidInput as error:
+        yield error.message
