@@ -91,7 +91,10 @@ def _vertex_problems(graph: StreamGraph, vertex: Vertex) -> list[str]:
         (vertex.role is not Role.SINK or outputs == 0, "a sink has no output"),
         (vertex.role is Role.SINK or outputs >= 1, "nobody consumes what it produces"),
         (vertex.role is Role.SINK or vertex.ring_bytes >= 1 << 16, "its ring needs at least 65536 bytes"),
-        (vertex.role is Role.SINK or _power_of_two(vertex.ring_slots), "its ring's slots must be a power of two"),
+        (
+            vertex.role is Role.SINK or _power_of_two(vertex.ring_slots),
+            "its ring's slots must be a power of two from 2 on",
+        ),
         (
             vertex.role is not Role.PAIR or _one_host(graph, vertex),
             "the consumers of a pair must share one host, where the merge runs",
@@ -101,7 +104,7 @@ def _vertex_problems(graph: StreamGraph, vertex: Vertex) -> list[str]:
 
 
 def _power_of_two(number: int) -> bool:
-    return number > 0 and number & (number - 1) == 0
+    return number > 1 and number & (number - 1) == 0
 
 
 def _one_host(graph: StreamGraph, vertex: Vertex) -> bool:

@@ -51,7 +51,11 @@ def test_a_good_graph_has_no_problems() -> None:
         (_changed("spectrometer", hosts=("tank-a",)), "a pair names 2 host(s), this one 1"),
         (_changed("spectrometer", hosts=("tank-a", "tank-a")), "the members of a pair need different hosts"),
         (_changed("source", hosts=("tank-a", "tank-b")), "a source names 1 host(s), this one 2"),
-        (_changed("source", ring_slots=1000), "its ring's slots must be a power of two"),
+        (_changed("source", ring_slots=1000), "its ring's slots must be a power of two from 2 on"),
+        (
+            _changed("source", ring_slots=1),
+            "its ring's slots must be a power of two from 2 on",
+        ),  # no ring can be made with one
         (_changed("source", ring_bytes=1000), "its ring needs at least 65536 bytes"),
         (
             _changed("sink", ring_bytes=0, role=Role.PAIR, hosts=("tank-a", "tank-b")),
