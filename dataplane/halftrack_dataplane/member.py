@@ -115,6 +115,8 @@ class Member:
         self._foreign = begin.foreign  # until the first snapshot of our own, a death would throw us back on blue's
         self._message = begin.message
         self._snapshots = 0
+        self._snapshots_failed = 0
+        self._no_room = False
 
     def run(self, stop: Stop) -> None:
         """Until asked to stop; leaves a snapshot so that the next life has nothing to recompute."""
@@ -155,7 +157,10 @@ class Member:
         return self._outlet.advance(frame.seq + 1)
 
     def _refuse_gap(self, first: int, end: int) -> None:
-        self._folder.mark_gap(self._instance, end)
+        with contextlib.suppress(
+            OSError
+        ):  # without room for the mark, the next life meets the gap once more, and says so again
+            self._folder.mark_gap(self._instance, end)
         raise Unable(
             EXIT_GAP,
             f"input frames {first} to {end - 1} are declared lost, and the state would be wrong from there on; "
@@ -164,12 +169,21 @@ class Member:
 
     def _save_if_due(self) -> None:
         progress = self._progress
-        if not progress.suppress and (self._foreign or progress.next_in % self._every == 0):
+        at_once = self._foreign and not self._no_room
+        if not progress.suppress and (at_once or progress.next_in % self._every == 0):
             self._save()
 
     def _save(self) -> None:
-        self._folder.write(self._instance, self._progress.snapshot(self._spec.state_writes, self._spec.release))
-        self._foreign = False
+        """Without room on the disk the stream goes on: it needs snapshots only after a death, and an older one may still serve."""
+        snapshot = self._progress.snapshot(self._spec.state_writes, self._spec.release)
+        try:
+            self._folder.write(self._instance, snapshot)
+        except OSError as error:
+            self._no_room = True
+            self._snapshots_failed += 1
+            self._message = f"no snapshot could be written at input {snapshot.next_in}: {error.strerror}"
+            return
+        self._foreign = self._no_room = False
         self._snapshots += 1
 
     def _status(self) -> Status:
@@ -178,6 +192,7 @@ class Member:
             "recomputed": self._outlet.recomputed,
             "gap_frames": self._outlet.gap_frames,
             "snapshots": self._snapshots,
+            "snapshots_failed": self._snapshots_failed,
             "snapshots_damaged": self._folder.damaged,
         }
         counters = own | (vertex.counters() if isinstance(vertex, Counting) else {})

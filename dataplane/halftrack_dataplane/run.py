@@ -4,6 +4,7 @@ Owns the way from a spec to a role's loop, and from an end to an exit status. Im
 member must be back in a fraction of a second.
 """
 
+import contextlib
 import importlib
 import os
 import signal
@@ -52,12 +53,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _say(code: int, message: str) -> int:
-    """The last line of the log explains the exit: the agent shows it as the instance's detail."""
-    print(message, file=sys.stderr, flush=True)
+    """The last line of the log explains the exit: the agent shows it as the instance's detail.
+
+    A log without room for it changes no exit status: what the surroundings did must not look like the program's own fault.
+    """
+    with contextlib.suppress(OSError):
+        print(message, file=sys.stderr, flush=True)
     return code
 
 
 if __name__ == "__main__":
     status = main()
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     os._exit(status)  # a program's own threads must not keep a finished process alive

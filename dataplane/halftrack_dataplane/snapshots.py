@@ -120,8 +120,12 @@ class SnapshotFolder:
         self._folder.mkdir(parents=True, exist_ok=True)
         name = f"{snapshot.next_in:020d}.{instance}.snap"
         draft = self._folder / f".{instance}.draft"
-        draft.write_bytes(pack(snapshot))
-        os.replace(draft, self._folder / name)
+        try:
+            draft.write_bytes(pack(snapshot))
+            os.replace(draft, self._folder / name)
+        except OSError:
+            draft.unlink(missing_ok=True)  # on a full disk, half of one would take what others need
+            raise
         mine = [entry for entry in self.entries() if entry.instance == instance]
         stale = [entry for entry in mine if entry.next_in > snapshot.next_in]  # of a life that began further ahead
         self.drop([*stale, *[entry for entry in mine if entry not in stale][KEPT:]])

@@ -18,6 +18,7 @@ from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import EXIT_GAP, EXIT_NO_STATE, Stop, Unable
 from halftrack_dataplane.snapshots import SnapshotFolder
+from tests.agent_shell.test_ledger import files_no_longer_than
 from tests.dataplane.stream_program import WINDOW, Chain, frame_of, outputs_of
 
 INPUTS = 60
@@ -107,6 +108,23 @@ def test_any_number_of_deaths_leaves_no_trace(every: int, deaths: list[tuple[int
         shutil.rmtree(folder)
 
 
+def test_a_member_outlives_a_full_disk(tmp_path: Path) -> None:
+    lives = Lives(tmp_path)
+    lives.feed(0, 20)
+    lives.live("1.0.0", every=4)
+    lives.feed(20, INPUTS)
+    with files_no_longer_than(8):
+        lives.live("1.0.0", every=4)
+    folder = SnapshotFolder(str(tmp_path / "snapshots"))
+    assert [entry.next_in for entry in folder.entries()] == [20, 16], "the older ones still serve"
+    assert not [path for path in (tmp_path / "snapshots").iterdir() if path.name.endswith("draft")]
+    lives.feed(INPUTS, INPUTS + 4)
+    lives.live("1.0.0", every=4)
+    assert folder.entries()[0].next_in == INPUTS + 4
+    expected = outputs_of((INPUTS + 4) // WINDOW, "1.0.0", 64)
+    assert lives.outputs("1.0.0") == dict(enumerate(expected))
+
+
 @given(blue_inputs=st.integers(0, INPUTS), every=st.integers(1, 9), die_at=st.integers(0, 40))
 @settings(max_examples=60, deadline=None)
 def test_a_green_begins_from_blue_with_outputs_of_its_own_only(blue_inputs: int, every: int, die_at: int) -> None:
@@ -191,9 +209,11 @@ def test_a_gap_in_the_input_ends_a_stateful_member_and_its_next_life_begins_afte
     with lives.source.writer() as writer:
         writer.gap(5)
     lives.feed(15, 30)
-    with pytest.raises(Unable, match="10 to 14") as caught:
-        lives.live("1.0.0", every=4)
-    assert caught.value.code == EXIT_GAP
+    lives.target("1.0.0")
+    for room in (0, 1 << 20):  # on a full disk it is no fault of the program's either, and the next life sets the mark
+        with files_no_longer_than(room), pytest.raises(Unable, match="10 to 14") as caught:
+            lives.live("1.0.0", every=4)
+        assert caught.value.code == EXIT_GAP
     with pytest.raises(Unable) as caught:
         lives.live("1.0.0", every=4)
     assert caught.value.code == EXIT_NO_STATE, "its old snapshots lead into the same gap"

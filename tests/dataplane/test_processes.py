@@ -1,5 +1,7 @@
 """The stream as real processes: whoever is killed, the sink's records show no loss, repeat or disorder."""
 
+import subprocess
+import sys
 import time
 import zipfile
 import zlib
@@ -121,6 +123,9 @@ def test_a_zipapp_runs_like_a_file_and_a_taken_ring_is_refused(host: PairHost) -
     broken = host.start(replace(spec, name="broken", output_ring=str(other)))
     assert broken.wait(15) == EXIT_RING
     assert "RingDamaged" in host.log("broken")
+    with open("/dev/full", "wb") as full:  # a log without room
+        argv = [sys.executable, "-m", "halftrack_dataplane.run", str(host.folder / "specs" / "broken.json")]
+        assert subprocess.run(argv, stdout=full, stderr=full, check=False).returncode == EXIT_RING
     unreadable = host.start(replace(spec, name="unreadable", program=str(host.folder / "nowhere")))
     assert unreadable.wait(15) == EXIT_SPEC
 
