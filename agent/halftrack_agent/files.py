@@ -24,9 +24,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path, mode: int = 0o700) -> Path:
-    """`folder`, made with its parents when missing."""
+    """`folder`, made with its parents when missing; each name is durable before anything can be put below it."""
     try:
-        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        if not folder.is_dir():
+            make_folder(folder.parent)
+            folder.mkdir(mode=mode, exist_ok=True)
+            sync_folder(folder.parent)
     except OSError as error:
         raise fault(error, folder) from error
     return folder

@@ -154,8 +154,12 @@ class Ledger:
         frames = [framed(first + n, payload) for n, payload in enumerate(payloads)]
         if not frames:
             raise HostFault("ledger-empty", f"{self.path}: a ledger without entries would forget its numbers")
-        files.replace(self.path, self._magic + b"".join(frames))
-        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            files.replace(self.path, self._magic + b"".join(frames))
+            fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except (HostFault, OSError) as error:
+            self._check_place()
+            raise error if isinstance(error, HostFault) else files.fault(error, self.path) from error
         os.close(self._fd)
         self._fd, self._size, self._next = fd, os.fstat(fd).st_size, first + len(frames)
         self._broken = ""
@@ -183,6 +187,18 @@ class Ledger:
             self._broken = f"syncing failed ({error.strerror}); check the disk, then restart the agent"
             raise files.fault(error, self.path) from error
         self._size += len(frame)
+
+    def _check_place(self) -> None:
+        """Renaming may have worked and what follows it not: then our descriptor is of a file without a name, and what is appended
+        to that is gone with this process."""
+        try:
+            in_place = os.stat(self.path).st_ino == os.fstat(self._fd).st_ino
+        except OSError:
+            in_place = False
+        if not in_place:
+            self._broken = (
+                "it was replaced, and the new file cannot be relied on; check the disk, then restart the agent"
+            )
 
     def _cut_back(self) -> None:
         try:

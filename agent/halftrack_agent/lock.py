@@ -1,5 +1,6 @@
 """One agent for one state folder: a lock that the kernel gives back whatever happens to its holder."""
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -26,8 +27,9 @@ class StateLock:
                 "state-in-use",
                 f"another halftrack-agent (pid {holder}) runs on {state}; stop it first, or give this one a state folder of its own",
             ) from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # the number is for people; on a full disk the lock holds without it
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def close(self) -> None:
         """Let the next agent in."""

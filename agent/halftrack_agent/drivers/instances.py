@@ -80,7 +80,9 @@ class Folder:
     ) -> None:
         """Begin a new instance: nothing of an earlier one stays."""
         shutil.rmtree(self.path, ignore_errors=True)
-        files.make_folder(self.path)
+        self.path.mkdir(
+            mode=0o700, parents=True, exist_ok=True
+        )  # not durable, as all that follows: a start must not wait for a disk
         if launch.orders:
             files.replace(self.path / "run.json", launch.orders, durable=False)
         fields = [
