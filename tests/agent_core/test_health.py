@@ -35,10 +35,12 @@ def after(lags: list[tuple[int, int | None]], runs: Runs = Runs.SINK) -> Verdict
     return verdicts[NAME]
 
 
+# invariant: O1
 @given(st.sampled_from([phase for phase in Phase if phase is not Phase.RUNNING]), st.integers(0, 10**6))
 def test_what_does_not_run_is_never_healthy_unless_it_is_a_finished_job(phase: Phase, now_ms: int) -> None:
     verdict = health.judged({NAME: instance(phase)}, {}, view(0), now_ms)[NAME]
     assert (verdict.health is Health.HEALTHY) == (phase is Phase.ENDED)
+    assert (verdict.health is Health.UNHEALTHY) == (phase in (Phase.FAILED, Phase.RESTING)), "only an end is evidence"
     assert verdict.detail == "why"
 
 
