@@ -7,6 +7,7 @@ Owns that folder and its bounds. Never decides what is needed, never unpacks any
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Collection
@@ -67,48 +68,47 @@ class ArtifactStore:
         if digest in self._seen:
             return
         part = self._path(digest).with_suffix(".part")
-        offset = part.stat().st_size if part.exists() else 0
-        if offset > size_bytes:
-            part.unlink()
-            offset = 0
-        self._check_room(digest, size_bytes - offset)
-        hasher = await asyncio.to_thread(_hasher_of, part)
         try:
-            with part.open("ab") as file:
-                if offset < size_bytes:
-                    await _receive(source(digest, offset), size_bytes - offset, size_bytes, file.write, hasher.update)
-                file.flush()
-                await asyncio.to_thread(os.fsync, file.fileno())
+            found = await self._received(digest, size_bytes, part, source)
+            if found != self._path(digest).name:
+                part.unlink()
+                raise Untrusted("artifact-mismatch", f"what was sent as {digest} has the digest sha256:{found}")
+            self._finish(digest, part)
         except OSError as error:
             raise files.fault(error, part) from error
-        if hasher.hexdigest() != self._path(digest).name:
-            part.unlink()
-            raise Untrusted(
-                "artifact-mismatch", f"what was sent as {digest} has the digest sha256:{hasher.hexdigest()}"
-            )
-        self._finish(digest, part)
+
+    async def _received(self, digest: str, size_bytes: int, part: Path, source: Source) -> str:
+        """Bring `part` to its full length and onto the disk; returns the SHA-256 of what it then holds."""
+        offset = _begun(part, size_bytes)
+        self._check_room(digest, size_bytes - offset)
+        hasher = await asyncio.to_thread(_hasher_of, part)
+        with part.open("ab") as file:
+            if offset < size_bytes:
+                await _receive(source(digest, offset), size_bytes - offset, size_bytes, file.write, hasher.update)
+            file.flush()
+            await asyncio.to_thread(os.fsync, file.fileno())
+        return hasher.hexdigest()
 
     def prune(self, wanted: Collection[str]) -> None:
-        """Drop the oldest complete artifacts that nobody wants, and parts of what is not wanted."""
+        """Drop the oldest complete artifacts that nobody wants, and parts of what is not wanted; on a disk that takes no change, later."""
         names = {self._path(digest).name for digest in wanted}
         for path in self._folder.glob("*.part"):
             if path.stem not in names:
-                path.unlink()
+                with contextlib.suppress(OSError):
+                    path.unlink()
         spare = sorted(
             (path for path in self._folder.iterdir() if path.name not in names and not path.suffix), key=_age
         )
         for path in spare[: max(0, len(spare) - KEPT_UNWANTED)]:
-            path.unlink()
-            self._seen.pop(f"sha256:{path.name}", None)
+            with contextlib.suppress(OSError):
+                path.unlink()
+                self._seen.pop(f"sha256:{path.name}", None)
 
     def _finish(self, digest: str, part: Path) -> None:
         path = self._path(digest)
-        try:
-            part.chmod(0o500)
-            part.rename(path)
-            files.sync_folder(self._folder)
-        except OSError as error:
-            raise files.fault(error, path) from error
+        part.chmod(0o500)
+        part.rename(path)
+        files.sync_folder(self._folder)
         self._seen[digest] = _signature(path)
 
     def _check_room(self, digest: str, more: int) -> None:
@@ -120,6 +120,16 @@ class ArtifactStore:
 
     def _path(self, digest: str) -> Path:
         return self._folder / checked_digest(digest).removeprefix("sha256:")
+
+
+def _begun(part: Path, size_bytes: int) -> int:
+    """How much of it an earlier transfer has brought; more than there is of it is dropped."""
+    if not part.exists():
+        return 0
+    if (offset := part.stat().st_size) <= size_bytes:
+        return offset
+    part.unlink()
+    return 0
 
 
 async def _receive(

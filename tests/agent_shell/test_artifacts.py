@@ -76,6 +76,21 @@ def test_lengths_are_checked_before_a_byte_is_kept(tmp_path: Path) -> None:
         fetch(store, "sha256:../../etc/passwd", 5, Sender(b""))
 
 
+def test_a_disk_that_fails_is_a_fault_of_the_host_wherever_it_fails(tmp_path: Path) -> None:
+    """Any other error would end the transfer's task unheard, and the next look would begin another one at once."""
+    store, digest = ArtifactStore(tmp_path), digest_of(b"right")
+    part = tmp_path / f"{digest.removeprefix('sha256:')}.part"
+    part.mkdir()
+    for size in (10**6, 5):  # it is larger than the artifact; it cannot be read
+        with pytest.raises(HostFault) as caught:
+            fetch(store, digest, size, Sender(b"right"))
+        assert caught.value.reason == "disk-fault"
+    store.prune(())
+    part.rmdir()
+    fetch(store, digest, 5, Sender(b"right"))
+    assert store.digests == {digest}
+
+
 # invariant: D1
 @pytest.mark.parametrize("running", [True, False])
 def test_what_is_damaged_on_the_disk_is_not_executed(tmp_path: Path, running: bool) -> None:
