@@ -88,7 +88,7 @@ class OutboxAgainstModel(RuleBasedStateMachine):
 
 
 def test_outbox_against_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halftrack_agent.outbox.COMPACT_AT_BYTES", 1500)
+    monkeypatch.setattr("halftrack_agent.outbox.COMPACT_AT_BYTES", 400)
     OutboxAgainstModel.folder = tmp_path
     run_state_machine_as_test(
         OutboxAgainstModel, settings=settings(max_examples=40, stateful_step_count=30, deadline=None)
