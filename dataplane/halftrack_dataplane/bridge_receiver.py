@@ -109,8 +109,9 @@ class Receiver:
         if self._hello_due is not None:
             if now >= self._hello_due:
                 session = secrets.token_bytes(8)
-                fresh = self._ring.head == self._ring.tail
-                hello = Hello(session, self._spec.ring_name, -1 if fresh else self._ring.head, self._credit)
+                # Not whether it retains anything: one that a death has emptied goes on where it was, or its loss is never told.
+                held_any = self._ring.head > 0
+                hello = Hello(session, self._spec.ring_name, self._ring.head if held_any else -1, self._credit)
                 if _sent(socket, hello):
                     self._session, self._hello_due, self._beat_at, self._owed = session, None, now, 0
             return

@@ -92,12 +92,11 @@ def begin(
 
 def look(spec: RunSpec, source: Ring, target: Ring, folder: SnapshotFolder) -> Window:
     """The window as it is now."""
-    published = target.head
-    fresh = published == target.tail
+    published = target.head  # what it retains of that does not matter: a death may have emptied it for a frame
     oldest, head = source.tail, source.head
     gap_end = folder.gap_end(instance_of(spec))
     # A mark beyond the head is from before the ring was made anew.
-    return Window(oldest, head, source.slots, gap_end if gap_end <= head else 0, None if fresh else published)
+    return Window(oldest, head, source.slots, gap_end if gap_end <= head else 0, published or None)
 
 
 def _candidates(spec: RunSpec, make: Make, window: Window, folder: SnapshotFolder) -> Iterator[Begin]:

@@ -161,6 +161,25 @@ def test_what_is_no_longer_retained_is_declared_and_counted(bridged: Bridged) ->
     until(lambda: bridged.count("lost") == lost, "the status tells how many")
 
 
+def test_a_replica_that_a_death_has_emptied_goes_on_where_it_was(bridged: Bridged) -> None:
+    """A receiver killed between making room for a large frame and publishing it leaves nothing retained, and a head above 0."""
+    # invariant: S2
+    half = bridged.replica.stats().capacity_bytes // 2
+    with bridged.replica.writer() as writer:
+        writer.write(b"x")
+        writer.write(b"x" * half)
+        writer.claim(half)
+    assert bridged.replica.head == bridged.replica.tail == 2
+    bridged.write(3000)  # and meanwhile the source has gone on beyond what its ring holds
+    bridged.near.start(bridged.server)
+    bridged.far.start(bridged.receiver)
+    bridged.caught_up()
+    lost = bridged.replica.stats().gap_frames
+    assert lost == bridged.ring.tail - 2
+    bridged.same(2 + lost)
+    until(lambda: bridged.count("lost") == lost, "the status tells how many")
+
+
 def test_a_slow_replica_slows_nobody_and_loses_nothing_within_the_ring(folder: Path) -> None:
     bridged = Bridged(folder)
     try:

@@ -194,6 +194,21 @@ def test_an_older_snapshot_is_better_than_a_gap(folder: Path) -> None:
     assert target.stats().gap_frames == 0
 
 
+def test_an_output_ring_that_a_death_has_emptied_is_gone_on_with(folder: Path) -> None:
+    lives = Lives(folder)
+    lives.feed(0, 8)
+    target = lives.target("1.0.0")
+    spec = RunSpec("member", "m", output_ring=target.path)
+    assert restoring.look(spec, lives.source, target, SnapshotFolder(str(folder))).published is None
+    half = target.stats().capacity_bytes // 2
+    with target.writer() as writer:
+        writer.write(b"x")
+        writer.write(b"x" * half)
+        writer.claim(half)
+    assert target.head == target.tail == 2
+    assert restoring.look(spec, lives.source, target, SnapshotFolder(str(folder))).published == 2
+
+
 def test_what_the_ring_no_longer_holds_is_refused_in_words(folder: Path) -> None:
     lives = Lives(folder, slots=16)
     lives.feed(0, 40)
