@@ -16,7 +16,7 @@ import msgpack  # type: ignore[import-untyped]
 
 MAX_SNAPSHOT_BYTES = 64 << 20  # a stream waits while its member is snapshotted: more would be felt as a pause
 KEPT = 2  # the newest may be too new for a restart that must recompute, or torn by a power cut
-_NAME = re.compile(r"(\d{20})\.([a-z0-9-]{1,63})@([0-9A-Za-z.-]{1,64})\.snap")
+_NAME = re.compile(r"(\d{20})\.([a-z0-9-]{1,63})@([0-9A-Za-z.+-]{1,64})\.snap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,8 @@ class SnapshotFolder:
             raise ValueError(f"a snapshot of {len(snapshot.state)} bytes; at most {MAX_SNAPSHOT_BYTES} are allowed")
         self._folder.mkdir(parents=True, exist_ok=True)
         name = f"{snapshot.next_in:020d}.{instance}.snap"
+        if entry_of(name) is None:  # else it would never be found again, nor dropped
+            raise ValueError(f"{instance!r} cannot name a snapshot: member@release is needed")
         draft = self._folder / f".{instance}.draft"
         try:
             draft.write_bytes(pack(snapshot))

@@ -102,6 +102,17 @@ def test_any_flipped_bit_of_a_snapshot_is_noticed(data: bytes, at: int, bit: int
         unpack(bytes(packed))
 
 
+@pytest.mark.parametrize("release", ["1.0.0", "2.10.3-rc.1", "1.0.0+build.7", "1.0.0-" + "x" * 58])
+def test_snapshots_of_every_version_are_found_again_and_kept_short(folder: Path, release: str) -> None:
+    snapshots = SnapshotFolder(str(folder))
+    for next_in in (4, 8, 12, 16):
+        snapshots.write(f"a@{release}", Snapshot("chain/1", release, next_in, 0, b""))
+    assert [(entry.next_in, entry.release) for entry in snapshots.entries()] == [(16, release), (12, release)]
+    assert len(list(folder.iterdir())) == KEPT
+    with pytest.raises(ValueError, match="cannot name"):
+        snapshots.write("a", Snapshot("chain/1", release, 20, 0, b""))
+
+
 def test_damaged_snapshots_are_counted_and_the_rest_is_kept_short(folder: Path) -> None:
     snapshots = SnapshotFolder(str(folder))
     for next_in in (4, 8, 12, 16):
