@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -215,6 +216,26 @@ def test_a_key_that_is_not_admitted_gets_nothing_until_it_is(bridged: Bridged) -
     bridged.admit("receiver")
     bridged.write(5)
     until(lambda: (s := bridged.near.status("bridge")) is not None and s.counters["sessions"] == 0, "its session ends")
+
+
+def test_a_key_that_is_admitted_no_more_gets_nothing_more(bridged: Bridged) -> None:
+    bridged.near.start(bridged.server)
+    bridged.far.start(bridged.receiver)
+    bridged.write(10)
+    bridged.caught_up()
+
+    def sessions() -> int:
+        status = bridged.near.status("bridge")
+        return status.counters["sessions"] if status else -1
+
+    until(lambda: sessions() == 1, "the status tells of the session")
+    bridged.admit("stranger")
+    until(lambda: sessions() == 0, "the session is over")
+    bridged.write(10)
+    time.sleep(0.3)
+    assert bridged.replica.head == 10
+    bridged.admit("receiver")
+    bridged.caught_up()
 
 
 def test_a_server_with_another_key_is_not_believed(bridged: Bridged) -> None:
