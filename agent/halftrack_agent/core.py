@@ -30,6 +30,7 @@ from halftrack_agent.events import (
 from halftrack_agent.health import Verdict
 from halftrack_agent.inbox import Trust, TrustedPlan, judged, revision_of
 from halftrack_agent.reconcile import Instance, Wanted, fell_by, reconciled
+from halftrack_dataplane.frames import reader_name
 from halftrack_model.errors import HalftrackError, InvalidInput, Refused, Untrusted
 from halftrack_model.observed import InstanceObserved, Observed
 from halftrack_model.report import Happened
@@ -320,7 +321,7 @@ def _green(state: AgentState, seat: Seat, spec: SwapSpec, view: HostView) -> Gre
         running=seen is not None and seen.running,
         failed=fell_by(instance, seen),
         deaths=0 if instance is None else instance.killed,
-        lag_frames=-1 if ring is None else ring.lags.get(name, -1),
+        lag_frames=-1 if ring is None else ring.lags.get(reader_name(name), -1),
         outputs=-1 if output is None else output.head,
     )
 

@@ -44,7 +44,7 @@ class CutSeen:
 
 @dataclass(frozen=True, slots=True)
 class RingSeen:
-    """A ring's counters. `lags` has one row for each reader, by the name that the reader gave itself (its workload's)."""
+    """A ring's counters. `lags` has one row for each reader, by the name under which it reads (`frames.reader_name` of its workload's)."""
 
     name: str
     head: int

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from halftrack_agent.events import HostView
 from halftrack_agent.lifecycle import Phase
 from halftrack_agent.reconcile import Instance
+from halftrack_dataplane.frames import reader_name
 from halftrack_model.observed import Health
 from halftrack_model.workload import Runs
 
@@ -63,7 +64,7 @@ def _behind(instance: Instance, before: Verdict | None, view: HostView) -> str:
     ring = view.rings.get(workload.reads_ring)
     if ring is None or workload.runs is Runs.BRIDGE_RECEIVER:  # a receiver reads another host's ring, not ours
         return ""
-    lag = ring.lags.get(workload.name)
+    lag = ring.lags.get(reader_name(workload.name))
     if lag is None:
         return f"it does not read {ring.name}"
     was_behind = before is not None and before.behind_since_ms >= 0

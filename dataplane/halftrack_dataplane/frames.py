@@ -4,7 +4,22 @@ Owns no memory and does no I/O; both rings and everything that talks about them 
 """
 
 # ruff: noqa: N818 - these errors say what was met, and read better without a suffix
+import hashlib
 from dataclasses import dataclass
+
+NAME_BYTES = 63  # of a reader's name are kept in a ring's header (`HT_NAME`, with its zero)
+
+
+def reader_name(who: str) -> str:
+    """The name under which `who` reads a ring, and by which others find it among the readers again.
+
+    Cut to what a ring keeps, the names of two releases of one member could be the same, and neither would be found by its own.
+    """
+    text = who.encode()
+    if len(text) <= NAME_BYTES:
+        return who
+    mark = "~" + hashlib.sha256(text).hexdigest()[:12]
+    return text[: NAME_BYTES - len(mark)].decode("utf-8", "ignore") + mark
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from halftrack_dataplane.frames import Evicted, Frame, RingError, RingFull
+from halftrack_dataplane.frames import Evicted, Frame, RingError, RingFull, reader_name
 from halftrack_dataplane.merge import Apply, Comparison, Drop, Lose, Offer, Pass, Wait, decide
 from halftrack_dataplane.ring import Reader, Ring, Writer
 from halftrack_dataplane.runspec import RunSpec
@@ -200,7 +200,7 @@ class Merge:
     def _join(self, name: str, inode: int) -> None:
         try:
             ring = Ring.open(str(Path(self._spec.rings_dir) / f"{name}.ring"))
-            reader = ring.reader(policy="lossless", name=self._spec.name, start=self._ring.head)
+            reader = ring.reader(policy="lossless", name=reader_name(self._spec.name), start=self._ring.head)
         except RingError:
             if (name, inode) not in self._refused and len(self._refused) < 1024:
                 self._refused.add((name, inode))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from halftrack_dataplane.frames import reader_name
 from halftrack_dataplane.ring import Reader, Ring
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import EXIT_DONE, EXIT_NO_STATE, EXIT_SPEC, Stop, Unable
@@ -80,7 +81,7 @@ def begin(
     while not stop.asked:
         window = look(spec, source, target, folder)
         for candidate in _candidates(spec, make, window, folder):
-            reader = source.reader(policy="lossless", name=spec.name, start=candidate.next_in)
+            reader = source.reader(policy="lossless", name=reader_name(spec.name), start=candidate.next_in)
             if reader.cursor == candidate.next_in:
                 return reader, candidate
             reader.close()  # the ring has moved on since we looked

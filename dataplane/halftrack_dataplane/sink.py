@@ -6,7 +6,7 @@ no longer holds.
 
 import time
 
-from halftrack_dataplane.frames import Evicted, Frame
+from halftrack_dataplane.frames import Evicted, Frame, reader_name
 from halftrack_dataplane.ring import Reader, Ring
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import TICK_S, Stop, load_program, open_ring
@@ -54,7 +54,7 @@ class Feed:
             self._reader.close()
 
     def _join(self) -> Reader:
-        return self._ring.reader(policy="lossless", name=self._spec.name, start=self._next)
+        return self._ring.reader(policy="lossless", name=reader_name(self._spec.name), start=self._next)
 
     def _take(self, frame: Frame) -> None:
         if frame.seq > self._next:

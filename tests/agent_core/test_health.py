@@ -1,5 +1,7 @@
 """Health: three values, held against hand-made looks."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +10,7 @@ from halftrack_agent.events import HostView, RingSeen
 from halftrack_agent.health import BEHIND_PATIENCE_MS, FEW_FRAMES, SETTLED_MS, Verdict
 from halftrack_agent.lifecycle import Phase
 from halftrack_agent.reconcile import Instance
+from halftrack_dataplane.frames import reader_name
 from halftrack_model.observed import Health
 from halftrack_model.release import StateSchemas
 from halftrack_model.workload import Kind, Runs, Workload
@@ -68,6 +71,15 @@ def test_not_reading_at_all_is_unhealthy_except_for_who_reads_elsewhere() -> Non
     silent = [(2000, None), (2000 + BEHIND_PATIENCE_MS, None)]
     assert after(silent).health is Health.UNHEALTHY
     assert after(silent, Runs.BRIDGE_RECEIVER).health is Health.HEALTHY
+
+
+def test_a_reader_is_found_by_the_name_that_its_ring_keeps() -> None:
+    name = "northern-telescope-array.polarisation-spectrometer.a@1.10.0-rc.1"
+    reading = instance()
+    reading = replace(reading, workload=replace(reading.workload, name=name))
+    seen = HostView({}, {RING: RingSeen(RING, 9, 0, 16, {reader_name(name): 0}, ())}, {}, frozenset())
+    verdicts = health.judged({name: reading}, {}, seen, 2000)
+    assert verdicts[name] == Verdict(Health.HEALTHY, "", -1)
 
 
 def test_few_frames_are_no_lag() -> None:

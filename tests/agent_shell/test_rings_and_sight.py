@@ -13,6 +13,7 @@ from halftrack_agent.events import CutSeen, Emit, InstanceSeen, ShadowSeen
 from halftrack_agent.rings import Rings
 from halftrack_agent.sight import SAMPLE_EVERY_MS, Sight
 from halftrack_dataplane import status
+from halftrack_dataplane.frames import NAME_BYTES, reader_name
 from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.status import Compared, Status
 from halftrack_model.errors import HostFault, Refused
@@ -123,6 +124,26 @@ def test_cuts_are_proposed_withdrawn_and_stale_ones_refused(tmp_path: Path) -> N
     assert rings.seen()["spectra/source"].cuts == ()
     with pytest.raises(HostFault, match="no ring"):
         rings.propose_cut("spectra/sink", 3, 7, None, "")
+    rings.close()
+
+
+def test_a_workload_is_found_among_the_readers_whatever_its_name(tmp_path: Path) -> None:
+    """Names that only differ behind what a ring keeps: the two releases of one member in a swap."""
+    rings, stem = Rings(tmp_path), "northern-telescope-array.polarisation-spectrometer.a"
+    names = [f"{stem}@1.10.{patch}-rc.1" for patch in range(3)]
+    assert all(len(name) > NAME_BYTES for name in names)
+    rings.create(PLAIN)
+    ring = Ring.open(tmp_path / f"{PLAIN.name}.ring")
+    with ring.writer() as writer:
+        readers = []
+        for name in names:
+            readers.append(ring.reader(name=reader_name(name)))
+            writer.write(b"x")
+    lags = rings.seen()[PLAIN.name].lags
+    assert [lags[reader_name(name)] for name in names] == [3, 2, 1]
+    assert reader_name("spectra.sink") == "spectra.sink"
+    for reader in readers:
+        reader.close()
     rings.close()
 
 
