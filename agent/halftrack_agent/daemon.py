@@ -29,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
+    os.umask(
+        0o077
+    )  # as the unit has it: streams, snapshots and logs are no other user's, whoever starts this and where
     places = Places(Path(options.state).absolute(), Path(options.run).absolute())
     try:
         match options.command:

@@ -210,6 +210,8 @@ def test_from_enrolment_to_a_stream_that_outlives_its_agent(live: LiveController
     )
 
     assert agent.end(signal.SIGTERM) == 0
+    made = [path for root in (agent.places.state, agent.places.run) for path in (root, *root.rglob("*"))]
+    assert [path for path in made if path.stat().st_mode & 0o077] == [], "nothing of it is for other users"
     assert (agent.pid("line.source"), agent.pid("line.sink")) == (before["line.source"], sink)
     assert reports(live).count(Happened.PLAN_ACCEPTED) >= 1
 
