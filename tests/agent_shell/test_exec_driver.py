@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from halftrack_agent import clock
+from halftrack_agent.drivers import cgroups, processes, procfs, shim
 from halftrack_agent.drivers import exec as exec_driver
-from halftrack_agent.drivers import processes, procfs, shim
 from halftrack_agent.drivers.instances import Folder, Launch
 from halftrack_model.errors import InvalidInput
 from tests.agent_shell.driver_bench import FOREVER, Bench, command, go, python
@@ -90,6 +90,29 @@ def test_stop_asks_first_and_then_insists(bench: Bench, monkeypatch: pytest.Monk
             assert driver.seen()["deaf"].signal == signal.SIGKILL
             with pytest.raises(ProcessLookupError):  # nobody of the process group is left
                 os.killpg(group, 0)
+
+    go(work())
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_who_has_left_the_process_group_ends_with_its_workload(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, grouped: bool
+) -> None:
+    """Also where the host has no control groups for us, as for most ordinary users."""
+    if not grouped:
+        monkeypatch.setattr(cgroups, "layout", lambda _mounts, _name: cgroups.Layout((), False))
+    daemon = "import os, signal\nif os.fork() == 0:\n os.setsid()\n print(os.getpid(), flush=True)\n signal.pause()\nsignal.pause()"
+
+    async def work() -> None:
+        async with bench.running() as driver:
+            driver.start(python("a", daemon))
+            log = bench.folder / "logs" / "a.log"
+            await until(lambda: log.exists() and log.stat().st_size, "it has gone its own way")
+            left = int(log.read_text())
+            driver.stop("a")
+            await until(lambda: not driver.seen()["a"].running, "it ended")
+            with pytest.raises(ProcessLookupError):
+                os.kill(left, 0)
 
     go(work())
 

@@ -48,6 +48,15 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
+def children() -> list[int]:
+    """The children of this process, of whichever of its threads."""
+    found: list[int] = []
+    for task in os.listdir("/proc/self/task"):
+        with Ignoring():  # the thread has ended, or the kernel was built without
+            found += [int(pid) for pid in read(f"/proc/self/task/{task}/children").split()]
+    return found
+
+
 def write_record(path: str, tree: "Mapping[str, str | int | None]", *, durable: bool) -> None:
     """Put a flat JSON object at `path`, whole or not at all; `durable`: also if the power fails now."""
     text = ",".join(f"{_json(name)}:{_json(value)}" for name, value in tree.items())

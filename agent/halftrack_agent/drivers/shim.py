@@ -150,7 +150,8 @@ def reap(but: int) -> None:
 
 
 def end_group(order: Order, pid: int) -> None:
-    """End what the workload has left behind: its process group, and whatever is still in its cgroups."""
+    """End what the workload has left behind: its process group, whatever is still in its cgroups, and who has become ours by losing
+    its parent: without cgroups nothing else finds a process that has left the group."""
     for _ in range(GONE_TRIES):
         with Ignoring():
             os.killpg(pid, signal.SIGKILL)
@@ -158,6 +159,9 @@ def end_group(order: Order, pid: int) -> None:
             with Ignoring():
                 for line in procfs.read(procs).split():
                     os.kill(int(line), signal.SIGKILL)
+        for child in procfs.children():
+            with Ignoring():
+                os.kill(child, signal.SIGKILL)
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
