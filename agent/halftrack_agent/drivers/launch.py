@@ -31,6 +31,7 @@ class Launcher:
         self._listen, self._own_network = listen, own_network
         self._peers: Mapping[str, Peer] = {}
         self._hidden = (str(identity.key_path),)  # no workload needs the key that speaks for the host to the controller
+        self._all_hidden = (*self._hidden, str(identity.curve_secret_path))  # most do not speak to other hosts either
 
     def use(self, peers: Mapping[str, Peer]) -> None:
         """These are the hosts that bridges and members may ask from now on."""
@@ -49,7 +50,7 @@ class Launcher:
             argv = tuple(word.replace("{artifact}", program) for word in workload.argv)
             if not argv:
                 raise InvalidInput("no-command", f"{workload.name} runs a command, and names none")
-            return Launch(argv, environment, own_network=False, hidden=self._hidden)
+            return Launch(argv, environment, self._own_network, hidden=self._all_hidden)
         alone = self._own_network and workload.runs not in _LINKED
         peers = [peer for _, peer in sorted(self._peers.items())] if workload.runs is Runs.MEMBER else []
         doors = egress.doors([peer.bridge for peer in peers]) if alone else ()
@@ -62,7 +63,8 @@ class Launcher:
         # -I: nothing from the environment or a user's site folder decides what a process with our orders imports.
         path = str(self._places.instances / workload.name / "run.json")
         argv = (sys.executable, "-I", "-u", "-m", "halftrack_dataplane.run", path)
-        return Launch(argv, environment, alone, orders, doors, self._hidden)
+        speaks = workload.runs in _LINKED or workload.runs is Runs.MEMBER
+        return Launch(argv, environment, alone, orders, doors, self._hidden if speaks else self._all_hidden)
 
     def _spec(self, workload: Workload, snapshot_peers: tuple[SnapshotPeer, ...]) -> RunSpec:
         places, runs, member = self._places, workload.runs, workload.member

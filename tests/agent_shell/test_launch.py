@@ -1,0 +1,63 @@
+"""What a workload is given and what it is kept from, by its role."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from halftrack_agent.artifacts import ArtifactStore
+from halftrack_agent.drivers.launch import Launcher
+from halftrack_agent.identity import Identity, Membership
+from halftrack_agent.places import Places
+from halftrack_dataplane.runspec import load
+from halftrack_model.ids import digest_of
+from halftrack_model.plan import Peer
+from halftrack_model.workload import Runs
+from tests.agent_core.plans import member_workload
+
+PROGRAM = b"program"
+PEER = Peer("tank-b", "10.0.0.2:7450", "10.0.0.2:7451", "k" * 40)
+# Who speaks to other hosts has the host's CurveZMQ secret; only bridges have the host's network.
+SPEAKS, LINKED = {Runs.MEMBER, Runs.BRIDGE_SERVER, Runs.BRIDGE_RECEIVER}, {Runs.BRIDGE_SERVER, Runs.BRIDGE_RECEIVER}
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Launcher:
+    places = Places(tmp_path / "state", tmp_path / "run")
+    store = ArtifactStore(places.artifacts)
+
+    async def source(_digest: str, _offset: int) -> AsyncIterator[tuple[int, bytes]]:
+        yield len(PROGRAM), PROGRAM
+
+    asyncio.run(store.fetch(digest_of(PROGRAM), len(PROGRAM), source))
+    member = Membership("sim", "tank-a", "127.0.0.1:1", "k" * 40, {}, {}, 1)
+    identity = Identity(places.identity, member, b"secret", b"", b"")
+    made = Launcher(places, identity, store, "0.0.0.0:7450", own_network=True)
+    made.use({PEER.host: PEER})
+    return made
+
+
+@pytest.mark.parametrize("role", Runs)
+def test_each_role_has_only_the_keys_and_the_network_that_it_needs(
+    launcher: Launcher, tmp_path: Path, role: Runs
+) -> None:
+    workload = replace(
+        member_workload("a", "1.0.0"),
+        runs=role,
+        artifact=digest_of(PROGRAM),
+        argv=("{artifact}", "{artifact}.not-a-shell; true"),
+        from_host=PEER.host,
+        member=member_workload("a", "1.0.0").member if role is Runs.MEMBER else None,
+    )
+    launch = launcher(workload)
+    keys = {str(tmp_path / "state/identity" / name) for name in ("key.pem", "curve.key")}
+    assert keys - set(launch.hidden) == ({str(tmp_path / "state/identity/curve.key")} if role in SPEAKS else set())
+    assert launch.own_network == (role not in LINKED)
+    assert bool(launch.doors) == (role is Runs.MEMBER)
+    if role is Runs.COMMAND:
+        program = str(tmp_path / "state/artifacts" / digest_of(PROGRAM).removeprefix("sha256:"))
+        assert launch.argv == (program, f"{program}.not-a-shell; true")
+    else:
+        assert bool(load(launch.orders).curve_secret_path) == (role in SPEAKS)
