@@ -121,7 +121,8 @@ class Agent:
         """Run until asked to stop. Whatever a part raises ends the agent: the next one finds all that is on the disk."""
         loop = asyncio.get_running_loop()
         parts: list[asyncio.Task[object]] = [
-            loop.create_task(work) for work in (self._loop.run(), self._link.run(), self._show(), stop.wait())
+            loop.create_task(work)
+            for work in (self._loop.run(), self._link.run(), self._peers.serve(), self._show(), stop.wait())
         ]
         try:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)

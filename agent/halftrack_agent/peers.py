@@ -66,6 +66,10 @@ class Peers:
         self._tasks = [loop.create_task(self._keep_door(door)), loop.create_task(self._listen(ear))]
         return port
 
+    async def serve(self) -> None:
+        """Until closed. Raises what ended an ear: an agent that is deaf to the others must not look as if it heard them."""
+        await asyncio.gather(*self._tasks)
+
     def use(self, peers: Mapping[str, Peer]) -> None:
         """Admit and reach exactly these hosts from now on."""
         self._admitted = {peer.curve_public: host for host, peer in peers.items()}

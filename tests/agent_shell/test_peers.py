@@ -174,6 +174,21 @@ def test_nonsense_is_counted_and_dropped() -> None:
     with_hosts(work, "a", "b")
 
 
+def test_an_ear_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_heard: Heard) -> None:
+        raise KeyError("a mistake of ours")
+
+    async def work(a: Host, b: Host) -> None:
+        a.peers.use({"b": b.as_peer()})
+        b.peers.use({"a": a.as_peer()})
+        monkeypatch.setattr(b.peers, "_heard", failing)
+        serving = asyncio.create_task(b.peers.serve())
+        await until(lambda: a.peers.tell("b", record(1)) and serving.done(), "the agent would end")
+        assert isinstance(serving.exception(), KeyError)
+
+    with_hosts(work, "a", "b")
+
+
 def test_an_address_that_is_taken_is_said_clearly() -> None:
     async def work(a: Host) -> None:
         other = Peers(a.secret, a.public, a.heard.append)
