@@ -6,10 +6,11 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from halftrack_agent.drivers import egress
+from halftrack_agent.drivers import cgroups, egress
 from halftrack_agent.drivers.cgroups import Cgroups, layout
 from tests.agent_shell.driver_bench import FOREVER, Bench, go, lines, python
 from tests.agent_shell.waiting import until
@@ -89,6 +90,26 @@ print(ask({server.getsockname()[1]}), ask({egress.FIRST_PORT}), ask({egress.FIRS
     go(work())
 
 
+def test_a_door_outlives_a_caller_that_did_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(egress, "RETRY_S", 0.01)
+    calls: list[int] = []
+
+    class Busy(socket.socket):
+        def accept(self) -> tuple[socket.socket, Any]:
+            calls.append(1)
+            if len(calls) == 1:
+                raise ConnectionAbortedError(103, "Software caused connection abort")
+            return super().accept()
+
+    server, listener = socket.create_server(("127.0.0.1", 0)), Busy()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    egress.open_doors([listener], [(0, f"127.0.0.1:{server.getsockname()[1]}")])
+    with server, socket.create_connection(listener.getsockname(), 5) as line, server.accept()[0] as other:
+        line.sendall(b"hello")
+        assert other.recv(100) == b"hello"
+
+
 @pytest.mark.host
 def test_it_is_in_a_control_group_that_is_gone_with_it(bench: Bench) -> None:
     groups = Cgroups(bench.cgroup)
@@ -136,6 +157,24 @@ def test_empty_groups_are_swept_and_unknown_processes_reported(bench: Bench) -> 
     sleeper.wait()
     assert groups.sweep(()) == ()
     groups.close()
+
+
+def test_a_controller_that_cannot_be_had_keeps_no_other_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, had, write = tmp_path / "halftrack" / "0", set[str](), Path.write_text
+    root.mkdir(parents=True)
+    for folder in (tmp_path, root.parent, root):
+        (folder / "cgroup.controllers").write_text("cpuset cpu memory pids\n")
+
+    def kernel(path: Path, text: str, **_: str) -> int:
+        if path.name == "cgroup.subtree_control":
+            if "+cpu" in text.split():
+                raise OSError(22, "Invalid argument")
+            had.add(f"{path.parent.relative_to(tmp_path)}: {text}")
+        return write(path, text)
+
+    monkeypatch.setattr(Path, "write_text", kernel)
+    cgroups._enable(root)
+    assert {f"{folder}: +pids" for folder in (".", "halftrack", "halftrack/0")} <= had
 
 
 @pytest.mark.parametrize(

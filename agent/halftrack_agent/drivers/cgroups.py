@@ -115,12 +115,15 @@ class Cgroups:
 
 
 def _enable(root: Path) -> None:
-    """Turn on what is offered, from the top down. A container's top has processes of its own and may not: it bounds nothing then."""
+    """Turn on what is offered, from the top down. A container's top has processes of its own and may not: it bounds nothing then.
+
+    One by one: the kernel takes all of a line or nothing, and one real-time process on the host is enough to keep `cpu` off.
+    """
     for folder in (root.parent.parent, root.parent, root):
-        with contextlib.suppress(OSError):
-            offered = (folder / "cgroup.controllers").read_text(encoding="ascii").split()
-            wanted = [f"+{name}" for name in ("cpu", "memory", "pids") if name in offered]
-            (folder / "cgroup.subtree_control").write_text(" ".join(wanted), encoding="ascii")
+        for name in ("cpu", "memory", "pids"):
+            with contextlib.suppress(OSError):
+                if name in (folder / "cgroup.controllers").read_text(encoding="ascii").split():
+                    (folder / "cgroup.subtree_control").write_text(f"+{name}", encoding="ascii")
 
 
 def _removed(folder: Path) -> bool:

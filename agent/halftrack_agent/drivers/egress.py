@@ -6,6 +6,7 @@ shim: its listening sockets were made inside the instance's namespace, its conne
 
 import socket
 import threading
+import time
 
 from halftrack_agent.drivers.procfs import Ignoring
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 FIRST_PORT = 20_000  # any will do: the namespace is new, nobody else is in it
 MAX_CONNECTIONS = 8  # at a time and door; a member asks one peer for one snapshot
 CONNECT_S = 5.0
+RETRY_S = 0.1
 BLOCK = 1 << 16
 
 Door = tuple[int, str]
@@ -43,7 +45,11 @@ def open_doors(listeners: "Sequence[socket.socket]", plan: "Sequence[Door]") -> 
 def _serve(listener: socket.socket, target: tuple[str, int]) -> None:
     room = threading.BoundedSemaphore(MAX_CONNECTIONS)
     while True:
-        near, _ = listener.accept()
+        try:
+            near, _ = listener.accept()
+        except OSError:  # a caller that has gone already, or no descriptor left now: the door stays
+            time.sleep(RETRY_S)
+            continue
         if not room.acquire(blocking=False):
             near.close()
             continue
