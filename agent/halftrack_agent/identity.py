@@ -8,7 +8,7 @@ trust.json  all that is public: written last, so its presence means that enrolme
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,7 @@ class Identity:
 
     folder: Path
     member: Membership
-    key_pem: bytes
+    key_pem: bytes = field(repr=False)
     cert_pem: bytes
     ca_pem: bytes
 

@@ -4,7 +4,7 @@ Nothing here checks or decides; types of `halftrack_model` are used wherever one
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from halftrack_model.graph import StreamGraph
@@ -132,14 +132,14 @@ class Token:
     endpoint: str  # of the enrolment port, host:port
     ca_der: bytes
     host: str
-    secret: str
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class EnrolRequest:
     """A host asks to belong."""
 
-    secret: str
+    secret: str = field(repr=False)
     host: str
     csr_der: bytes
     curve_public: str
@@ -335,7 +335,7 @@ class TokenRequest:
 class TokenReply:
     """A fresh token's text: a secret, shown once."""
 
-    token: str
+    token: str = field(repr=False)
     expires_ms: int
 
 

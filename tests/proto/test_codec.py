@@ -178,3 +178,13 @@ def test_health_has_three_values_on_the_wire_too() -> None:
     entry = messages.HostEntry("a", "e", {}, True, False, 5, 1, 1, "", "", (), Health.UNKNOWN)
     for health in Health:
         assert codec.host_of(codec.host_message(dataclasses.replace(entry, health=health))).health is health
+
+
+def test_what_is_printed_of_a_message_holds_no_secret() -> None:
+    """An error's text or a debugger's log may hold any of them."""
+    told = (
+        messages.Token("north", "c:7444", b"", "tank-a", "hush"),
+        messages.EnrolRequest("hush", "tank-a", b"", "k" * 40),
+        messages.TokenReply("hush", 5),
+    )
+    assert not [message for message in told if "hush" in repr(message)]
