@@ -103,6 +103,15 @@ def advance(state: AgentState, event: Event, now_ms: int) -> tuple[AgentState, t
     return _looked(state, event, now_ms)
 
 
+def kept(state: AgentState, written: Iterable[Action]) -> AgentState:
+    """`state`, from which a step was to begin, when only `written` of the step could be carried out.
+
+    The step is forgotten, but not the records in it that are durable: the other host may know them by now.
+    """
+    swaps = {action.record.swap_id: action.record for action in written if isinstance(action, JournalSwap)}
+    return replace(state, swaps={**state.swaps, **swaps})
+
+
 # ---------------------------------------------------------------------------------------------------------------- plans
 
 
@@ -192,7 +201,8 @@ def _looked(state: AgentState, event: Looked, now_ms: int) -> tuple[AgentState, 
         return replace(state, looked_ms=now_ms), ()  # R3: nothing is known to be wanted, so nothing is touched
     trusted, actions = state.plan, list[Action]()
     for spec in trusted.plan.swaps:
-        state, steps = (_lead if spec.leader == state.trust.host else _follow)(state, spec, event.view, now_ms)
+        leads = spec.leader == state.trust.host
+        state, steps = _lead(state, spec, event, now_ms) if leads else _follow(state, spec, event.view, now_ms)
         actions += steps
     actions += _owner_actions(trusted, event.view)
     wanted = wanted_now(trusted, state.swaps)
@@ -226,15 +236,17 @@ def wanted_now(trusted: TrustedPlan, records: Mapping[str, SwapRecord]) -> Wante
     )
 
 
-def _lead(state: AgentState, spec: SwapSpec, view: HostView, now_ms: int) -> tuple[AgentState, list[Action]]:
+def _lead(state: AgentState, spec: SwapSpec, event: Looked, now_ms: int) -> tuple[AgentState, list[Action]]:
     actions: list[Action] = []
     record = state.swaps.get(spec.swap_id)
     if record is None:
+        if event.still:
+            return state, []
         record = swap.opening(spec, now_ms)
         actions.append(JournalSwap(record))
     state = _with_silence(state, spec, record, now_ms)
-    facts = _facts(state, spec, view, now_ms)
-    after = swap.moved(spec, record, facts, now_ms)
+    facts = _facts(state, spec, event.view, now_ms)
+    after = record if event.still else swap.moved(spec, record, facts, now_ms)
     if after is not record:
         actions += [JournalSwap(after), _tidings(spec, record, after)]
         if after.leg != record.leg:

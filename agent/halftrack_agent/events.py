@@ -84,9 +84,10 @@ class PlanArrived:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """The loop has looked at the host."""
+    """The loop has looked at the host. `still`: nothing can be journaled now, so no swap takes a step; all else goes on."""
 
     view: HostView
+    still: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The one loop: what has happened goes into `core.advance`, and what comes out is carried out, in order.
 
 Owns when to look. Decides nothing: it does not know what a plan or a swap is for, only that something is going on. A step whose
-journal entry could not be written is forgotten whole, as if it had not been thought of; the next look thinks of it again.
+journal entry could not be written is forgotten, as if it had not been thought of; the next look thinks of it again. Until then the
+host is looked at once more, for all that needs no journal: a full disk stops decisions, never workloads.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 from halftrack_agent import clock, core
 from halftrack_agent.core import AgentState
-from halftrack_agent.events import CreateRing, Event, Looked, PlanArrived
+from halftrack_agent.events import Action, CreateRing, Event, Looked, PlanArrived
 from halftrack_agent.hands import QUIET, Hands
 from halftrack_agent.inbox import TrustedPlan
 from halftrack_agent.outbox import Outbox
@@ -102,7 +103,9 @@ class Loop:
             self._take_plan(self._plan)
         while self._words:
             self._advance(self._words.popleft())
-        self._advance(Looked(self._sight.look()))
+        view = self._sight.look()
+        if self._advance(Looked(view)) is not None:
+            self._advance(Looked(view, still=True))
         if now_ms - self._kept_house_ms >= HOUSEKEEPING_MS:
             self._kept_house_ms = now_ms
             self._keep_house(now_ms)
@@ -123,10 +126,13 @@ class Loop:
     def _advance(self, event: Event) -> HostFault | None:
         """One step of the core; its state counts only when all that had to be written was. Returns what stood in the way."""
         state, actions = core.advance(self._state, event, clock.boot_ms())
+        done: list[Action] = []
         try:
             for action in actions:
                 self._hands.carry_out(action)
+                done.append(action)
         except HostFault as error:
+            self._state = core.kept(self._state, done)
             text = f"journal: {error.message}"
             if text != self._fault:
                 log.error("%s", text)

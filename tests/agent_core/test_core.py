@@ -213,6 +213,26 @@ def test_a_swap_in_flight_is_neither_dropped_nor_changed_but_may_be_aborted() ->
     assert phase_of(state) is Phase.ABORTING
 
 
+# invariant: R1
+def test_without_a_journal_a_swap_stands_still_and_workloads_do_not() -> None:
+    dead = running_host(blue=False)
+    for entries in ([], [ev.JournalSwap(told(3, Phase.SHADOWING))]):
+        before = agent(A, order(A), *entries)
+        state, done = play(before, [(answer(3), 0), (ev.Looked(dead, still=True), 1)])
+        assert state.swaps == before.swaps
+        assert not [action for action in done if isinstance(action, ev.JournalPlan | ev.JournalSwap | ev.ForgetSwap)]
+        started = [action.workload.name for action in done if isinstance(action, ev.Start)]
+        assert SWAP.seats[0].blue_workload in started
+
+
+def test_of_a_step_that_failed_only_its_durable_records_are_kept() -> None:
+    state = agent(A, order(A))
+    after, done = play(state, [(ev.Looked(running_host()), 1)])
+    assert core.kept(state, []) == state
+    assert core.kept(state, done).swaps == after.swaps
+    assert core.kept(state, done).instances == {}
+
+
 def test_green_s_lag_is_found_by_the_name_that_its_ring_keeps() -> None:
     name = "northern-telescope-array.polarisation-spectrometer.a@1.10.0-rc.1"
     rings = {SWAP.input_ring: ev.RingSeen(SWAP.input_ring, 9, 0, 16, {reader_name(name): 7}, ())}

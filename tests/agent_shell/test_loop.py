@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from halftrack_agent import core
 from halftrack_agent.agent import Agent, Listening
 from halftrack_agent.artifacts import ArtifactStore
-from halftrack_agent.events import CreateRing, Emit, HostView, JournalPlan
+from halftrack_agent.events import Action, CreateRing, Emit, HostView, JournalPlan, JournalSwap, Start
 from halftrack_agent.hands import Hands
 from halftrack_agent.identity import Identity, Membership, genuine
 from halftrack_agent.inbox import Trust, TrustedPlan
@@ -20,13 +20,16 @@ from halftrack_agent.outbox import Outbox
 from halftrack_agent.places import Places
 from halftrack_agent.rings import Rings
 from halftrack_model import canonical, seals
-from halftrack_model.errors import Refused
+from halftrack_model.errors import HostFault, Refused
 from halftrack_model.plan import Plan
 from halftrack_model.report import Happened
 from halftrack_model.seals import Seal, Sealed
 from halftrack_model.workload import RingSpec
 from halftrack_proto.messages import Accepted, Declined
+from tests.agent_core import plans
+from tests.agent_core.test_core import running_host
 from tests.agent_shell.test_ledger import files_no_longer_than
+from tests.sim import keys
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 PUBLIC = KEY.public_key().public_bytes_raw()
@@ -148,6 +151,30 @@ def test_a_journal_fault_stops_the_step_before_what_follows(tmp_path: Path) -> N
             body.hands.carry_out(JournalPlan(sealed(1)))
         body.hands.carry_out(CreateRing(RingSpec("g/r", 0, 3, None)))  # not the journal's: noted, not raised
     assert any("cannot be made" in problem or "g/r" in problem for problem in body.hands.problems)
+    body.close()
+
+
+# invariant: R1
+def test_a_full_disk_stops_a_swap_and_no_restart(tmp_path: Path) -> None:
+    """A swap that is to begin wants to be journaled at every look, and what comes after it in the look must not wait for that."""
+    body, done = Body(tmp_path), list[Action]()
+    state = core.recovered(keys.trust_of("tank-a"), [JournalPlan(plans.sealed(plans.plan("tank-a", swap=True)))], 0, 0)
+    dead = running_host(blue=False)
+
+    class Full:
+        problems = ()
+
+        def carry_out(self, action: Action) -> None:
+            if isinstance(action, JournalSwap):
+                raise HostFault("disk-full", "no room")
+            done.append(action)
+
+    seeing = type("Seeing", (), {"look": lambda _: dead, "samples": lambda *_: ()})()
+    loop = Loop(state, seeing, Full(), body.rings, body.outbox, lambda _: None, lambda: None, lambda: ())  # type: ignore[arg-type]
+    loop.step()
+    assert plans.SWAP.seats[0].blue_workload in [a.workload.name for a in done if isinstance(a, Start)]
+    assert loop.state.swaps == {}
+    assert any("no room" in problem for problem in loop.observed().problems)
     body.close()
 
 
