@@ -127,18 +127,8 @@ def _plan_arrived(state: AgentState, event: PlanArrived) -> tuple[AgentState, tu
     if trusted is None:
         assert held is not None  # noqa: S101 - only a held plan can be redelivered
         return state, (AckPlan(held.plan.revision),)  # said again: the first ack may have been lost (P3)
-    orders = {spec.swap_id for spec in trusted.plan.swaps}
-    ended = tuple(swap_id for swap_id in sorted(state.swaps) if swap_id not in orders)
-    swaps = {swap_id: record for swap_id, record in state.swaps.items() if swap_id in orders}
-    heard = {swap_id: word for swap_id, word in state.heard.items() if swap_id in orders}
-    revision = trusted.plan.revision
-    actions: tuple[Action, ...] = (
-        JournalPlan(event.sealed),
-        *(ForgetSwap(swap_id) for swap_id in ended),
-        AckPlan(revision),
-        Emit(Happened.PLAN_ACCEPTED, str(revision), ""),
-    )
-    return replace(state, plan=trusted, swaps=swaps, heard=heard), actions
+    revision, taken = trusted.plan.revision, JournalPlan(event.sealed)  # one entry: a plan is taken whole or not at all
+    return replace(state, plan=trusted), (taken, AckPlan(revision), Emit(Happened.PLAN_ACCEPTED, str(revision), ""))
 
 
 def _refuse_lost_swaps(state: AgentState, trusted: TrustedPlan) -> None:
@@ -200,6 +190,8 @@ def _looked(state: AgentState, event: Looked, now_ms: int) -> tuple[AgentState, 
     if state.plan is None:
         return replace(state, looked_ms=now_ms), ()  # R3: nothing is known to be wanted, so nothing is touched
     trusted, actions = state.plan, list[Action]()
+    if not event.still:
+        state, actions = _without_ended(state)
     for spec in trusted.plan.swaps:
         leads = spec.leader == state.trust.host
         state, steps = _lead(state, spec, event, now_ms) if leads else _follow(state, spec, event.view, now_ms)
@@ -209,6 +201,15 @@ def _looked(state: AgentState, event: Looked, now_ms: int) -> tuple[AgentState, 
     instances, changes = reconciled(wanted, state.instances, event.view, now_ms, state.seed)
     verdicts = health.judged(instances, state.verdicts, event.view, now_ms)
     return replace(state, instances=instances, verdicts=verdicts, looked_ms=now_ms), (*actions, *changes)
+
+
+def _without_ended(state: AgentState) -> tuple[AgentState, list[Action]]:
+    """Forgets the swaps that the plan in force does not order any more."""
+    orders = {spec.swap_id for spec in _orders(state.plan)}
+    swaps = {swap_id: record for swap_id, record in state.swaps.items() if swap_id in orders}
+    heard = {swap_id: word for swap_id, word in state.heard.items() if swap_id in orders}
+    ended = sorted(state.swaps.keys() - orders)
+    return replace(state, swaps=swaps, heard=heard), [ForgetSwap(swap_id) for swap_id in ended]
 
 
 def wanted_now(trusted: TrustedPlan, records: Mapping[str, SwapRecord]) -> Wanted:
