@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from halftrack_agent import core
 from halftrack_agent import events as ev
 from halftrack_dataplane.frames import RingError
+from halftrack_model.errors import HostFault
 from halftrack_model.observed import Observed
 from tests.sim import messages
 
@@ -43,6 +44,8 @@ class SimAgent:
         self.restless_ms = 0  # when it last changed something here
         self._inbox: deque[ev.Event | None] = deque()  # None stands for a look
         self._hand: deque[ev.Action] = deque()
+        self._step: tuple[core.AgentState, ev.Event]
+        self._done: list[ev.Action] = []
         self._busy = False
         self._mute = False  # a session is told of what came over it, not of what a stick brought
         self._unanswered: list[ev.Event] = []
@@ -127,6 +130,7 @@ class SimAgent:
             before = self.state
             self.state, actions = core.advance(self.state, event, self.clock_ms())
             self.world.watch.advanced(self, before, event, actions)
+            self._step, self._done = (before, event), []
             self._hand.extend(actions)
             self._work(self.life)
 
@@ -141,12 +145,26 @@ class SimAgent:
                 return
             self.crash_in -= self.crash_in > 0
             action = self._hand.popleft()
-            self._do(action)
+            try:
+                self._do(action)
+            except HostFault:
+                self._forget_step()
+                return
+            self._done.append(action)
             cost = COSTS_MS.get(type(action))
             if cost is not None and (pause_ms := self._rng.randint(*cost)):
                 self._busy = True
                 self.world.timeline.after(pause_ms, lambda: self._resume(life))
                 return
+
+    def _forget_step(self) -> None:
+        """As the loop does it. A plan comes again: the controller sees that it is not in force."""
+        (before, event), standing = self._step, ev.Looked(self.host.view(self.clock_ms()), still=True)
+        self.story.tell(self.name, "the disk is full: the step is forgotten")
+        self.state = core.kept(before, self._done)
+        self._hand.clear()
+        if isinstance(event, ev.Looked):
+            self._inbox.appendleft(standing)
 
     def _resume(self, life: int) -> None:
         if self.alive and self.life == life:
@@ -156,6 +174,8 @@ class SimAgent:
     # ---- deeds ------------------------------------------------------------------------------------------------------
 
     def _do(self, action: ev.Action) -> None:
+        if isinstance(action, ev.JournalPlan | ev.JournalSwap | ev.ForgetSwap):
+            self.host.disk.append(action)
         if not isinstance(action, ev.AnswerPeer | ev.TellPeer | ev.AckPlan):
             self.restless_ms = self.world.now_ms
             self.story.tell(self.name, _said(action))
@@ -163,7 +183,6 @@ class SimAgent:
         net = self.world.net
         match action:
             case ev.JournalPlan() | ev.JournalSwap() | ev.ForgetSwap():
-                self.host.disk.append(action)
                 self.world.watch.journaled(self, action)
             case ev.AckPlan(revision):
                 net.send(self.name, CONTROLLER, messages.Accepted(revision))

@@ -19,6 +19,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "nothing": (),
     "links": ("link cut", "one-way cut", "link degraded", "partition", "link flaps"),
     "kills": ("member killed", "process killed", "process vanished", "process frozen"),
+    "disks": ("disk full",),
     "agents": ("agent killed", "agent killed in the act", "controller killed", "standby host reboots"),
     "release": ("release broken",),
     "operator": ("abort",),
@@ -29,10 +30,11 @@ SCENARIOS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (4, ("links", "plans")),
     (4, ("kills",)),
     (4, ("agents",)),
+    (3, ("disks", "kills")),
     (4, ("release", "links", "kills")),
     (4, ("operator", "links", "agents")),
     (6, ("links", "kills", "agents", "plans")),
-    (6, ("links", "kills", "agents", "release", "operator", "plans")),
+    (6, ("links", "kills", "agents", "disks", "release", "operator", "plans")),
 )
 MOMENTS = [(phase, leg) for phase in Phase for leg in (0, 1) if not phase.terminal]
 
@@ -230,6 +232,18 @@ class Faults:
         self._tell(f"{agent.name}'s agent will die after {agent.crash_in} more actions")
         self._lasting(2_500)
         return agent.alive
+
+    def _disk_full(self, fault: Fault, rng: random.Random) -> bool:
+        host = self.world.hosts[rng.choice(self.pair.hosts)]
+        self._tell(f"the disk of {host.name} is full for {fault.lasts_ms} ms")
+        host.disk.full = True
+
+        def empty() -> None:
+            host.disk.full = False
+
+        self.world.timeline.after(fault.lasts_ms, empty)
+        self._lasting(fault.lasts_ms)
+        return True
 
     def _controller_killed(self, fault: Fault, rng: random.Random) -> bool:
         if not self.world.controller.alive:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from halftrack_agent import journal
 from halftrack_agent.events import CutSeen, HostView, InstanceSeen, RingSeen, ShadowSeen
 from halftrack_agent.journal import Entry
+from halftrack_model.errors import HostFault
 from halftrack_model.workload import RingSpec, Runs, Workload
 from tests.sim.merging import Merging
 from tests.sim.processes import Ended, Member, Process, Receiver, Sink, Snapshot, Source
@@ -50,10 +51,13 @@ class Disk:
 
     def __init__(self) -> None:
         self._payloads: list[bytes] = []
+        self.full = False
         self.snapshots: dict[str, list[Snapshot]] = {}
 
     def append(self, entry: Entry) -> None:
         """Durable when this returns."""
+        if self.full:
+            raise HostFault("disk-full", "no room")
         self._payloads.append(journal.encoded(entry))
 
     def recovered(self) -> tuple[Entry, ...]:
@@ -184,7 +188,9 @@ class SimHost:
         return RingSeen(name, ring.head, ring.floor, ring.spec.slots, lags, cuts)
 
     def save_snapshot(self, vertex: str, snapshot: Snapshot) -> None:
-        """Atomically; the newest few of each instance are kept."""
+        """Atomically, or on a full disk not at all; the newest few of each instance are kept."""
+        if self.disk.full:
+            return
         kept = self.disk.snapshots.setdefault(vertex, [])
         kept.append(snapshot)
         mine = [s for s in kept if s.instance == snapshot.instance]
