@@ -213,6 +213,18 @@ def test_a_swap_in_flight_is_neither_dropped_nor_changed_but_may_be_aborted() ->
     assert phase_of(state) is Phase.ABORTING
 
 
+# invariant: P3
+def test_a_plan_is_taken_by_one_entry_and_what_it_ends_is_forgotten_at_the_next_look() -> None:
+    """Two entries could be parted by a full disk: then the plan would be durable, and not in force."""
+    state = agent(A, order(A), ev.JournalSwap(told(9, Phase.DONE)))
+    state, done = play(state, [(ev.PlanArrived(sealed(plan(A, 3))), 0)])
+    assert [type(action) for action in done] == [ev.JournalPlan, ev.AckPlan, ev.Emit]
+    held, done = play(state, [(ev.Looked(running_host(), still=True), 1)])
+    assert (held.swaps, [a for a in done if isinstance(a, ev.ForgetSwap)]) == (state.swaps, [])
+    state, done = play(state, [(ev.Looked(running_host()), 1)])
+    assert (state.swaps, done[0]) == ({}, ev.ForgetSwap(SWAP.swap_id))
+
+
 # invariant: R1
 def test_without_a_journal_a_swap_stands_still_and_workloads_do_not() -> None:
     dead = running_host(blue=False)
