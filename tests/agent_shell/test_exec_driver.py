@@ -305,6 +305,25 @@ def test_the_shims_records_are_json(tmp_path: Path, tree: dict[str, str | int | 
     assert json.loads((tmp_path / "record").read_bytes()) == tree
 
 
+def test_the_room_for_the_record_of_an_end_is_taken_before_the_workload_executes(bench: Bench) -> None:
+    """Else a full disk would make an end that nobody saw of every exit: a finished job would run again."""
+    record = bench.folder / "run" / "a" / "exit.json.new"
+
+    async def work() -> None:
+        async with bench.running() as driver:
+            driver.start(python("a", FOREVER))
+            await until(driver.pids, "it runs")
+            reserved = record.stat()
+            assert reserved.st_blocks * 512 >= procfs.RECORD_BYTES
+            driver.stop("a")
+            await until(lambda: not driver.seen()["a"].running, "it ended")
+            written = record.with_name("exit.json").stat()
+            assert written.st_ino == reserved.st_ino
+            assert written.st_size < 200, "and what was not needed is given back"
+
+    go(work())
+
+
 words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
 

@@ -4,7 +4,7 @@
     spec.json      what the agent wants to know about it later
     lock           held by the shim for as long as it lives: no pid can be mistaken for it
     instance.json  who the workload and the shim are (written before the workload executes)
-    exit.json      how it ended (written by the shim, last)
+    exit.json      how it ended (written by the shim, last; the room for it is taken before the workload executes)
     run.json       the data plane's own orders
 
 The folder lies below STATE, not below RUN, although it speaks about processes: how an instance ended must outlive a reboot, else

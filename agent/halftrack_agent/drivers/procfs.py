@@ -57,15 +57,31 @@ def children() -> list[int]:
     return found
 
 
+RECORD_BYTES = 4096  # more than any record has: a line of a log, escaped, and a few numbers
+
+
+def reserve_record(path: str) -> None:
+    """Take the room for a record now: when it has to be written, the disk may be full."""
+    fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, RECORD_BYTES)
+    finally:
+        os.close(fd)
+
+
 def write_record(path: str, tree: "Mapping[str, str | int | None]", *, durable: bool) -> None:
     """Put a flat JSON object at `path`, whole or not at all; `durable`: also if the power fails now."""
     text = ",".join(f"{_json(name)}:{_json(value)}" for name, value in tree.items())
-    fresh = f"{path}.new"
-    with open(fresh, "wb") as file:
-        file.write(f"{{{text}}}".encode())
+    data, fresh = f"{{{text}}}".encode(), f"{path}.new"
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while data:  # over what was reserved, which is cut off only then
+            data = data[os.write(fd, data) :]
+        os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))
         if durable:
-            file.flush()
-            os.fsync(file.fileno())
+            os.fsync(fd)
+    finally:
+        os.close(fd)
     os.replace(fresh, path)
     if durable:
         folder = os.open(os.path.dirname(path), os.O_RDONLY)

@@ -196,6 +196,7 @@ def run(order: Order, ready_fd: int, lock_fd: int) -> None:
         "shim_pid": os.getpid(),
         "shim_start_ticks": procfs.start_ticks(os.getpid()),
     }
+    procfs.reserve_record(f"{order.folder}/exit.json")
     # Not durable: it speaks of processes, which do not outlive the machine's power either.
     procfs.write_record(f"{order.folder}/instance.json", who, durable=False)
     order.pid = pid
