@@ -117,6 +117,33 @@ def test_who_has_left_the_process_group_ends_with_its_workload(
     go(work())
 
 
+def test_a_shim_that_answers_too_late_starts_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy host it may still be on its way when the next one is ordered: two of one workload would write one ring."""
+    trace, slow = bench.folder / "trace", bench.folder / "slow.py"
+    slow.write_text(
+        f"import runpy, time\ntime.sleep(0.6)\nrunpy.run_path({str(exec_driver._SHIM)!r}, run_name='__main__')"
+    )
+    code = f"import os, time\nopen({str(trace)!r}, 'a').write('up ')\ntime.sleep(60)"
+
+    async def work() -> None:
+        async with bench.running() as driver:
+            with monkeypatch.context() as patch:
+                patch.setattr(exec_driver, "READY_S", 0.1)
+                patch.setattr(exec_driver, "_SHIM", slow)
+                driver.start(python("a", code))
+                await until(lambda: not driver.seen()["a"].running, "it was given up")
+            assert "did not answer" in driver.seen()["a"].detail
+            await asyncio.sleep(1.0)
+            assert not trace.exists()
+            driver.forget("a")
+            driver.start(python("a", code))
+            await until(trace.exists, "the next one runs")
+            await asyncio.sleep(0.2)
+            assert trace.read_text() == "up "
+
+    go(work())
+
+
 # invariant: R2
 def test_a_killed_agents_instances_are_adopted_not_restarted(bench: Bench) -> None:
     """The first agent is a real process, killed with SIGKILL right after it has told that the instance runs."""

@@ -136,15 +136,13 @@ class ExecDriver:
             await asyncio.sleep(0.02)
         return self._end(instance, Ending(None, None, "its shim never told who it is"))
 
-    def _adopt_orphan(self, instance: _Instance) -> None:
+    def _adopt_orphan(self, instance: _Instance, else_text: str = "it vanished while no agent was running") -> None:
         """No shim. The workload may live on all the same; then it runs, and only its exit will go unseen."""
         who = instance.folder.who()
         if instance.folder.ending() is None and who is not None and processes.alive(who.workload, self._boot):
             self._know(instance, who)
         else:
-            self._end(
-                instance, instance.folder.ending() or Ending(None, None, "it vanished while no agent was running")
-            )
+            self._end(instance, instance.folder.ending() or Ending(None, None, else_text))
 
     # -------------------------------------------------------------------------------------------------------- start
 
@@ -171,8 +169,10 @@ class ExecDriver:
             await asyncio.wait_for(_readable(ready_read), READY_S)
         except HalftrackError as error:
             return self._end(instance, Ending(None, None, f"not started: {error.message}"))
-        except (OSError, ValueError, TimeoutError) as error:
-            return self._end(instance, Ending(None, None, f"not started: {error or 'its shim did not answer'}"))
+        except TimeoutError:
+            return await self._give_up(instance)
+        except (OSError, ValueError) as error:
+            return self._end(instance, Ending(None, None, f"not started: {error}"))
         finally:
             for fd in filter(lambda fd: fd >= 0, (ready_read, ready_write)):
                 os.close(fd)
@@ -180,6 +180,14 @@ class ExecDriver:
         if who is None:
             return self._end(instance, instance.folder.ending() or Ending(None, None, "its shim ended at once"))
         return self._know(instance, who)
+
+    async def _give_up(self, instance: _Instance) -> None:
+        """The shim has not answered in time. It must not start the workload after all, beside the one that is started next."""
+        if instance.popen is not None:
+            instance.popen.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(instance.popen.wait, GRACE_S)
+        self._adopt_orphan(instance, "not started: its shim did not answer")
 
     def _begin(self, instance: _Instance, launch: Launch, ready: int) -> subprocess.Popen[bytes]:
         """Write the order and start the shim. Runs in a thread: it may wait for a disk."""
