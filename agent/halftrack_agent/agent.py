@@ -146,12 +146,12 @@ class Agent:
         trust = self._identity.trust()
         seed, now_ms = int.from_bytes(os.urandom(4), "big"), clock.boot_ms()
         try:
-            return core.recovered(trust, self._journal.entries, seed, now_ms)
+            return core.recovered(trust, self._journal.entries, seed, now_ms, self._journal.floor)
         except HalftrackError as error:
             self._findings += (
                 f"the journal's plan is not obeyed ({error.message}); running workloads go on without one",
             )
-            return core.recovered(trust, (), seed, now_ms)
+            return core.recovered(trust, (), seed, now_ms, self._journal.floor)
 
     def _plan_in_force(self, trusted: TrustedPlan) -> None:
         """Everybody who uses the plan's peers learns about them, before anything of the plan is begun."""

@@ -1,8 +1,7 @@
 """The agent's core: `(state, event, now) -> (state, actions)`. Pure; the loop carries the actions out, in order.
 
-What it decides: whether a plan is obeyed (through `inbox`), which workloads and rings shall be here (the plan, and for the
-members of a pair that is being swapped the swap's record), how a swap goes on when this host leads it, and what to tell the
-other host when it does not. What it never does: look at a clock, a file or a socket.
+What it decides: whether a plan is obeyed (through `inbox`), which workloads and rings shall be here (the plan, and in a swap the
+swap's record), how a swap goes on, and what to tell the other host. What it never does: look at a clock, a file or a socket.
 """
 
 from collections.abc import Iterable, Mapping
@@ -70,12 +69,13 @@ class AgentState:
     heard: Mapping[str, Heard]
     told_ms: Mapping[str, int]
     looked_ms: int
+    floor: int  # no plan below this revision is obeyed, should the journal know of none
 
 
 JournalEntry = JournalPlan | JournalSwap | ForgetSwap
 
 
-def recovered(trust: Trust, entries: Iterable[JournalEntry], seed: int, now_ms: int) -> AgentState:
+def recovered(trust: Trust, entries: Iterable[JournalEntry], seed: int, now_ms: int, floor: int = 0) -> AgentState:
     """The state that a journal tells of. Its plan is judged again: what rotted on the disk is not obeyed (P1, D1).
 
     Phases begin anew now, since the boot-time clock may have restarted. Raises what `inbox.judged` raises.
@@ -89,7 +89,7 @@ def recovered(trust: Trust, entries: Iterable[JournalEntry], seed: int, now_ms: 
             records.pop(entry.swap_id, None)
         else:
             records[entry.record.swap_id] = replace(entry.record, since_ms=now_ms, leg_since_ms=now_ms)
-    return AgentState(trust, seed, held, records, {}, {}, {}, {}, now_ms)
+    return AgentState(trust, seed, held, records, {}, {}, {}, {}, now_ms, floor)
 
 
 def advance(state: AgentState, event: Event, now_ms: int) -> tuple[AgentState, tuple[Action, ...]]:
@@ -118,7 +118,7 @@ def kept(state: AgentState, written: Iterable[Action]) -> AgentState:
 def _plan_arrived(state: AgentState, event: PlanArrived) -> tuple[AgentState, tuple[Action, ...]]:
     held = state.plan
     try:
-        trusted = judged(event.sealed, state.trust, held)
+        trusted = judged(event.sealed, state.trust, held, state.floor)
         if trusted is not None:
             _refuse_lost_swaps(state, trusted)
     except (Untrusted, InvalidInput, Refused) as error:

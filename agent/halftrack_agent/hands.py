@@ -120,7 +120,10 @@ class Hands:
     def _tell(self, action: Action) -> None:
         match action:
             case events.AckPlan(revision):
-                self._answer(Accepted(revision))
+                try:
+                    self._journal.raise_floor(revision)
+                finally:  # the plan itself is durable: only the memory for a damaged journal is not
+                    self._answer(Accepted(revision))
             case events.NackPlan(revision, reason, message):
                 log.warning("plan refused (%s): %s", reason, message)
                 self._answer(Declined(revision, reason, message))

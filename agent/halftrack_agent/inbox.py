@@ -7,7 +7,8 @@ A plan is accepted only when, in this order, each rule holds; the first that fai
 3. It decodes strictly.
 4. It is for this galaxy and this host.
 5. Its revision is higher than the one held. The same revision with the same bytes is a redelivery, and no event at all;
-   with other bytes somebody has reused a number, which no honest controller does.
+   with other bytes somebody has reused a number, which no honest controller does. A host whose journal was damaged holds no
+   plan, but knows how high it has been, and goes below that for nobody (P2).
 6. It is not empty, unless it says that the host is to be decommissioned (R3).
 7. Each release in it is sealed by enough release keys, and each artifact it runs is named by one of those releases, with the
    same entry and version: a stolen controller key alone installs nothing.
@@ -58,7 +59,7 @@ class TrustedPlan:
         assert self.warrant is _WARRANT, "only inbox.judged makes a TrustedPlan"  # noqa: S101 - a programmer's error
 
 
-def judged(sealed: Sealed, trust: Trust, held: TrustedPlan | None) -> TrustedPlan | None:
+def judged(sealed: Sealed, trust: Trust, held: TrustedPlan | None, floor: int = 0) -> TrustedPlan | None:
     """The plan that `sealed` carries, once all rules above hold; None when it is the one already held.
 
     Raises Untrusted, InvalidInput or Refused, with the reason that goes into the refusal.
@@ -71,6 +72,8 @@ def judged(sealed: Sealed, trust: Trust, held: TrustedPlan | None) -> TrustedPla
     if held is not None and plan.revision <= held.plan.revision:
         _check_redelivery(plan, payload, held)
         return None
+    if plan.revision < floor:
+        raise Refused("older-revision", f"revision {plan.revision} is older than {floor}, which this host had accepted")
     if not plan.workloads and not plan.decommission:
         raise Refused("empty-plan", "a plan without workloads that does not say `decommission` is not obeyed")
     artifacts = _check_releases(plan, trust)

@@ -5,9 +5,11 @@ the core's own actions: what was to be journaled is exactly what recovery hands 
 """
 
 import contextlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from halftrack_agent import files
 from halftrack_agent.events import ForgetSwap, JournalPlan, JournalSwap
 from halftrack_agent.ledger import Ledger, payload_bytes
 from halftrack_model import canonical
@@ -17,6 +19,7 @@ from halftrack_model.swap import SwapRecord
 
 Entry = JournalPlan | JournalSwap | ForgetSwap
 
+FLOOR = "revision"  # a file of its own: what damages the journal must not take this with it
 COMPACT_AT_BYTES = 1 << 20  # a swap writes about twenty records of 400 bytes: a hundred swaps between two rewrites
 
 
@@ -84,6 +87,8 @@ class Journal:
                 "version that wrote it, or move the file away to start over from the controller's plan",
             ) from error
         self.findings = self._ledger.findings
+        self._floor_path = folder / FLOOR
+        self.floor = self._found_floor()
         self.quarantined = self._ledger.quarantined
 
     @property
@@ -104,9 +109,27 @@ class Journal:
         self._ledger.append(payload)
         self._entries = living((*self._entries, entry))
 
+    def raise_floor(self, revision: int) -> None:
+        """Remember, apart from the journal, that this host has accepted `revision`. Never lowers it (P2)."""
+        if revision > self.floor:
+            files.replace(self._floor_path, f"{revision}\n".encode())
+            self.floor = revision
+
     def close(self) -> None:
         """Give the file back."""
         self._ledger.close()
+
+    def _found_floor(self) -> int:
+        try:
+            text = self._floor_path.read_text(errors="replace")
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise files.fault(error, self._floor_path) from error
+        if re.fullmatch(r"\d{1,19}\n", text):
+            return int(text)
+        self.findings += (f"{self._floor_path.name} is damaged; only the journal tells which revisions are too old",)
+        return 0
 
     def _compact(self) -> None:
         """Rewrite the file when half of it no longer counts: then rewriting stays rare, however large the plan is."""

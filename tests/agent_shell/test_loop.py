@@ -65,7 +65,7 @@ class Body:
             self.answers.append,
             lambda: None,
         )
-        state = core.recovered(TRUST, self.journal.entries, 0, 0)
+        state = core.recovered(TRUST, self.journal.entries, 0, 0, self.journal.floor)
         self.loop = Loop(state, self, self.hands, self.rings, self.outbox, self.took, lambda: None, lambda: ())  # type: ignore[arg-type]
 
     def took(self, trusted: TrustedPlan) -> None:
@@ -121,6 +121,52 @@ def test_only_the_newest_plan_matters_and_a_refusal_is_answered(tmp_path: Path) 
         assert isinstance(body.answers[1], Declined)
         assert body.answers[1].reason == "older-revision"
         assert body.in_force == [3]
+        body.close()
+
+    asyncio.run(work())
+
+
+# invariant: P2 D1
+def test_a_damaged_journal_lets_no_older_plan_in(tmp_path: Path) -> None:
+    async def work() -> None:
+        body = Body(tmp_path)
+        body.loop.plan_came(sealed(9))
+        body.loop.step()
+        body.close()
+        journal = tmp_path / "journal"
+        data = bytearray(journal.read_bytes())
+        data[len(data) // 2] ^= 0xFF
+        journal.write_bytes(data)
+        body = Body(tmp_path)
+        assert (body.loop.state.plan, body.journal.floor) == (None, 9)
+        body.loop.plan_came(sealed(8))
+        body.loop.step()
+        (declined,) = body.answers
+        assert isinstance(declined, Declined)
+        assert declined.reason == "older-revision"
+        body.loop.plan_came(sealed(9))  # what the controller has is the way back
+        body.loop.step()
+        assert body.answers[-1] == Accepted(9)
+        body.close()
+
+    asyncio.run(work())
+
+
+def test_a_damaged_floor_is_told_and_one_that_cannot_be_written_stops_no_answer(tmp_path: Path) -> None:
+    (tmp_path / "revision").write_text("nine")
+    journal = Journal(tmp_path)
+    assert journal.floor == 0
+    assert any("revision is damaged" in finding for finding in journal.findings)
+    journal.close()
+
+    async def work() -> None:
+        body = Body(tmp_path)
+        (tmp_path / "revision").unlink()
+        (tmp_path / "revision").mkdir()
+        body.loop.plan_came(sealed(1))
+        body.loop.step()
+        assert body.answers == [Accepted(1)]
+        assert body.journal.floor == 0
         body.close()
 
     asyncio.run(work())

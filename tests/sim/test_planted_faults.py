@@ -90,7 +90,7 @@ def _restarts_after_a_reconnect(patch: pytest.MonkeyPatch) -> None:
 
 def _takes_old_plans(patch: pytest.MonkeyPatch) -> None:
     real = inbox.judged
-    patch.setattr(core, "judged", lambda sealed, trust, held: real(sealed, trust, None))
+    patch.setattr(core, "judged", lambda sealed, trust, *_: real(sealed, trust, None))
 
 
 def _silence_is_failure(patch: pytest.MonkeyPatch) -> None:
