@@ -59,7 +59,9 @@ def declare(program: Program) -> None:
         terminal.result(value, *render.plan_lines(reply, steps))
         if changed or reply.rollouts or steps:
             return PENDING
-        return BLOCKED if reply.reasons else DONE
+        if all(why.under_way for why in reply.reasons):
+            return PENDING if reply.reasons else DONE
+        return BLOCKED
 
 
 def _read(files: tuple[str, ...]) -> "Declared":

@@ -115,7 +115,7 @@ def _frozen(snapshot: Snapshot, environment: str, graph: str, swaps: Mapping[str
             parts[plan.host] = Parts(rings, workloads, mine)
     text = "a swap is under way, so the graph stays as the hosts know it until they have told its end"
     return Expansion(
-        parts, tuple(Reason("", f"{graph}/{_vertex(snapshot, swap_id)}", text) for swap_id in sorted(swaps))
+        parts, tuple(Reason("", f"{graph}/{_vertex(snapshot, swap_id)}", text, True) for swap_id in sorted(swaps))
     )
 
 
@@ -269,4 +269,4 @@ def _waiting_rollouts(snapshot: Snapshot) -> Iterable[Reason]:
 def _waits(rollout: Rollout) -> Reason:
     text = f"{rollout.product} {rollout.to_version} is {rollout.phase.value}"
     text = f"{text}: {rollout.reason}" if rollout.reason else text
-    return Reason("", f"{rollout.graph}/{rollout.vertex}", text)
+    return Reason("", f"{rollout.graph}/{rollout.vertex}", text, rollout.phase is RolloutPhase.PENDING)

@@ -174,11 +174,15 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why something does not move, or moves as it does. `host` is empty when it is about no host in particular."""
+    """Why something does not move, or moves as it does. `host` is empty when it is about no host in particular.
+
+    `under_way`: what it waits for is on its way, and nobody needs to do anything.
+    """
 
     host: str
     subject: str
     text: str
+    under_way: bool = False
 
 
 @dataclass(frozen=True, slots=True)

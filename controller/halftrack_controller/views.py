@@ -122,4 +122,4 @@ def outlook_reply(before: Snapshot, changes: tuple[said.DocumentChange, ...], ou
 
 def whys(reasons: Iterable[Reason]) -> tuple[said.Why, ...]:
     """The core's reasons as they travel."""
-    return tuple(said.Why(reason.host, reason.subject, reason.text) for reason in reasons)
+    return tuple(said.Why(reason.host, reason.subject, reason.text, reason.under_way) for reason in reasons)

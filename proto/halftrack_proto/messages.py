@@ -240,11 +240,15 @@ class HostChange:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """A reason, in prose. `host` is empty when it is about none in particular."""
+    """A reason, in prose. `host` is empty when it is about none in particular.
+
+    `under_way`: what it waits for is on its way, and nobody needs to do anything.
+    """
 
     host: str
     subject: str
     text: str
+    under_way: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,6 +217,8 @@ def _swap_that_works(operator: Operator, hosts: list[ScriptedHost]) -> None:
         hosts[0].tell(Phase.SHADOWING)
         eventually(lambda: "shadowing" in operator.run("rollout", "status", second)[1])
         assert operator.run("rollout", "status", second)[0] == 2
+        status, out = operator.run("plan")
+        assert (status, "a swap is under way" in out) == (2, True)  # nothing is blocked
         hosts[0].tell(Phase.DONE)
         status, out = watching.result(20)
     lines = [json.loads(line) for line in out.splitlines()]

@@ -298,20 +298,24 @@ class Reason(_message.Message):
     HOST_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    UNDER_WAY_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """empty when it is about no host in particular"""
     subject: _builtins.str
     text: _builtins.str
+    under_way: _builtins.bool
+    """nobody needs to do anything"""
     def __init__(
         self,
         *,
         host: _builtins.str = ...,
         subject: _builtins.str = ...,
         text: _builtins.str = ...,
+        under_way: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "subject", b"subject", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "subject", b"subject", "text", b"text", "under_way", b"under_way"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
