@@ -4,11 +4,11 @@ import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 import uuid
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -49,7 +49,8 @@ def _namespaces() -> bool:
 def _nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Compare the machine with what it was. While another run shares it, only processes can be told apart: the rest is a warning."""
     mark, scratch = os.environ[RUN_MARK], str(tmp_path_factory.getbasetemp())
-    with Path(__file__).open() as shared:
+    shared = os.open(tempfile.gettempdir(), os.O_RDONLY | os.O_DIRECTORY)  # the same for all checkouts on this machine
+    try:
         fcntl.flock(shared, fcntl.LOCK_SH)
         before = footprint(mark, scratch)
         yield
@@ -61,6 +62,8 @@ def _nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
             certain = left
         except BlockingIOError:
             certain = [item for item in left if item.startswith(PROCESS)]
+    finally:
+        os.close(shared)
     for item in set(left) - set(certain):
         warnings.warn(f"left behind by this or another test run: {item}", stacklevel=1)
     assert not certain, "the tests have left behind: " + "; ".join(certain)
