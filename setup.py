@@ -24,15 +24,20 @@ def packages() -> tuple[list[str], dict[str, str]]:
     return names, folders
 
 
+NATIVE = "dataplane/halftrack_dataplane/native"
+USE_THE_CORE = ("mapping", "ring", "ring_reader", "ring_waker", "ring_writer")
+
+
 def extensions() -> list[Extension]:
-    """One extension for each `.pyx` of the data plane; they share the ring's layout header."""
-    headers = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "dataplane/halftrack_dataplane").glob("*.h"))]
+    """One extension for each `.pyx` of the data plane; those that touch rings carry the C core."""
+    headers = [str(path.relative_to(ROOT)) for path in sorted((ROOT / NATIVE).glob("*.h"))]
+    core = [f"{NATIVE}/halftrack_ring.c", f"{NATIVE}/crc32c.c"]
     return [
         Extension(
             f"halftrack_dataplane.{source.stem}",
-            [str(source.relative_to(ROOT))],
+            [str(source.relative_to(ROOT)), *(core if source.stem in USE_THE_CORE else [])],
             depends=headers,
-            include_dirs=["dataplane/halftrack_dataplane"],
+            include_dirs=[NATIVE],
             extra_compile_args=["-O2", "-std=gnu11", "-Wall", "-Wno-unused-function"],
         )
         for source in sorted((ROOT / "dataplane/halftrack_dataplane").glob("*.pyx"))
@@ -44,7 +49,7 @@ setup(
     packages=NAMES,
     package_dir=FOLDERS,
     package_data={
-        "halftrack_dataplane": ["*.h", "*.pxd", "*.pyx", "*.pyi", "py.typed"],
+        "halftrack_dataplane": ["native/*.h", "native/*.c", "*.pxd", "*.pyx", "*.pyi", "py.typed"],
         **{
             f"halftrack_{name}": ["*.pyi", "py.typed", "*.service"]
             for name in ("model", "proto", "controller", "agent")

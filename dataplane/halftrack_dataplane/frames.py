@@ -7,6 +7,14 @@ Owns no memory and does no I/O; both rings and everything that talks about them 
 import hashlib
 from dataclasses import dataclass
 
+from halftrack_dataplane.frame import Batch, Frame
+
+__all__ = [
+    "Batch", "Cut", "Evicted", "Frame", "FrameCorrupt", "FrameTooLarge", "ReaderStats", "ReadersFull", "RingDamaged", "RingError",
+    "RingFull", "RingMissing", "RingStats", "RingVersion", "StaleCut", "WriterBusy", "WrongLength", "reader_name",
+]  # fmt: skip
+
+
 NAME_BYTES = 63  # of a reader's name are kept in a ring's header (`HT_NAME`, with its zero)
 
 
@@ -20,17 +28,6 @@ def reader_name(who: str) -> str:
         return who
     mark = "~" + hashlib.sha256(text).hexdigest()[:12]
     return text[: NAME_BYTES - len(mark)].decode("utf-8", "ignore") + mark
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One record of a stream. With `gap` > 0 it declares [seq, seq + gap) as lost, and its payload is empty."""
-
-    seq: int
-    epoch: int
-    timestamp_ns: int
-    payload: bytes | memoryview
-    gap: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +100,19 @@ class ReadersFull(RingError):
 class RingFull(RingError):
     """No room, and the policy or the timeout says not to wait (any longer)."""
 
+    written = 0  # frames of a batch that were published before
+
 
 class FrameTooLarge(RingError):
     """A frame may be at most half of the ring's capacity."""
+
+
+class WrongLength(RingError):
+    """In a ring whose frames all have one length, this one has another."""
+
+
+class FrameCorrupt(RingError):
+    """A frame's bytes are not those that its checksum was made of."""
 
 
 class Evicted(RingError):

@@ -3,42 +3,44 @@
 Owns the lifetime of the mapping: it ends with its last user, exported views included. Never looks at what frames mean.
 """
 
-from halftrack_dataplane.frames import RingDamaged
+import os
+
+from halftrack_dataplane.frames import RingDamaged, RingError
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.string cimport memcpy, memset
+from cpython.exc cimport PyErr_CheckSignals
+from libc.string cimport memcpy
+from posix.time cimport nanosleep, timespec
 
-from halftrack_dataplane.ring_layout cimport ht_bytes, ht_header, ht_now_ns, int64_t, uint64_t
+from halftrack_dataplane.native cimport HT_NAME, ht_detach, ht_now_ns, int64_t, uint64_t
 
-cdef extern from "sys/mman.h" nogil:
-    enum:
-        PROT_READ, PROT_WRITE, MAP_SHARED
-    void *MAP_FAILED
-    void *mmap(void *addr, size_t length, int prot, int flags, int fd, long offset)
-    int munmap(void *addr, size_t length)
-
-# Signals are looked at this often while waiting, and it bounds what a lost wake-up (there is none known) could cost.
 cdef int64_t SLICE_NS = 100_000_000
+cdef int fork_count = 0
+
+
+def _after_fork():
+    global fork_count
+    fork_count += 1
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+cdef int forks() noexcept:
+    """How many forks lie between the import and this process: objects of a parent's count are not ours."""
+    return fork_count
+
+
+cdef object forked():
+    return RingError("this object was made before a fork, and belongs to the parent process; open the ring again")
 
 
 cdef class Mapping:
     """The mapped file. Lives as long as any ring, writer, reader or exported view needs it."""
 
     def __dealloc__(self):
-        if self.header is not NULL:
-            munmap(self.header, self.size)
-
-
-cdef Mapping map_file(int fd, size_t size, bint readonly):
-    cdef Mapping mapping = Mapping.__new__(Mapping)
-    cdef void *at = mmap(NULL, size, PROT_READ if readonly else PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
-    if at == MAP_FAILED:
-        raise OSError("cannot map the ring: out of address space or over the memory limit")
-    mapping.header = <ht_header *>at
-    mapping.size = size
-    mapping.readonly = readonly
-    return mapping
+        ht_detach(&self.ring)
 
 
 cdef class Span:
@@ -51,25 +53,34 @@ cdef class Span:
         pass
 
 
-cdef object export(Mapping mapping, uint64_t offset, uint64_t length, bint locked):
+cdef object export(Mapping mapping, char *start, uint64_t length, bint locked):
     cdef Span span = Span.__new__(Span)
     span.mapping = mapping
-    span.start = ht_bytes(mapping.header, offset)
+    span.start = start
     span.length = length
     span.locked = locked
     return memoryview(span)
 
 
-cdef object copy_out(ht_header *h, uint64_t offset, uint64_t length):
-    cdef bytes payload = PyBytes_FromStringAndSize(NULL, length)
-    cdef char *into = PyBytes_AS_STRING(payload)
-    cdef const char *at = ht_bytes(h, offset)
-    if <Py_ssize_t>length < NOGIL_BYTES:
+cdef object copy_out(const char *at, uint64_t length):
+    cdef bytes payload
+    cdef char *into
+    if length < NOGIL_BYTES:
+        return PyBytes_FromStringAndSize(at, length)
+    payload = PyBytes_FromStringAndSize(NULL, length)
+    into = PyBytes_AS_STRING(payload)
+    with nogil:
+        memcpy(into, at, length)
+    return payload
+
+
+cdef int copy_in(char *into, const char *at, uint64_t length) except -1:
+    if length < NOGIL_BYTES:
         memcpy(into, at, length)
     else:
         with nogil:
             memcpy(into, at, length)
-    return payload
+    return 0
 
 
 cdef int retire(object view) except -1:
@@ -85,16 +96,18 @@ cdef str text_of(const char *at, size_t room):
     return at[:room].partition(b"\0")[0].decode("utf-8", "replace")
 
 
-cdef int put_text(char *at, Py_ssize_t room, str text, bint exact) except -1:
-    """Names are for people and cut to fit; labels carry meaning and are refused instead."""
+cdef bytes name_of(str text):
+    """Names are for people and cut to fit."""
+    cdef bytes data = text.encode().partition(b"\0")[0]
+    return data if len(data) < HT_NAME else data[:HT_NAME - 1].decode("utf-8", "ignore").encode()
+
+
+cdef bytes label_of(str text, size_t room):
+    """Labels carry meaning, so they are refused rather than cut to fit."""
     cdef bytes data = text.encode()
-    if len(data) >= room:
-        if exact:
-            raise ValueError(f"a label may have at most {room - 1} bytes, this one has {len(data)}: {text!r}")
-        data = data[:room - 1].decode("utf-8", "ignore").encode()
-    memset(at, 0, room)
-    memcpy(at, <const char *>data, len(data))
-    return 0
+    if <size_t>len(data) >= room or b"\0" in data:
+        raise ValueError(f"a label may have at most {room - 1} bytes and no NUL, this one has {len(data)}: {text!r}")
+    return data
 
 
 cdef int64_t deadline_of(object timeout_s) except? -1:
@@ -104,12 +117,16 @@ cdef int64_t deadline_of(object timeout_s) except? -1:
     return ht_now_ns() + <int64_t>(min(max(timeout_s, 0), 1e9) * 1e9)
 
 
-cdef int64_t slice_of(int64_t deadline) noexcept nogil:
-    cdef int64_t left
-    if deadline < 0:
-        return SLICE_NS
-    left = deadline - ht_now_ns()
-    return 0 if left < 0 else left if left < SLICE_NS else SLICE_NS
+cdef bint slept_until(int64_t moment) except -1:
+    """Is it past `moment`? Sleeps until then, for a tenth of a second at most, and sees to signals."""
+    cdef int64_t left = min(moment - ht_now_ns(), SLICE_NS)
+    cdef timespec some
+    if left > 0:
+        some.tv_sec, some.tv_nsec = left // 1000000000, left % 1000000000
+        with nogil:
+            nanosleep(&some, NULL)
+        PyErr_CheckSignals()
+    return ht_now_ns() >= moment
 
 
 cdef object damaged(seq):

@@ -3,16 +3,34 @@
 Owns the reader's cursor and counts; never reclaims anything, which is the writer's business.
 """
 
-from halftrack_dataplane.frames import Evicted, Frame, RingError
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from halftrack_dataplane.frames import Batch, Evicted, Frame, RingError
 from halftrack_dataplane.reference_state import Closing, Record, State, frame_of, retire
 
-__all__ = ["Reader"]
+__all__ = ["Reader", "Sample"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a sampling reader picks: sequences that `every` divides, at most `per_s` a second, or the latest only."""
+
+    every: int = 1
+    per_s: float | None = None
+    latest: bool = False
 
 
 class Reader(Closing):
     """One reader's cursor."""
 
-    def __init__(self, state: State, slot: int, policy: str, name: str, cursor: int) -> None:
+    def __init__(
+        self, state: State, slot: int, policy: str, name: str, cursor: int, sample: Sample, evict_after_s: float | None
+    ) -> None:
+        self._sample = sample
+        self._evict_after_s = evict_after_s
+        self._next_s = 0.0
         self.slot = slot
         self.policy = policy
         self.name = name
@@ -35,6 +53,9 @@ class Reader(Closing):
     def _gates(self) -> bool:
         return self.policy == "lossless" and not self._evicted
 
+    def _impatient(self, blocked_s: float) -> bool:
+        return self._evict_after_s is not None and blocked_s >= self._evict_after_s
+
     def _evict(self) -> None:
         if not self._evicted:
             self._evicted = True
@@ -53,12 +74,32 @@ class Reader(Closing):
             self.missed += self._state.tail - self.cursor
             self.cursor = self._state.tail
 
+    def _align(self) -> None:
+        if self.policy == "sample":
+            self.cursor = -(-self.cursor // self._sample.every) * self._sample.every
+
+    def _pick(self, timeout_s: float | None) -> bool:
+        """Moves a sampling reader's cursor; False if its time has not come within `timeout_s`."""
+        if self._sample.per_s is not None:
+            left = self._next_s - time.monotonic()
+            if left > 0 and timeout_s is not None and timeout_s < left:
+                return False
+            time.sleep(max(0.0, left))
+            self._next_s = max(self._next_s, time.monotonic()) + 1 / self._sample.per_s
+        if self._sample.latest:
+            self.cursor = max(self.cursor, self._state.head - 1)
+        self._align()
+        return True
+
     def _next(self, timeout_s: float | None) -> Record | None:
         self._check()
         self._end_view(advance=True)
+        if self.policy == "sample" and not self._pick(timeout_s):
+            return None
         self._state.wait(lambda: self._closed or self._evicted or self._state.head > self.cursor, timeout_s)
         self._check()
         self._clamp()
+        self._align()
         return self._state.find(self.cursor)
 
     def _advance(self, to: int) -> None:
@@ -79,20 +120,81 @@ class Reader(Closing):
             if record is None:
                 return None
             frame = frame_of(record, self.cursor)
-            self._advance(record.end)
+            self._advance(record.end if record.gap else self.cursor + 1)
             return frame
 
-    def view(self, timeout_s: float | None = None) -> Frame | None:
+    def __iter__(self) -> "Reader":
+        return self
+
+    def __next__(self) -> Frame | None:
+        return self.read()
+
+    def _batch(self, record: Record, frames: list[bytes], payload: Any) -> Batch:
+        """`frames` from the cursor on, or the gap that is there; the cursor stays."""
+        gap = record.end - self.cursor if record.gap else 0
+        length = len(frames[-1]) if frames else 0
+        return Batch(self.cursor, len(frames), record.epoch, record.timestamp_ns, length, payload, gap)
+
+    def read_many(self, limit: int = 1024, timeout_s: float | None = None) -> Batch | None:
+        if limit < 1:
+            raise ValueError(f"a batch has at least one frame, not {limit}")
         with self._state.changed:
-            self._check()
-            if self.policy != "lossless":
-                raise RingError("only a lossless reader can view: a lossy one's frames may be overwritten meanwhile")
             record = self._next(timeout_s)
             if record is None:
                 return None
+            frames: list[bytes] = []
+            at: Record | None = record
+            while at is not None and not at.gap and at.epoch == record.epoch and len(frames) < limit:
+                frames += at.frames[self.cursor + len(frames) - at.seq :][: limit - len(frames)]
+                at = self._state.find(self.cursor + len(frames))
+            batch = self._batch(record, frames, frames)
+            self._advance(self.cursor + batch.count + batch.gap)
+            return batch
+
+    def read_into(self, buffer: Any, timeout_s: float | None = None) -> Batch | None:
+        with self._state.changed:
+            record = self._next(timeout_s)
+            if record is None:
+                return None
+            room = memoryview(buffer).cast("B")
+            frames = record.frames[self.cursor - record.seq :] if not record.gap else []
+            if frames and record.length:
+                frames = frames[: len(room) // record.length]
+            if not frames and not record.gap:
+                raise ValueError(f"a buffer of {len(room)} bytes; the next frame has {record.length}")
+            data = b"".join(frames)
+            room[: len(data)] = data
+            batch = self._batch(record, frames, None)
+            self._advance(self.cursor + batch.count + batch.gap)
+            return batch
+
+    def view(self, timeout_s: float | None = None) -> Frame | None:
+        with self._state.changed:
+            record = self._viewable(timeout_s)
+            if record is None:
+                return None
             frame = frame_of(record, self.cursor)
-            self._view = (record.end, memoryview(record.payload))
+            self._view = (record.end if record.gap else self.cursor + 1, memoryview(bytes(frame.payload)))
             return Frame(frame.seq, frame.epoch, frame.timestamp_ns, self._view[1], frame.gap)
+
+    def view_many(self, limit: int = 1 << 32, timeout_s: float | None = None) -> Batch | None:
+        if limit < 1:
+            raise ValueError(f"a batch has at least one frame, not {limit}")
+        with self._state.changed:
+            record = self._viewable(timeout_s)
+            if record is None:
+                return None
+            frames = record.frames[self.cursor - record.seq :][:limit] if not record.gap else []
+            block = memoryview(b"".join(frames))
+            batch = self._batch(record, frames, block)
+            self._view = (self.cursor + batch.count + batch.gap, block)
+            return batch
+
+    def _viewable(self, timeout_s: float | None) -> Record | None:
+        self._check()
+        if self.policy != "lossless":
+            raise RingError("only a lossless reader can view: a lossy one's frames may be overwritten meanwhile")
+        return self._next(timeout_s)
 
     def release(self) -> None:
         with self._state.changed:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal, Self
 from halftrack_dataplane.frames import Cut, Frame, RingError, StaleCut
 
 if TYPE_CHECKING:
-    from halftrack_dataplane.reference import Writer
     from halftrack_dataplane.reference_reader import Reader
+    from halftrack_dataplane.reference_writer import Writer
 
 READERS = 64
 CUTS = 64
@@ -28,21 +28,41 @@ def check_label(label: str, limit: int) -> None:
         raise ValueError(f"a label may have at most {limit} bytes, this one has {len(label.encode())}: {label!r}")
 
 
-@dataclass(frozen=True, slots=True)
+ALIGN = 64
+PARTS, RUN_BYTES = 64, 65536
+
+
+def rounded(value: int, unit: int) -> int:
+    """Up to a multiple of `unit`."""
+    return -(-value // unit) * unit
+
+
+@dataclass(slots=True)
 class Record:
-    """A frame or a gap, with the absolute offset that it has in the fast ring."""
+    """A run of frames of one length, epoch and time, or a gap, with the absolute offset that it has in the fast ring."""
 
     seq: int
     offset: int
-    payload: bytes
+    frames: list[bytes]
     epoch: int
     timestamp_ns: int
     gap: int
+    before: bool = False  # a gap of sequences before the stream's first; nothing was lost
 
     @property
     def end(self) -> int:
         """The sequence after it."""
-        return self.seq + (self.gap or 1)
+        return self.seq + (self.gap or len(self.frames))
+
+    @property
+    def length(self) -> int:
+        """Of each frame, in bytes."""
+        return len(self.frames[0]) if self.frames else 0
+
+    @property
+    def end_offset(self) -> int:
+        """Of the first byte behind it."""
+        return self.offset + self.length * len(self.frames)
 
 
 @dataclass(slots=True)
@@ -108,6 +128,9 @@ class State:
     generation: int
     base_seq: int
     head: int
+    frame_bytes: int = 0
+    schema: str = ""
+    checked: bool = False
     data_head: int = 0
     dropped: int = 0
     gap_frames: int = 0
@@ -122,6 +145,15 @@ class State:
     def tail(self) -> int:
         """The oldest retained sequence."""
         return self.records[0].seq if self.records else self.head
+
+    def run_frames(self, length: int) -> int:
+        """How many frames of `length` a record may hold."""
+        return max(1, min(self.capacity_bytes // PARTS, RUN_BYTES) // length) if length else 1
+
+    @property
+    def oldest(self) -> int:
+        """Where a stream begins: behind the record, if there is one, that says where it does."""
+        return self.records[0].end if self.records and self.records[0].before else self.tail
 
     def find(self, seq: int) -> Record | None:
         """The retained record that covers `seq`."""
@@ -155,7 +187,9 @@ class Closing:
 
 def frame_of(record: Record, seq: int) -> Frame:
     """What a reader at `seq` is given of a record that covers it."""
-    return Frame(seq, record.epoch, record.timestamp_ns, record.payload, record.end - seq if record.gap else 0)
+    if record.gap:
+        return Frame(seq, record.epoch, record.timestamp_ns, b"", record.end - seq)
+    return Frame(seq, record.epoch, record.timestamp_ns, record.frames[seq - record.seq])
 
 
 def retire(view: memoryview) -> None:

@@ -14,9 +14,12 @@ class Ring:
     slots: int
     label: str
     generation: int
+    frame_bytes: int
+    schema: str
+    checked: bool
     @staticmethod
     def create(
-        path: str | PathLike[str],
+        path: str | PathLike[str] | None,
         *,
         capacity_bytes: int = ...,
         slots: int = 4096,
@@ -24,20 +27,31 @@ class Ring:
         label: str = "",
         generation: int = 0,
         mode: int = 0o600,
+        frame_bytes: int = 0,
+        schema: str = "",
+        checked: bool = False,
     ) -> Ring: ...
     @staticmethod
-    def open(path: str | PathLike[str], *, readonly: bool = False) -> Ring: ...
+    def open(path: str | PathLike[str] | int, *, readonly: bool = False) -> Ring: ...
     @property
     def head(self) -> int: ...
     @property
     def tail(self) -> int: ...
+    def fileno(self) -> int: ...
+    def prefault(self) -> bool: ...
+    def seq_at(self, timestamp_ns: int) -> int: ...
     def writer(self, *, full: Literal["block", "drop", "overwrite"] = "block", name: str = "") -> Writer: ...
     def reader(
         self,
         *,
-        policy: Literal["lossless", "lossy"] = "lossless",
+        policy: Literal["lossless", "lossy", "sample"] = "lossless",
         name: str = "",
         start: int | Literal["now", "oldest"] = "now",
+        every: int = 1,
+        per_s: float | None = None,
+        latest: bool = False,
+        evict_after_s: float | None = None,
+        verify: bool = False,
     ) -> Reader: ...
     def peek(self, seq: int) -> Frame | None: ...
     def stats(self) -> RingStats: ...

@@ -1,48 +1,52 @@
 """The ring in shared memory: one writer, up to 64 readers with their own cursors and policies, in any processes.
 
-Owns the file, who may write, who holds which reader slot, and the owner table; the layout and every memory ordering are in
-ring_layout.h. Never starts processes, never judges a process of another pid namespace, never removes the ring's file:
-whoever created a stream unlinks it. An object belongs to one thread at a time; after a fork, open the ring again.
+Owns who writes, who holds which reader slot, and the owner table, on behalf of Python; the steps are native/halftrack_ring.h's.
+Never starts processes, never judges a process of another pid namespace, never removes the ring's file: whoever created a stream
+unlinks it. An object belongs to one thread at a time; after a fork, open the ring again.
 """
 
 import os
-import secrets
 
 from halftrack_dataplane.frames import (
-    Cut, Frame, ReadersFull, ReaderStats, RingDamaged, RingError, RingMissing, RingStats, RingVersion, StaleCut, WriterBusy,
+    Cut, ReadersFull, ReaderStats, RingDamaged, RingError, RingMissing, RingStats, RingVersion, StaleCut, WriterBusy,
 )
 
-from halftrack_dataplane.identity cimport forks, identity, is_dead, pid_of
-from halftrack_dataplane.mapping cimport Mapping, copy_out, damaged, map_file, put_text, text_of
-from halftrack_dataplane.ring_layout cimport *
+from libc.errno cimport ENOENT, errno
+from libc.string cimport memset, strcpy
+
+from halftrack_dataplane.frame cimport new_frame
+from halftrack_dataplane.mapping cimport Mapping, copy_out, damaged, forks, label_of, name_of, text_of
+from halftrack_dataplane.native cimport *
 from halftrack_dataplane.ring_reader cimport Reader
-from halftrack_dataplane.ring_writer cimport FULL_BLOCK, FULL_DROP, FULL_OVERWRITE, Writer
+from halftrack_dataplane.ring_writer cimport Writer
 
 __all__ = ["Reader", "Ring", "Writer"]
 
 globals().update(Reader=Reader, Writer=Writer)  # a cimported class is no attribute of the module by itself
 
-_POLICIES = {"block": FULL_BLOCK, "drop": FULL_DROP, "overwrite": FULL_OVERWRITE}
-_READER_STATES = {"lossless": HT_LOSSLESS, "lossy": HT_LOSSY}
-_READER_POLICIES = {state: policy for policy, state in _READER_STATES.items()}
+_POLICIES = {"block": HT_BLOCK, "drop": HT_DROP, "overwrite": HT_OVERWRITE}
+_READER_POLICIES = {HT_LOSSLESS: "lossless", HT_LOSSY: "lossy"}
+_ADVICE = "Stop its writer and readers, remove the file and create the stream anew; frames in it are lost."
 
 
-cdef int _check_static(ht_header *h, size_t size, str path) except -1:
-    advice = "Stop its writer and readers, remove the file and create the stream anew; frames in it are lost."
-    if h.magic != HT_MAGIC:
-        raise RingDamaged(f"{path} is not a ring (its first bytes are not the ring's magic). {advice}")
-    if h.version != HT_LAYOUT_VERSION:
-        raise RingVersion(
-            f"{path} has ring layout version {h.version}, and this Halftrack knows version {HT_LAYOUT_VERSION} only. "
+cdef object _refused(int code, path, uint32_t version, bint opening):
+    """The error for what opening or creating a ring has returned."""
+    if code == HT_SYSTEM and errno == ENOENT and opening:
+        return RingMissing(f"there is no ring at {path}; its stream's creator makes it")
+    if code == HT_SYSTEM:
+        return OSError(errno, os.strerror(errno), path)
+    if code == HT_OTHER_VERSION:
+        return RingVersion(
+            f"{path} has ring layout version {version}, and this Halftrack knows version {HT_LAYOUT_VERSION} only. "
             "Run the Halftrack that made it, or stop all its users, remove the file and create the stream anew."
         )
-    if h.checksum != ht_checksum(h):
-        raise RingDamaged(f"{path}: the ring's header does not match its checksum. {advice}")
-    if not ht_static_fits(h):
-        raise RingDamaged(f"{path}: the ring's header contradicts itself. {advice}")
-    if size < h.total_bytes:
-        raise RingDamaged(f"{path} is truncated: {size} of {h.total_bytes} bytes. {advice}")
-    return 0
+    why = {
+        HT_NO_RING: "is not a ring (its first bytes are not the ring's magic)",
+        HT_BAD_CHECKSUM: "is damaged: the ring's header does not match its checksum",
+        HT_CONTRADICTION: "is damaged: the ring's header contradicts itself",
+        HT_TRUNCATED: "is truncated, too short for a ring or for what its header says",
+    }[code]
+    return RingDamaged(f"{path} {why}. {_ADVICE}")
 
 
 cdef class Ring:
@@ -52,63 +56,83 @@ cdef class Ring:
         raise TypeError("use Ring.create(path) or Ring.open(path)")
 
     @staticmethod
-    def create(path, *, capacity_bytes=64 << 20, slots=4096, base_seq=0, label="", generation=0, mode=0o600):
-        """Makes a ring; it appears whole or not at all. Its capacity is rounded up to whole pages."""
+    def create(
+        path, *, capacity_bytes=64 << 20, slots=4096, base_seq=0, label="", generation=0, mode=0o600, frame_bytes=0, schema="",
+        checked=False,
+    ):
+        """Makes a ring; it appears whole or not at all. Its capacity is rounded up to whole pages.
+
+        `frame_bytes`: all frames have that length (0: any); `schema` says what is in one, for readers that want arrays.
+        `checked`: each record carries the CRC-32C of its bytes. No path (None): a memfd, to be passed on (`Ring.fileno`).
+        """
+        cdef ht_options options
+        cdef Mapping mapping = Mapping.__new__(Mapping)
+        cdef bytes label_bytes = label_of(label, HT_RING_LABEL), schema_bytes = label_of(schema, HT_SCHEMA), name
+        cdef int rc, fd = -1
         if capacity_bytes < 1 or slots < 2 or slots & (slots - 1) or slots > 1 << 32:
             raise ValueError(f"slots must be a power of two from 2 on and capacity positive: {slots=} {capacity_bytes=}")
         if not 0 <= base_seq < 1 << 62:
             raise ValueError(f"base_seq must be in [0, 2**62), not {base_seq}")
-        path = os.fsdecode(path)
-        if os.path.lexists(path):  # a courtesy before reserving memory; the link below decides
-            raise FileExistsError(f"{path} exists; remove it first if its stream is no longer used")
-        capacity_bytes = ht_round(capacity_bytes, HT_PAGE)
-        size = sizeof(ht_header) + ht_index_bytes(slots) + capacity_bytes
-        folder, name = os.path.split(path)
-        draft = os.path.join(folder, f".{name}.{secrets.token_hex(6)}.draft")
-        fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
-            os.fchmod(fd, mode)
-            os.posix_fallocate(fd, 0, size)  # an error now instead of SIGBUS in the middle of a frame
-            mapping = map_file(fd, size, False)
-            put_text(mapping.header.label, HT_RING_LABEL, label, True)
-            ht_format(mapping.header, slots, capacity_bytes, base_seq, generation)
-            os.link(draft, path)  # unlike a rename, it refuses to replace
-        finally:
-            os.close(fd)
-            os.unlink(draft)
-        return _attach(path, mapping)
+        if not 0 <= frame_bytes <= ht_round(capacity_bytes, HT_PAGE) // 2:
+            raise ValueError(f"frame_bytes must be at most half of the capacity, not {frame_bytes}")
+        options.capacity_bytes, options.slots, options.base_seq = capacity_bytes, slots, base_seq
+        options.generation, options.frame_bytes, options.flags = generation, frame_bytes, HT_CHECKED if checked else 0
+        options.mode, options.label, options.schema = mode, label_bytes, schema_bytes
+        if path is None:
+            name = name_of(label) or b"ring"
+            rc = ht_create_fd(name, &options, &mapping.ring, &fd)
+        else:
+            path = os.fsdecode(path)
+            name = os.fsencode(path)
+            if os.path.lexists(path):  # a courtesy before reserving memory; the link that makes it visible decides
+                raise FileExistsError(f"{path} exists; remove it first if its stream is no longer used")
+            rc = ht_create(name, &options, &mapping.ring)
+        if rc != HT_OK:
+            raise _refused(rc, path, 0, False)
+        return _attached(path, mapping, fd)
 
     @staticmethod
     def open(path, *, readonly=False):
-        """Opens a ring that exists, after checking that it is one. Read-only: statistics and `peek`, no traces."""
-        path = os.fsdecode(path)
-        try:
-            fd = os.open(path, (os.O_RDONLY if readonly else os.O_RDWR) | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise RingMissing(f"there is no ring at {path}; its stream's creator makes it") from None
-        try:
-            size = os.fstat(fd).st_size
-            if size < sizeof(ht_header):
-                raise RingDamaged(
-                    f"{path} is too short to be a ring: {size} bytes. "
-                    "Remove the file and create the stream anew; frames in it are lost."
-                )
-            mapping = map_file(fd, size, readonly)
-        finally:
-            os.close(fd)
-        _check_static((<Mapping>mapping).header, size, path)
-        return _attach(path, mapping)
+        """Opens a ring that exists, after checking that it is one. `path`: a file's, or an open descriptor that was passed on.
+
+        Read-only: statistics and `peek`, no traces; the memory is mapped read-only.
+        """
+        cdef Mapping mapping = Mapping.__new__(Mapping)
+        cdef int rc
+        cdef bytes name
+        if isinstance(path, int):
+            rc = ht_attach(path, readonly, &mapping.ring)
+            path = f"descriptor {path}"
+        else:
+            path = os.fsdecode(path)
+            name = os.fsencode(path)
+            rc = ht_open(name, readonly, &mapping.ring)
+        if rc != HT_OK:
+            raise _refused(rc, path, mapping.ring.found_version, True)
+        return _attached(path, mapping, -1)
 
     cdef ht_header *_shared(self) except NULL:
         if self.mapping is None:
             raise RingError(f"{self.path}: this Ring is closed")
-        return self.mapping.header
+        return self.mapping.ring.header
 
     cdef ht_header *_writable(self) except NULL:
         cdef ht_header *h = self._shared()
-        if self.mapping.readonly:
+        if self.mapping.ring.readonly:
             raise RingError(f"{self.path} was opened read-only; open it without readonly=True to do this")
         return h
+
+    def fileno(self):
+        """The memfd of a ring that was made without a path; it ends with this object."""
+        self._shared()
+        if self.fd < 0:
+            raise RingError(f"{self.path} is a file; pass its path on")
+        return self.fd
+
+    def prefault(self):
+        """Maps every page now instead of in the middle of a frame. False where the kernel cannot (before Linux 5.14)."""
+        self._shared()
+        return ht_prefault(&self.mapping.ring) == HT_OK
 
     @property
     def head(self):
@@ -120,73 +144,70 @@ cdef class Ring:
         """The oldest retained sequence; equal to head if nothing is retained."""
         return ht_load(&self._shared().tail)
 
+    def seq_at(self, timestamp_ns):
+        """The first sequence of the first retained record whose time is at or after `timestamp_ns`; the head if there is none.
+
+        The writer's times must not go back.
+        """
+        return ht_seq_at(self._shared(), timestamp_ns)
+
     def writer(self, *, full="block", name=""):
         """Becomes the ring's one writer, taking a dead one's place. `full`: what to do when there is no room."""
         if full not in _POLICIES:
             raise ValueError(f"full must be one of {', '.join(_POLICIES)}, not {full!r}")
         cdef ht_header *h = self._writable()
-        cdef uint64_t mine = identity() | HT_WRITING
-        cdef uint64_t holder
-        while not ht_swap_if(&h.writer, HT_FREE, mine):  # SYNC: slot owned
-            holder = ht_load(&h.writer)
-            if holder == HT_FREE:
-                continue
-            if not is_dead(holder):
-                who = text_of(h.writer_name, HT_NAME)
-                raise WriterBusy(f"{self.path} is being written by pid {pid_of(holder)} {who!r}; a ring has one writer")
-            if ht_swap_if(&h.writer, holder, mine):
-                break
-        ht_resume(h)
-        put_text(h.writer_name, HT_NAME, name, False)
         cdef Writer writer = Writer.__new__(Writer)
-        writer.mapping, writer.identity, writer.policy = self.mapping, mine, _POLICIES[full]
-        writer.name, writer.full, writer.forks = name, full, forks()
+        cdef bytes shown = name_of(name)
+        cdef uint64_t holder = 0
+        if ht_begin(&self.mapping.ring, _POLICIES[full], shown, &writer.out, &holder) == HT_TAKEN:
+            who = text_of(h.writer_name, HT_NAME)
+            raise WriterBusy(f"{self.path} is being written by process {ht_pid_of(holder)} {who!r}; a ring has one writer")
+        writer.mapping, writer.name, writer.full, writer.forks = self.mapping, name, full, forks()
         return writer
 
-    def reader(self, *, policy="lossless", name="", start="now"):
-        """Joins at `start`: "now", "oldest" or a sequence (clamped to what is retained; the difference is `missed`)."""
-        if policy not in _READER_STATES:
-            raise ValueError(f"policy must be one of {', '.join(_READER_STATES)}, not {policy!r}")
+    def reader(self, *, policy="lossless", name="", start="now", every=1, per_s=None, latest=False, evict_after_s=None, verify=False):
+        """Joins at `start`: "now", "oldest" or a sequence (clamped to what is retained; the difference is `missed`).
+
+        `policy` "sample" is lossy and picks: sequences that `every` divides, at most `per_s` a second, or the `latest` only.
+        `evict_after_s`: how long this reader may hold up a blocked writer before it is evicted. `verify`: compare checksums.
+        """
+        if policy not in ("lossless", "lossy", "sample"):
+            raise ValueError(f"policy must be one of lossless, lossy, sample, not {policy!r}")
         if start not in ("now", "oldest") and (isinstance(start, (str, bool)) or not 0 <= start < 1 << 62):
             raise ValueError(f"start must be 'now', 'oldest' or a sequence, not {start!r}")
-        cdef ht_header *h = self._writable()
-        cdef int slot = ht_claim_reader(h, identity())
-        if slot < 0:
-            self.reap()
-            slot = ht_claim_reader(h, identity())
-        if slot < 0:
-            raise ReadersFull(f"{self.path} has {HT_READERS} living readers, and no room for more; close or evict one")
-        cdef uint64_t claim = identity() | HT_CLAIMING
-        cdef uint64_t state = _READER_STATES[policy]
+        if policy != "sample" and (every != 1 or per_s is not None or latest):
+            raise ValueError("every, per_s and latest are for policy 'sample'")
+        if every < 1 or (per_s is not None and not per_s > 0) or (evict_after_s is not None and not evict_after_s > 0):
+            raise ValueError(f"every, per_s and evict_after_s must be positive: {every=} {per_s=} {evict_after_s=}")
+        self._writable()
         cdef Reader reader = Reader.__new__(Reader)
-        reader.mapping, reader.shared, reader.slot = self.mapping, &h.readers[slot], slot
-        reader.owner, reader.forks = identity() | state, forks()
-        reader.name, reader.policy, reader.lossless = name, policy, state == HT_LOSSLESS
-        put_text(reader.shared.name, HT_NAME, name, False)
-        ht_store(&reader.shared.overruns, 0)
-        ht_store(&reader.shared.missed, 0)
-        cdef uint64_t wanted = ht_load(&h.head) if start == "now" else ht_load(&h.tail) if start == "oldest" else start
-        ht_store(&reader.shared.cursor, wanted)
-        ht_swap_if(&reader.shared.owner, claim, reader.owner)  # from here on it gates
-        reader.position = ht_pin(h, reader.shared, wanted)
-        if reader.position > wanted and not isinstance(start, str):
-            ht_store(&reader.shared.missed, reader.position - wanted)
-            ht_store(&reader.shared.overruns, 1)
+        cdef bytes shown = name_of(name)
+        cdef uint64_t at = HT_START_NOW if start == "now" else HT_START_OLDEST if start == "oldest" else start
+        cdef int64_t patience = 0 if evict_after_s is None else max(1, int(evict_after_s * 1e9))
+        if ht_join(&self.mapping.ring, policy == "lossless", at, patience, shown, &reader.r) != HT_OK:
+            raise ReadersFull(f"{self.path} has {HT_READERS} living readers, and no room for more; close or evict one")
+        reader.mapping, reader.slot, reader.forks = self.mapping, reader.r.number, forks()
+        reader.name, reader.policy, reader.position = name, policy, reader.r.cursor
+        reader.r.verify = verify
+        if policy == "sample":
+            reader.every, reader.latest = every, latest
+            reader.pause_ns = 0 if per_s is None else int(1e9 / per_s)
         return reader
 
     def peek(self, seq):
         """A copy of the record that covers `seq`, from `seq` on, or None if it is not retained; needs no slot."""
         cdef ht_header *h = self._shared()
         cdef ht_found found
+        cdef uint64_t gap
+        found.end = 0
         cdef int rc = ht_locate(h, seq, &found)
         if rc == HT_DAMAGED:
             raise damaged(seq)
         if rc != HT_OK:
             return None
-        payload = copy_out(h, found.offset, found.length)
-        if not ht_intact(h, found.seq):
-            return None
-        return Frame(found.seq, found.epoch, found.timestamp_ns, payload, found.gap)
+        gap = found.end - <uint64_t>seq if found.flags & HT_GAP else 0
+        payload = b"" if gap else copy_out(ht_frame_at(&found, seq), found.length)
+        return new_frame(seq, found.epoch, found.timestamp_ns, payload, gap) if ht_intact(h, seq) else None
 
     def stats(self):
         """Counters and readers; each is current, together they are a moment's blur if the ring is in use."""
@@ -195,7 +216,7 @@ cdef class Ring:
         while True:
             used = 0
             tail = ht_load(&h.tail)
-            oldest = ht_load(&ht_descriptor_of(h, tail).offset)
+            oldest = ht_load(&ht_descriptor_of(h, ht_load(&h.tail_record)).offset)
             head = ht_load(&h.head)
             if head > tail:
                 used = ht_load(&h.data_head) - oldest
@@ -204,37 +225,23 @@ cdef class Ring:
         readers = [_reader_stats(h, slot, ht_load(&h.readers[slot].owner)) for slot in range(h.reader_limit)]
         return RingStats(
             head, tail, h.capacity_bytes, min(used, h.capacity_bytes), h.slots, ht_load(&h.dropped),
-            ht_load(&h.gap_frames), ht_load(&h.evicted), pid_of(ht_load(&h.writer)),
+            ht_load(&h.gap_frames), ht_load(&h.evicted), ht_pid_of(ht_load(&h.writer)),
             tuple([reader for reader in readers if reader is not None]),
         )
 
     def reap(self):
         """Evicts readers whose process is dead and clears a dead writer. Returns the readers; wakes whom they blocked."""
-        cdef ht_header *h = self._writable()
-        cdef uint64_t owner
-        cdef int slot, limit = h.reader_limit
-        gone = []
-        for slot in range(limit):
-            owner = ht_load(&h.readers[slot].owner)
-            if owner == HT_FREE or not is_dead(owner):
-                continue
-            reader = _reader_stats(h, slot, owner)
-            if ht_take_slot(h, slot, owner, HT_FREE) and reader is not None:
-                ht_add(&h.evicted, 1)
-                gone.append(reader)
-        owner = ht_load(&h.writer)
-        if owner != HT_FREE and is_dead(owner):
-            ht_swap_if(&h.writer, owner, HT_FREE)
-        return tuple(gone)
+        cdef uint64_t head = ht_load(&self._writable().head)
+        cdef ht_gone gone[HT_READERS]
+        cdef int i, count = ht_reap(&self.mapping.ring, gone)
+        return tuple([_stats_of(gone[i].number, gone[i].owner, &gone[i].slot, head) for i in range(count)])
 
     def evict(self, slot):
         """Takes a reader's hold off the ring; its next call raises Evicted. Evicting an empty slot does nothing."""
-        cdef ht_header *h = self._writable()
+        self._writable()
         if not 0 <= slot < HT_READERS:
             raise ValueError(f"reader slots are 0 to {HT_READERS - 1}, not {slot}")
-        cdef uint64_t owner = ht_load(&h.readers[slot].owner)
-        if owner & HT_STATE_MASK in (HT_LOSSLESS, HT_LOSSY) and ht_take_slot(h, slot, owner, HT_EVICTED):
-            ht_add(&h.evicted, 1)
+        ht_evict(&self.mapping.ring, slot)
 
     # -- the owner table ----------------------------------------------------------------------------------------------
 
@@ -254,6 +261,7 @@ cdef class Ring:
         cdef uint64_t epochs[HT_CUTS]
         cdef uint64_t number = epoch
         cdef int i, newest = -1, free = -1
+        cdef bytes named = label_of(label, HT_CUT_LABEL)
         for i in range(HT_CUTS):
             states[i], epochs[i] = ht_read_cut(&h.cuts[i], &row), row.epoch
             if states[i] < HT_CUT_PROPOSED:
@@ -268,9 +276,10 @@ cdef class Ring:
                     free = i
         if free < 0:
             raise RingError(f"all {HT_CUTS} rows of the owner table wait to be applied; withdraw some first")
+        memset(&wanted, 0, sizeof(wanted))
         wanted.epoch, wanted.generation = epoch, generation
         wanted.fence = HT_NO_FENCE if fence is None else fence
-        put_text(wanted.label, HT_CUT_LABEL, label, True)
+        strcpy(wanted.label, named)
         ht_fill_cut(&h.cuts[free], &wanted)
 
     def cuts(self):
@@ -320,6 +329,9 @@ cdef class Ring:
     def close(self):
         """Lets go. Writers, readers and views made from this object live on until they are closed themselves."""
         self.mapping = None
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     def __enter__(self):
         return self
@@ -327,28 +339,35 @@ cdef class Ring:
     def __exit__(self, *error):
         self.close()
 
+    def __dealloc__(self):
+        if self.fd >= 0:
+            os.close(self.fd)
+
     def __repr__(self):
         return f"<Ring {self.path!r} {self.label!r}{' closed' if self.mapping is None else ''}>"
 
 
-cdef Ring _attach(str path, Mapping mapping):
+cdef Ring _attached(path, Mapping mapping, int fd):
     cdef Ring ring = Ring.__new__(Ring)
-    ring.mapping, ring.path = mapping, path
-    ring.capacity_bytes, ring.slots = mapping.header.capacity_bytes, mapping.header.slots
-    ring.label, ring.generation = text_of(mapping.header.label, HT_RING_LABEL), mapping.header.generation
+    cdef ht_header *h = mapping.ring.header
+    ring.mapping, ring.fd, ring.path = mapping, fd, f"memfd {fd}" if path is None else path
+    ring.capacity_bytes, ring.slots, ring.frame_bytes, ring.checked = h.capacity_bytes, h.slots, h.frame_bytes, h.flags & HT_CHECKED
+    ring.label, ring.schema, ring.generation = text_of(h.label, HT_RING_LABEL), text_of(h.schema, HT_SCHEMA), h.generation
     return ring
+
+
+cdef object _stats_of(int slot, uint64_t owner, const ht_slot *reader, uint64_t head):
+    return ReaderStats(
+        slot, text_of(reader.name, HT_NAME), ht_pid_of(owner), _READER_POLICIES[owner & HT_STATE_MASK], reader.cursor,
+        head - reader.cursor if head > reader.cursor else 0, reader.overruns,
+    )
 
 
 cdef object _reader_stats(ht_header *h, int slot, uint64_t owner):
     """None if the slot holds no reader, or changed hands while we looked."""
-    cdef ht_reader *reader = &h.readers[slot]
-    policy = _READER_POLICIES.get(owner & HT_STATE_MASK)
-    if policy is None:
+    cdef ht_slot was = h.readers[slot]
+    if owner & HT_STATE_MASK not in _READER_POLICIES:
         return None
-    cdef uint64_t cursor = ht_load(&reader.cursor)
-    cdef uint64_t head = ht_load(&h.head)
-    stats = ReaderStats(
-        slot, text_of(reader.name, HT_NAME), pid_of(owner), policy, cursor,
-        head - cursor if head > cursor else 0, ht_load(&reader.overruns),
-    )
-    return stats if ht_load(&reader.owner) == owner else None
+    stats = _stats_of(slot, owner, &was, ht_load(&h.head))
+    return stats if ht_load(&h.readers[slot].owner) == owner else None
+

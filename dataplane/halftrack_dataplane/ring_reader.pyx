@@ -1,43 +1,48 @@
 """A reader of the ring: one cursor and its policy.
 
-Owns the cursor, its slot until it is closed or learns that it was evicted, and the wait for frames; the orderings are in
-ring_layout.h. Never moves anybody else's cursor.
+Owns the cursor, its slot until it is closed or learns that it was evicted, the choice of a sampling reader and the wait for frames;
+the steps and their orderings are in native/ring_protocol.h. Never moves anybody else's cursor.
 """
+
+import select
 
 import cython
 
-from halftrack_dataplane.frames import Evicted, Frame, RingError
+from halftrack_dataplane.frames import Evicted, FrameCorrupt, RingError
 
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 
-from halftrack_dataplane.identity cimport forked, forks
-from halftrack_dataplane.mapping cimport copy_out, damaged, deadline_of, export, retire, slice_of
-from halftrack_dataplane.ring_layout cimport *
+from halftrack_dataplane.frame cimport new_batch, new_frame
+from halftrack_dataplane.mapping cimport copy_in, copy_out, damaged, deadline_of, export, forked, forks, retire, slept_until
+from halftrack_dataplane.native cimport *
 
 __all__ = ["Reader"]
+
+cdef int64_t SLICE_NS = 100_000_000
 
 
 @cython.no_gc_clear  # __dealloc__ needs the mapping to give the slot back
 cdef class Reader:
-    """One reader's cursor. Lossless: the writer waits for it. Lossy: it may be overrun, and counts what it missed."""
+    """One reader's cursor. Lossless: the writer waits for it. Lossy and sampling: it may be overrun, and counts what it missed."""
 
     def __init__(self):
         raise TypeError("use Ring.reader()")
 
     cdef int _enter(self) except -1:
-        if self.evicted:
-            raise Evicted(f"reader {self.name!r} was evicted at sequence {self.position}; join again to go on")
-        if self.closing or self.mapping is None:
-            raise RingError("this Reader is closed")
-        if self.forks != forks():
-            raise forked()
-        if self.busy:
+        if self.evicted or self.closing or self.mapping is None or self.busy or self.forks != forks():
+            if self.evicted:
+                raise self._gone()
+            if self.closing or self.mapping is None:
+                raise RingError("this Reader is closed")
+            if self.forks != forks():
+                raise forked()
             raise RingError("this Reader is in use by another thread; give each thread its own")
-        try:
-            self._still_owner()
-        except Evicted:
+        if ht_load(&self.r.slot.owner) != self.r.owner:  # SYNC: slot owned
+            self.evicted = True
             self._let_go()
-            raise
+            raise self._gone()
         self.busy = True
         return 0
 
@@ -47,109 +52,262 @@ cdef class Reader:
             self._let_go()
         return 0
 
-    cdef int _still_owner(self) except -1:
-        if ht_load(&self.shared.owner) == self.owner:  # SYNC: slot owned
-            return 0
-        self.evicted = True
-        raise Evicted(f"reader {self.name!r} was evicted at sequence {self.position}; join again to go on")
-
-    cdef int _overrun(self, bint again) except -1:
-        """Goes on at the oldest retained sequence; half way to the head when that was overrun during the copy, too."""
-        cdef ht_header *h = self.mapping.header
-        cdef uint64_t to = ht_load(&h.tail)
-        if again:
-            to += (ht_load(&h.head) - to) // 2
-        ht_store(&self.shared.overruns, self.shared.overruns + 1)
-        ht_store(&self.shared.missed, self.shared.missed + (to - self.position))
-        self.position = to
-        ht_store(&self.shared.cursor, to)
+    cdef int _still_open(self) except -1:
+        if self.closing:
+            raise RingError("this Reader was closed while it waited")
         return 0
 
+    cdef object _gone(self):
+        return Evicted(f"reader {self.name!r} was evicted at sequence {self.position}; join again to go on")
+
     cdef bint _await(self, int64_t deadline) except -1:
-        """Makes self.found the record at the cursor; False if there was none until the deadline."""
-        cdef ht_header *h = self.mapping.header
-        cdef uint32_t event
-        cdef bint armed = False, spun = False
+        """Makes self.r.found the record at the cursor; False if there was none until the deadline."""
         cdef int rc
-        try:
-            while True:
-                event = ht_event(&h.data_event)
-                rc = ht_locate(h, self.position, &self.found)
-                self._still_owner()
-                if rc == HT_OK:
-                    return True
-                if rc == HT_DAMAGED or (rc == HT_BEHIND and self.lossless):
-                    raise damaged(self.position)
-                if rc == HT_BEHIND:
-                    self._overrun(False)
-                    continue
-                if deadline >= 0 and ht_now_ns() >= deadline:
-                    return False
-                if not spun:
-                    with nogil:
-                        ht_spin_for_frame(h, self.position)
-                    spun = True
-                    continue
-                if not armed:
-                    ht_arm_reader(h, self.slot)
-                    armed = True
-                    continue  # SYNC: frame wake-up: having announced, look again
-                with nogil:
-                    ht_sleep(&h.data_event, event, slice_of(deadline))
+        if self.every and not self._sampled(deadline):
+            return False
+        while True:
+            rc = ht_look(&self.r)
+            if rc == HT_NOTHING:
+                rc = self._wait(deadline)
+            if rc == HT_OK:
+                return True
+            if rc == HT_NOTHING:
+                return False
+            if rc == HT_AGAIN:
                 PyErr_CheckSignals()
-                if self.closing:
-                    raise RingError("this Reader was closed while it waited")
-        finally:
-            if armed:
-                ht_disarm_reader(h, self.slot)
+                self._still_open()
+            elif rc == HT_EVICTION:
+                self.evicted = True
+                raise self._gone()
+            elif rc == HT_CORRUPT:
+                raise FrameCorrupt(f"sequence {self.r.cursor} does not match its checksum; seek past {self.r.found.end - 1} to go on")
+            elif rc == HT_DAMAGED or self.r.lossless:
+                raise damaged(self.r.cursor)
+            else:
+                ht_overrun(&self.r, False)
+                self._move_to(self.r.cursor)
+
+    cdef int _wait(self, int64_t deadline) except -1:
+        """One slice. A reader with a descriptor leaves the sleeping on the ring to its waker."""
+        cdef int rc
+        cdef int64_t left
+        if self.waker is None:
+            with nogil:
+                rc = ht_wait(&self.r, deadline)
+            return rc
+        self.waker.again(self.r.cursor)
+        left = SLICE_NS if deadline < 0 else min(deadline - ht_now_ns(), SLICE_NS)
+        if left <= 0:
+            return HT_NOTHING
+        watched = select.poll()
+        watched.register(self.waker.ready_fd, select.POLLIN)
+        watched.poll(left / 1e6)
+        return HT_AGAIN
+
+    cdef int _move_to(self, uint64_t seq) except -1:
+        """On to `seq`, or to the next sequence that a sampling reader wants."""
+        if self.every > 1:
+            seq = (seq + self.every - 1) // self.every * self.every
+        self.position = seq
+        if seq != self.r.cursor:
+            ht_done(&self.r, seq)
+        return 0
+
+    cdef bint _sampled(self, int64_t deadline) except -1:
+        """Moves a sampling reader's cursor to what it wants next; False if its time has not come until the deadline."""
+        cdef uint64_t wanted = self.r.cursor, head
+        cdef int64_t now
+        if self.pause_ns:
+            now = ht_now_ns()
+            if now < self.next_ns:
+                early = 0 <= deadline < self.next_ns
+                while not slept_until(deadline if early else self.next_ns):
+                    self._still_open()
+                if early:
+                    return False
+            self.next_ns = max(self.next_ns, ht_now_ns()) + self.pause_ns
+        if self.latest:
+            head = ht_load(&self.r.h.head)
+            if head > wanted + 1:
+                wanted = head - 1
+        self._move_to(wanted)
+        return True
+
+    cdef bint _torn(self, bint again) except -1:
+        """Were the bytes at the cursor overwritten while they were copied? Then the cursor moves on, and it is counted."""
+        if self.r.lossless or ht_intact(self.r.h, self.r.cursor):
+            if ht_load(&self.r.slot.owner) == self.r.owner:
+                return False
+            self.evicted = True
+            raise self._gone()
+        ht_overrun(&self.r, again)
+        self.position = self.r.cursor
+        return True
+
+    cdef object _frame(self):
+        """What is at the cursor, copied; None if it was overwritten meanwhile."""
+        cdef uint64_t seq = self.r.cursor
+        cdef uint64_t gap = self.r.found.end - seq if self.r.found.flags & HT_GAP else 0
+        payload = b"" if gap else copy_out(ht_frame_at(&self.r.found, seq), self.r.found.length)
+        return new_frame(seq, self.r.found.epoch, self.r.found.timestamp_ns, payload, gap)
 
     def read(self, timeout_s=None):
         """The next frame or gap record, copied; None if there is none within `timeout_s` (None: wait, 0: only look)."""
-        cdef int64_t deadline = deadline_of(timeout_s)
-        cdef ht_header *h
-        cdef bint torn = False
+        return self._read(deadline_of(timeout_s))
+
+    cdef object _read(self, int64_t deadline):
+        cdef bint again = False
         self._enter()
         try:
-            self._end_view(True)
-            h = self.mapping.header
+            if self.exported is not None:
+                self._end_view(True)
             while True:
                 if not self._await(deadline):
                     return None
-                payload = copy_out(h, self.found.offset, self.found.length)
-                if ht_intact(h, self.found.seq):
+                frame = self._frame()
+                if not self._torn(again):
                     break
-                self._still_owner()
-                self._overrun(torn)
-                torn = True
-            self.position = self.found.next
-            ht_advance(h, self.shared, self.position, self.lossless)
-            return Frame(self.found.seq, self.found.epoch, self.found.timestamp_ns, payload, self.found.gap)
+                again = True
+            self.position = self.r.found.end if self.r.found.flags & HT_GAP else self.r.cursor + 1
+            ht_done(&self.r, self.position)
+            return frame
+        finally:
+            self._leave()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        """The next frame, for ever: `for frame in reader`."""
+        return self._read(-1)
+
+    def read_many(self, limit=1024, timeout_s=None):
+        """Up to `limit` frames of one epoch at once, as a Batch with a list of bytes; None if there is none within `timeout_s`.
+
+        It waits for the first only. A gap record comes alone.
+        """
+        cdef int64_t deadline = deadline_of(timeout_s)
+        cdef uint64_t first, last, epoch, most = limit, length
+        cdef int64_t stamp
+        cdef const char *at
+        cdef list payloads
+        if most < 1:
+            raise ValueError(f"a batch has at least one frame, not {limit}")
+        self._enter()
+        try:
+            self._end_view(True)
+            while True:
+                if not self._await(deadline):
+                    return None
+                first, epoch, stamp, length = self.r.cursor, self.r.found.epoch, self.r.found.timestamp_ns, self.r.found.length
+                if self.r.found.flags & HT_GAP:
+                    self.position = self.r.found.end
+                    ht_done(&self.r, self.position)
+                    return new_batch(first, 0, epoch, stamp, 0, [], self.position - first)
+                payloads = []
+                last = first
+                while last - first < most and ht_locate(self.r.h, last, &self.r.found) == HT_OK:
+                    if self.r.found.flags & HT_GAP or self.r.found.epoch != epoch or not ht_verified(&self.r):
+                        break
+                    at, length = ht_frame_at(&self.r.found, last), self.r.found.length
+                    while last < self.r.found.end and last - first < most:
+                        payloads.append(PyBytes_FromStringAndSize(at, length))
+                        at += length
+                        last += 1
+                if not self._torn(True) and last > first:
+                    break
+            self.position = last
+            ht_done(&self.r, last)
+            return new_batch(first, last - first, epoch, stamp, length, payloads, 0)
+        finally:
+            self._leave()
+
+    def read_into(self, buffer, timeout_s=None):
+        """Copies as many whole frames of one record as there are and fit into `buffer`; a Batch without payload, or None."""
+        cdef int64_t deadline = deadline_of(timeout_s)
+        cdef uint64_t first, count
+        cdef Py_buffer target
+        self._enter()
+        try:
+            self._end_view(True)
+            PyObject_GetBuffer(buffer, &target, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+            try:
+                while True:
+                    if not self._await(deadline):
+                        return None
+                    first, count = self.r.cursor, 0
+                    if not self.r.found.flags & HT_GAP:
+                        count = self.r.found.end - first
+                        if self.r.found.length:
+                            count = min(count, <uint64_t>target.len // self.r.found.length)
+                        if not count:
+                            raise ValueError(f"a buffer of {target.len} bytes; the next frame has {self.r.found.length}")
+                        copy_in(<char *>target.buf, ht_frame_at(&self.r.found, first), count * self.r.found.length)
+                    if not self._torn(True):
+                        break
+            finally:
+                PyBuffer_Release(&target)
+            self.position = first + count if count else self.r.found.end
+            ht_done(&self.r, self.position)
+            return new_batch(
+                first, count, self.r.found.epoch, self.r.found.timestamp_ns, self.r.found.length, None,
+                0 if count else self.position - first,
+            )
         finally:
             self._leave()
 
     def view(self, timeout_s=None):
         """Like `read`, but the payload is the ring's memory, valid until the next view, read, seek, release or close."""
-        cdef int64_t deadline = deadline_of(timeout_s)
+        cdef uint64_t seq, gap
         self._enter()
         try:
-            if not self.lossless:
-                raise RingError("only a lossless reader can view: a lossy one's frames may be overwritten meanwhile")
-            self._end_view(True)
-            if not self._await(deadline):
+            if not self._viewable(timeout_s):
                 return None
-            self.exported = export(self.mapping, self.found.offset, self.found.length, True)
-            self.viewing = True
-            return Frame(self.found.seq, self.found.epoch, self.found.timestamp_ns, self.exported, self.found.gap)
+            seq = self.r.cursor
+            gap = self.r.found.end - seq if self.r.found.flags & HT_GAP else 0
+            self.view_end = self.r.found.end if gap else seq + 1
+            self.exported = self._lent(seq, 0 if gap else self.r.found.length)
+            return new_frame(seq, self.r.found.epoch, self.r.found.timestamp_ns, self.exported, gap)
         finally:
             self._leave()
 
+    def view_many(self, limit=1 << 32, timeout_s=None):
+        """Up to `limit` frames of one record in the ring's memory: a Batch whose payload is one block. See `view`."""
+        cdef uint64_t seq, count, most = limit
+        if most < 1:
+            raise ValueError(f"a batch has at least one frame, not {limit}")
+        self._enter()
+        try:
+            if not self._viewable(timeout_s):
+                return None
+            seq, count = self.r.cursor, 0
+            if not self.r.found.flags & HT_GAP:
+                count = min(self.r.found.end - seq, most)
+            self.view_end = seq + count if count else self.r.found.end
+            self.exported = self._lent(seq, count * self.r.found.length)
+            return new_batch(
+                seq, count, self.r.found.epoch, self.r.found.timestamp_ns, self.r.found.length, self.exported,
+                0 if count else self.view_end - seq,
+            )
+        finally:
+            self._leave()
+
+    def _viewable(self, timeout_s):
+        if not self.r.lossless:
+            raise RingError("only a lossless reader can view: a lossy one's frames may be overwritten meanwhile")
+        self._end_view(True)
+        return self._await(deadline_of(timeout_s))
+
+    cdef object _lent(self, uint64_t seq, uint64_t length):
+        return export(self.mapping, <char *>(ht_frame_at(&self.r.found, seq) if length else self.r.found.bytes), length, True)
+
     cdef int _end_view(self, bint advance) except -1:
-        if self.viewing:
+        if self.exported is not None:
             retire(self.exported)
-            self.viewing, self.exported = False, None
+            self.exported = None
             if advance:
-                self.position = self.found.next
-                ht_advance(self.mapping.header, self.shared, self.position, self.lossless)
+                self.position = self.view_end
+                ht_done(&self.r, self.position)
         return 0
 
     def release(self):
@@ -163,17 +321,25 @@ cdef class Reader:
     def seek(self, seq):
         """Moves the cursor; below the oldest retained it is clamped and the difference counted, above the head it waits."""
         cdef uint64_t wanted = seq
-        cdef ht_header *h
         self._enter()
         try:
             self._end_view(False)
-            h = self.mapping.header
-            self.position = ht_pin(h, self.shared, wanted)
-            if self.lossless:
-                ht_wake_writer(h)
-            if self.position > wanted:
-                ht_store(&self.shared.overruns, self.shared.overruns + 1)
-                ht_store(&self.shared.missed, self.shared.missed + (self.position - wanted))
+            if ht_seek(&self.r, wanted) == HT_EVICTION:
+                self.evicted = True
+                raise self._gone()
+            self.position = self.r.cursor
+        finally:
+            self._leave()
+
+    def fileno(self):
+        """A descriptor that is readable while frames may be there, until a `read(0)` finds none; for select, epoll and asyncio."""
+        self._enter()
+        try:
+            if self.waker is None:
+                self.waker = Waker.__new__(Waker)
+                self.waker.mapping, self.waker.slot, self.waker.forks = self.mapping, self.r.number, self.forks
+                self.waker.begin(self.r.cursor)
+            return self.waker.ready_fd
         finally:
             self._leave()
 
@@ -187,24 +353,32 @@ cdef class Reader:
         """Sequences published and not yet consumed."""
         if self.mapping is None:
             return 0
-        cdef uint64_t head = ht_load(&self.mapping.header.head)
+        cdef uint64_t head = ht_load(&self.r.h.head)
         return head - self.position if head > self.position else 0
 
     @property
     def overruns(self):
         """How often it was overrun."""
-        return ht_load(&self.shared.overruns) if self.mapping is not None else self.last_overruns
+        return ht_load(&self.r.slot.overruns) if self.mapping is not None else self.last_overruns
 
     @property
     def missed(self):
         """Sequences that it lost by being overrun or by joining too late."""
-        return ht_load(&self.shared.missed) if self.mapping is not None else self.last_missed
+        return ht_load(&self.r.slot.missed) if self.mapping is not None else self.last_missed
+
+    cdef int _end_waker(self) except -1:
+        if self.waker is not None:
+            self.waker.end()
+            self.waker = None
+        return 0
 
     cdef int _let_go(self) except -1:
         if self.mapping is not None:
             self._end_view(False)
+            self._end_waker()
             self.last_overruns, self.last_missed = self.overruns, self.missed
-            _free_slot(self)
+            if self.forks == forks():
+                ht_leave(&self.r)
             self.mapping = None
         return 0
 
@@ -221,14 +395,6 @@ cdef class Reader:
         self.close()
 
     def __dealloc__(self):
-        if self.mapping is not None:
-            _free_slot(self)
-
-
-cdef int _free_slot(Reader reader) noexcept:
-    """Whether ours or evicted, the slot is ours to free: only now can we no longer store a cursor into it."""
-    cdef uint64_t evicted = (reader.owner & ~HT_STATE_MASK) | HT_EVICTED
-    cdef ht_header *h = reader.mapping.header
-    if reader.forks == forks() and not ht_take_slot(h, reader.slot, reader.owner, HT_FREE):
-        ht_take_slot(h, reader.slot, evicted, HT_FREE)
-    return 0
+        if self.mapping is not None and self.forks == forks():
+            self._end_waker()
+            ht_leave(&self.r)

@@ -1,21 +1,41 @@
 """The ring's one writer: finds room by its policy, fills it, publishes.
 
-Owns the claim to write and the wait for space; the orderings are in ring_layout.h. Never judges who is dead.
+Owns the claim to write and the wait for space; the steps and their orderings are in native/ring_protocol.h. Never judges who is dead.
 """
 
 import cython
 
-from halftrack_dataplane.frames import FrameTooLarge, RingError, RingFull
+from halftrack_dataplane.frames import FrameTooLarge, RingError, RingFull, WrongLength
 
-from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_ND, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from libc.string cimport memcpy
 
-from halftrack_dataplane.identity cimport forked, forks
-from halftrack_dataplane.mapping cimport NOGIL_BYTES, deadline_of, export, retire, slice_of
-from halftrack_dataplane.ring_layout cimport *
+from halftrack_dataplane.mapping cimport copy_in, deadline_of, export, forked, forks, retire
+from halftrack_dataplane.native cimport *
 
 __all__ = ["Writer"]
+
+
+@cython.boundscheck(False)
+@cython.wraparound(False)
+cdef uint64_t run_of(list items, uint64_t first, uint64_t length, uint64_t most):
+    """How many items from `first` on have `length` bytes each, at most `most`."""
+    cdef uint64_t last = first + 1, end = min(<uint64_t>len(items), first + most)
+    while last < end and <uint64_t>PyBytes_GET_SIZE(items[last]) == length:
+        last += 1
+    return last - first
+
+
+@cython.boundscheck(False)
+@cython.wraparound(False)
+cdef void gather(char *into, list items, uint64_t first, uint64_t count, uint64_t length):
+    """Copies items of one length one behind the other."""
+    cdef uint64_t i
+    for i in range(first, first + count):
+        memcpy(into, PyBytes_AS_STRING(items[i]), length)
+        into += length
 
 
 @cython.no_gc_clear  # __dealloc__ needs the mapping to give the claim back
@@ -32,6 +52,8 @@ cdef class Writer:
             raise forked()
         if self.busy:
             raise RingError("this Writer is in use by another thread; a ring has one writer at a time")
+        if self.claim_view is not None:
+            raise RingError("a frame is claimed: commit or abort it first")
         self.busy = True
         return 0
 
@@ -41,125 +63,190 @@ cdef class Writer:
             self._let_go()
         return 0
 
-    cdef bint _reserve(self, uint64_t length, object timeout_s) except -1:
-        """Makes self.place good for `length` bytes; False if the policy is to drop and there is no room."""
-        cdef ht_header *h = self.mapping.header
-        cdef int64_t deadline = -1
-        cdef uint32_t event
-        cdef bint armed = False
+    cdef int _check(self, uint64_t length, bint batch) except -1:
+        cdef ht_header *h = self.out.w.h
+        if h.frame_bytes and length != h.frame_bytes and not (batch and length and length % h.frame_bytes == 0):
+            raise WrongLength(f"every frame of this ring has {h.frame_bytes} bytes, not {length}")
         if length > h.capacity_bytes // 2:
             raise FrameTooLarge(f"a frame of {length} bytes; this ring of {h.capacity_bytes} takes half of that at most")
-        if ht_reserve(h, length, &self.place) == HT_OK:
-            return True
-        if self.policy == FULL_DROP:
-            return False
-        deadline = deadline_of(timeout_s)
-        try:
-            while True:
-                event = ht_event(&h.space_event)
-                if ht_reserve(h, length, &self.place) == HT_OK:
-                    return True
-                if self.policy == FULL_OVERWRITE:
-                    self._evict_laggards()
-                    continue
-                if deadline >= 0 and ht_now_ns() >= deadline:
-                    raise RingFull(f"no room for {length} bytes after {timeout_s} s: a lossless reader lags or is dead")
-                if not armed:
-                    ht_arm_writer(h)
-                    armed = True
-                    continue  # SYNC: space wake-up: having announced, look again
-                with nogil:
-                    ht_sleep(&h.space_event, event, slice_of(deadline))
-                PyErr_CheckSignals()
-                if self.closing:
-                    raise RingError("this Writer was closed while it waited")
-        finally:
-            if armed:
-                ht_disarm_writer(h)
-
-    cdef int _evict_laggards(self) except -1:
-        """Overwrite means that the newest frames win: lossless readers in the way lose their place, loudly."""
-        cdef ht_header *h = self.mapping.header
-        cdef uint64_t owner
-        cdef int slot, limit = h.reader_limit
-        for slot in range(limit):
-            owner = ht_load(&h.readers[slot].owner)
-            if owner & HT_STATE_MASK == HT_LOSSLESS and ht_load(&h.readers[slot].cursor) < self.place.needed:
-                if ht_take_slot(h, slot, owner, HT_EVICTED):
-                    ht_add(&h.evicted, 1)
         return 0
+
+    cdef bint _room(self, uint64_t bytes, object timeout_s) except -1:
+        """Reserves `bytes`; False if the policy is to drop and there is no room."""
+        cdef int rc = ht_reserve(&self.out.w, bytes)
+        cdef int64_t deadline
+        if rc == HT_OK:
+            return True
+        deadline = deadline_of(timeout_s)
+        while True:
+            with nogil:
+                rc = ht_room(&self.out, bytes, deadline)
+            if rc == HT_OK:
+                return True
+            if rc == HT_FULL:
+                if self.out.policy == HT_DROP:
+                    return False
+                raise RingFull(f"no room for {bytes} bytes after {timeout_s} s: a lossless reader lags or is dead")
+            PyErr_CheckSignals()
+            if self.closing:
+                raise RingError("this Writer was closed while it waited")
+
+    cdef bint _put(self, const char *at, uint64_t count, uint64_t length, uint64_t epoch, int64_t time, object timeout_s) except -1:
+        """Publishes frames that lie one behind the other as one record or a part of one; False if they are to be dropped."""
+        cdef ht_writer *w = &self.out.w
+        if ht_grows(w, count * length, epoch, time):
+            copy_in(w.at, at, count * length)
+            ht_grow(w, count, length)
+            return True
+        if not self._room(count * length, timeout_s):
+            return False
+        copy_in(w.at, at, count * length)
+        ht_publish(w, count, length, 0, epoch, time)
+        return True
+
+    cdef uint64_t _put_all(self, const char *at, uint64_t count, uint64_t length, uint64_t epoch, int64_t time, object timeout_s) except? 0:
+        """The same in as many records as it takes. How many frames were published; the rest had to be dropped."""
+        cdef uint64_t run = ht_run_frames(self.out.w.h, length), done = 0, some
+        while done < count:
+            some = min(run, count - done)
+            if not self._put(at + done * length, some, length, epoch, time, timeout_s):
+                break
+            done += some
+        return done
 
     def write(self, data, *, epoch=0, timestamp_ns=0, timeout_s=None):
         """Publishes a copy of `data` and returns its sequence; -1 if it was dropped (policy "drop"), which is counted."""
         cdef Py_buffer source
-        cdef char *into
-        cdef ht_header *h
         cdef uint64_t number = epoch
+        cdef int64_t stamp = timestamp_ns
+        cdef bint done
+        self._enter()
+        try:
+            if PyBytes_CheckExact(data):
+                self._check(PyBytes_GET_SIZE(data), False)
+                done = self._put(PyBytes_AS_STRING(data), 1, PyBytes_GET_SIZE(data), number, stamp, timeout_s)
+            else:
+                try:
+                    PyObject_GetBuffer(data, &source, PyBUF_C_CONTIGUOUS)
+                except BufferError:  # strided: put it in order first
+                    PyObject_GetBuffer(memoryview(data).tobytes(), &source, PyBUF_C_CONTIGUOUS)
+                try:
+                    self._check(source.len, False)
+                    done = self._put(<const char *>source.buf, 1, source.len, number, stamp, timeout_s)
+                finally:
+                    PyBuffer_Release(&source)
+            if done:
+                return self.out.w.head - 1
+            ht_dropped(&self.out, 1)
+            return -1
+        finally:
+            self._leave()
+
+    def write_many(self, frames, *, epoch=0, timestamp_ns=0, timeout_s=None):
+        """Publishes copies of all `frames` (a list of bytes is quickest) and returns their sequences, a range.
+
+        With policy "drop" it may be shorter than `frames`: the rest was dropped, and counted. RingFull, after `timeout_s` for one
+        run of frames, says how many were written. What is no bytes object is made one first.
+        """
+        cdef list items = [item if PyBytes_CheckExact(item) else memoryview(item).tobytes() for item in frames]
+        cdef uint64_t number = epoch, first, done = 0, some, length, count = len(items)
+        cdef int64_t stamp = timestamp_ns
+        cdef ht_writer *w = &self.out.w
+        cdef bint grows
+        self._enter()
+        try:
+            first = w.head
+            for item in items:
+                self._check(PyBytes_GET_SIZE(item), False)
+            while done < count:
+                length = PyBytes_GET_SIZE(items[done])
+                some = run_of(items, done, length, ht_run_frames(w.h, length))
+                grows = ht_grows(w, some * length, number, stamp)
+                if not grows and not self._room_of_batch(some * length, timeout_s, done):
+                    ht_dropped(&self.out, count - done)
+                    break
+                gather(w.at, items, done, some, length)
+                if grows:
+                    ht_grow(w, some, length)
+                else:
+                    ht_publish(w, some, length, 0, number, stamp)
+                done += some
+            return range(first, first + done)
+        finally:
+            self._leave()
+
+    def write_array(self, array, *, epoch=0, timestamp_ns=0, timeout_s=None):
+        """Publishes the rows of `array` (anything C-contiguous with the buffer protocol) as frames; see `write_many`."""
+        cdef Py_buffer source
+        cdef uint64_t number = epoch, first, done, count, length
         cdef int64_t stamp = timestamp_ns
         self._enter()
         try:
-            if self.claimed:
-                raise RingError("a frame is claimed: commit or abort it before writing another")
-            h = self.mapping.header
+            PyObject_GetBuffer(array, &source, PyBUF_C_CONTIGUOUS | PyBUF_ND)
             try:
-                PyObject_GetBuffer(data, &source, PyBUF_C_CONTIGUOUS)
-            except BufferError:  # strided: put it in order first
-                PyObject_GetBuffer(memoryview(data).tobytes(), &source, PyBUF_C_CONTIGUOUS)
-            try:
-                if not self._reserve(source.len, timeout_s):
-                    ht_store(&h.dropped, h.dropped + 1)
-                    return -1
-                into = ht_bytes(h, self.place.offset)
-                if source.len < NOGIL_BYTES:
-                    memcpy(into, source.buf, source.len)
-                else:
-                    with nogil:
-                        memcpy(into, source.buf, source.len)
-                ht_publish(h, &self.place, 0, number, stamp)
-                return self.place.seq
+                if source.ndim < 1:
+                    raise ValueError("an array without rows holds no frames; give it a first axis")
+                first, count = self.out.w.head, source.shape[0]
+                length = source.len // count if count else 0
+                if count:
+                    self._check(length, False)
+                try:
+                    done = self._put_all(<const char *>source.buf, count, length, number, stamp, timeout_s)
+                except RingFull as error:
+                    error.written = self.out.w.head - first
+                    raise
+                ht_dropped(&self.out, count - done)
+                return range(first, first + done)
             finally:
                 PyBuffer_Release(&source)
         finally:
             self._leave()
 
+    def _room_of_batch(self, bytes, timeout_s, written):
+        try:
+            return self._room(bytes, timeout_s)
+        except RingFull as error:
+            error.written = written
+            raise
+
     def claim(self, nbytes, timeout_s=None):
-        """A writable view of `nbytes` in the ring, visible to nobody until `commit`. RingFull if it would be dropped."""
+        """A writable view of `nbytes` in the ring, visible to nobody until `commit`. RingFull if it would be dropped.
+
+        In a ring whose frames all have one length, several may be claimed at once: `nbytes` is a multiple of it.
+        """
         cdef uint64_t length = nbytes
         self._enter()
         try:
-            if self.claimed:
-                raise RingError("a frame is claimed already: commit or abort it first")
-            if not self._reserve(length, timeout_s):
-                ht_store(&self.mapping.header.dropped, self.mapping.header.dropped + 1)
+            self._check(length, True)
+            if not self._room(length, timeout_s):
+                ht_dropped(&self.out, 1)
                 raise RingFull(f"no room for {length} bytes, and the writer's policy is to drop; counted as dropped")
-            self.claim_view = export(self.mapping, self.place.offset, length, False)
-            self.claimed = True
+            self.claim_view = export(self.mapping, self.out.w.at, length, False)
+            self.claim_bytes = length
             return self.claim_view
         finally:
             self._leave()
 
     def commit(self, *, epoch=0, timestamp_ns=0):
-        """Publishes the claimed frame; its view ends. Returns the sequence."""
-        cdef uint64_t number = epoch
+        """Publishes what was claimed; its view ends. Returns the (first) sequence."""
+        cdef uint64_t number = epoch, length = self.claim_bytes
         cdef int64_t stamp = timestamp_ns
+        if self.claim_view is None and not self.closing and self.mapping is not None:
+            raise RingError("nothing is claimed")
+        self._end_claim()
         self._enter()
         try:
-            if not self.claimed:
-                raise RingError("nothing is claimed")
-            self._end_claim()
-            ht_publish(self.mapping.header, &self.place, 0, number, stamp)
-            return self.place.seq
+            if self.out.w.h.frame_bytes:
+                length = self.out.w.h.frame_bytes
+            return ht_publish(&self.out.w, self.claim_bytes // length if length else 1, length, 0, number, stamp)
         finally:
             self._leave()
 
     def abort(self):
         """Gives a claim up; no sequence is used. Without a claim it does nothing."""
+        self._end_claim()
         self._enter()
-        try:
-            if self.claimed:
-                self._end_claim()
-        finally:
-            self._leave()
+        self._leave()
 
     def gap(self, count, *, epoch=0, timestamp_ns=0, timeout_s=None):
         """Declares the next `count` sequences as lost and returns the first; -1 if that had to be dropped."""
@@ -169,13 +256,10 @@ cdef class Writer:
             raise ValueError(f"a gap covers at least one sequence, not {count}")
         self._enter()
         try:
-            if self.claimed:
-                raise RingError("a frame is claimed: commit or abort it before declaring a gap")
-            if not self._reserve(0, timeout_s):
-                ht_store(&self.mapping.header.dropped, self.mapping.header.dropped + <uint64_t>count)
+            if not self._room(0, timeout_s):
+                ht_dropped(&self.out, count)
                 return -1
-            ht_publish(self.mapping.header, &self.place, count, number, stamp)
-            return self.place.seq
+            return ht_publish(&self.out.w, count, 0, HT_GAP, number, stamp)
         finally:
             self._leave()
 
@@ -187,28 +271,26 @@ cdef class Writer:
             raise ValueError(f"a sequence must be in [0, 2**62), not {seq}")
         self._enter()
         try:
-            h = self.mapping.header
-            if self.claimed:
-                raise RingError("a frame is claimed: commit or abort it before saying where the ring starts")
+            h = self.out.w.h
             if h.head != h.base_seq or seq < h.head:
                 raise RingError(f"this ring goes on at {h.head}, so it cannot start at {seq}; declare a gap instead")
             if seq > h.head:
-                self._reserve(0, 0)  # there is room: it is empty
-                ht_publish(h, &self.place, seq - h.head, 0, 0)
-                ht_store(&h.gap_frames, 0)
+                self._room(0, 0)  # there is room: it is empty
+                ht_publish(&self.out.w, seq - h.head, 0, HT_GAP | HT_BEFORE, 0, 0)
         finally:
             self._leave()
 
-    def _end_claim(self):
-        retire(self.claim_view)
-        self.claim_view, self.claimed = None, False
+    cdef int _end_claim(self) except -1:
+        if self.claim_view is not None and self.forks == forks():
+            retire(self.claim_view)
+            self.claim_view = None
+        return 0
 
     cdef int _let_go(self) except -1:
         if self.mapping is not None:
-            if self.claimed:
-                self._end_claim()
+            self._end_claim()
             if self.forks == forks():
-                ht_swap_if(&self.mapping.header.writer, self.identity, HT_FREE)  # SYNC: slot owned
+                ht_finish(&self.out)
             self.mapping = None
         return 0
 
@@ -226,4 +308,4 @@ cdef class Writer:
 
     def __dealloc__(self):
         if self.mapping is not None and self.forks == forks():
-            ht_swap_if(&self.mapping.header.writer, self.identity, HT_FREE)
+            ht_finish(&self.out)

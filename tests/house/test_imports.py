@@ -50,7 +50,7 @@ PURE = {
         "explain",
         "quantities",
     ),
-    "dataplane": ("merge", "frames"),
+    "dataplane": ("merge", "frames", "frame"),
     "proto": ("messages",),
 }
 PURE_REASON = (
@@ -103,6 +103,7 @@ def _pure_modules() -> list[str]:
 def test_deciding_code_is_pure(module: str) -> None:
     top, *parts = module.split(".")
     path = package(top.removeprefix("halftrack_")).joinpath(*parts).with_suffix(".py")
+    path = path if path.exists() else path.with_suffix(".pyx")
     known = _all_pure()
     broken = []
     for entry in imports(path):

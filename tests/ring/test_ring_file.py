@@ -11,7 +11,7 @@ from halftrack_dataplane.frames import RingDamaged, RingError, RingVersion
 from halftrack_dataplane.ring import Ring
 from tests.ring.ring_peers import peer
 
-VERSION_AT, SLOTS_AT, CHECKSUM_AT, HEADER_BYTES = 8, 32, 0x1F8, 0x5000
+VERSION_AT, SLOTS_AT, CHECKSUM_AT, SCHEMA_AT, SCHEMA_BYTES, HEADER_BYTES = 8, 32, 0x1F8, 0x500, 2048, 0x5000
 
 
 @pytest.fixture
@@ -27,10 +27,10 @@ def overwrite(path: Path, at: int, data: bytes) -> None:
         file.write(data)
 
 
-def checksum(static: bytes) -> int:
-    """FNV-1a, written again from its definition, so that the header's own is checked too."""
+def checksum(whole: bytes) -> int:
+    """FNV-1a of the static part and the schema, written again from its definition, so that the header's own is checked too."""
     total = 0xCBF29CE484222325
-    for byte in static:
+    for byte in whole[:CHECKSUM_AT] + whole[SCHEMA_AT : SCHEMA_AT + SCHEMA_BYTES]:
         total = (total ^ byte) * 0x100000001B3 % 2**64
     return total
 
@@ -39,9 +39,9 @@ def test_the_header_is_what_the_layout_says(written: Path) -> None:
     data = written.read_bytes()
     assert data[:8] == b"HTRKRING"
     version, header, total, index, slots, frames, capacity = struct.unpack_from("<II5Q", data, 8)
-    assert (version, header, total) == (1, HEADER_BYTES, len(data))
+    assert (version, header, total) == (2, HEADER_BYTES, len(data))
     assert (index, slots, frames, capacity) == (HEADER_BYTES, 16, HEADER_BYTES + 4096, 8192)
-    assert struct.unpack_from("<Q", data, CHECKSUM_AT)[0] == checksum(data[:CHECKSUM_AT])
+    assert struct.unpack_from("<Q", data, CHECKSUM_AT)[0] == checksum(data)
     assert data[frames : frames + 5] == b"frame"
 
 
@@ -58,7 +58,11 @@ def test_the_file_has_its_mode_and_no_draft_stays(path: Path) -> None:
 # invariant: D1
 def test_any_damaged_static_byte_is_refused(written: Path) -> None:
     whole = written.read_bytes()
-    for at in [*range(0, CHECKSUM_AT + 8, 5), *range(CHECKSUM_AT, CHECKSUM_AT + 8)]:
+    for at in [
+        *range(0, CHECKSUM_AT + 8, 5),
+        *range(CHECKSUM_AT, CHECKSUM_AT + 8),
+        *range(SCHEMA_AT, SCHEMA_AT + SCHEMA_BYTES, 97),
+    ]:
         overwrite(written, at, bytes([whole[at] ^ 0x40]))
         with pytest.raises((RingDamaged, RingVersion), match="remove the file and create the stream anew"):
             Ring.open(written)
@@ -67,8 +71,8 @@ def test_any_damaged_static_byte_is_refused(written: Path) -> None:
 
 
 def test_another_version_is_told_apart_from_damage(written: Path) -> None:
-    overwrite(written, VERSION_AT, struct.pack("<I", 2))
-    with pytest.raises(RingVersion, match=r"version 2.*knows version 1 only.*Run the Halftrack that made it"):
+    overwrite(written, VERSION_AT, struct.pack("<I", 1))
+    with pytest.raises(RingVersion, match=r"version 1.*knows version 2 only.*Run the Halftrack that made it"):
         Ring.open(written)
 
 
@@ -82,7 +86,7 @@ def test_a_truncated_file_is_refused(written: Path, size: int) -> None:
 
 def test_a_header_that_lies_consistently_is_refused(written: Path) -> None:
     overwrite(written, SLOTS_AT, struct.pack("<Q", 17))
-    overwrite(written, CHECKSUM_AT, struct.pack("<Q", checksum(written.read_bytes()[:CHECKSUM_AT])))
+    overwrite(written, CHECKSUM_AT, struct.pack("<Q", checksum(written.read_bytes())))
     with pytest.raises(RingDamaged, match="contradicts itself"):
         Ring.open(written)
 

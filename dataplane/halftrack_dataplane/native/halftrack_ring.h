@@ -1,0 +1,151 @@
+/* Rings for programs in C and C++: make, open, write, read, wait, leave. Link with libhalftrack_ring.a.
+ *
+ * ABI version 1. Structures are the caller's, zeroed by the function that first fills them; their fields are documented
+ * where they are declared, and new ones are added at the end only. A ring made by one layout version is refused by another
+ * (HT_OTHER_VERSION), whatever the ABI's. Every function returns an HT_ code; HT_SYSTEM leaves its reason in errno. An object belongs
+ * to one thread at a time. After a fork, the child opens the ring again.
+ *
+ * Frames pass through ring_protocol.h's inline functions (ht_write, ht_reserve and ht_publish; ht_look and ht_done below): none
+ * of them makes a system call unless somebody sleeps. dataplane/README.md says what may die when.
+ */
+#ifndef HALFTRACK_RING_H
+#define HALFTRACK_RING_H
+
+#include "ring_cuts.h"
+#include "ring_protocol.h"
+
+#define HT_ABI_VERSION 1
+
+enum {
+    HT_EVICTION = 6,       /* this reader was evicted: leave, and join again to go on */
+    HT_AGAIN = 7,          /* a slice of waiting is over: see to signals, then call again */
+    HT_TAKEN = 8,          /* a living process is the ring's writer */
+    HT_NO_SLOT = 9,        /* all reader slots are held by living processes */
+    HT_NO_RING = 10,       /* what is there is no ring */
+    HT_OTHER_VERSION = 11, /* a ring of another layout version */
+    HT_BAD_CHECKSUM = 12,
+    HT_CONTRADICTION = 13, /* the header's numbers do not fit each other */
+    HT_TRUNCATED = 14,
+    HT_IMPOSSIBLE = 15, /* options that no ring can have */
+    HT_SYSTEM = 16,     /* see errno */
+};
+
+enum { HT_BLOCK = 0, HT_DROP = 1, HT_OVERWRITE = 2 };
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct {
+    uint64_t capacity_bytes; /* rounded up to whole pages; a frame takes half of it at most */
+    uint64_t slots;          /* records that are retained at most: a power of two, from 2 on */
+    uint64_t base_seq;
+    uint64_t generation;
+    uint64_t frame_bytes; /* of every frame; 0: frames of any length */
+    uint32_t flags;       /* HT_CHECKED */
+    uint32_t mode;        /* of the file, as chmod takes it */
+    const char *label;    /* less than HT_RING_LABEL bytes; NULL: none */
+    const char *schema;   /* less than HT_SCHEMA bytes; NULL: none */
+} ht_options;
+
+typedef struct {
+    ht_header *header;
+    uint64_t bytes;
+    int readonly;
+    int registered; /* with membarrier */
+    uint32_t found_version; /* the layout's, also of a ring that was refused for it */
+} ht_ring;
+
+typedef struct {
+    ht_header *h;
+    ht_slot *slot;
+    uint64_t owner; /* the word in slot->owner while it is ours */
+    int number;
+    int lossless;
+    int registered;
+    int armed, sure;
+    int verify;      /* compare each record's checksum with its bytes */
+    int evicted;
+    uint64_t cursor; /* the next sequence that this reader wants */
+    ht_found found;
+    int64_t spin_ns;  /* how long waiting awake has proved worth while */
+    uint64_t checked; /* the record after the last one that was compared */
+} ht_reader;
+
+/* What to do when there is no room; and how long that has lasted. */
+typedef struct {
+    ht_writer w;
+    int policy; /* HT_BLOCK, HT_DROP, HT_OVERWRITE */
+    int armed, sure;
+    int64_t blocked_ns; /* since when; 0: not */
+} ht_output;
+
+typedef struct {
+    uint64_t owner;
+    int number;
+    ht_slot slot;
+} ht_gone;
+
+int ht_create(const char *path, const ht_options *options, ht_ring *ring);
+int ht_create_fd(const char *name, const ht_options *options, ht_ring *ring, int *fd); /* a memfd, to be passed on */
+int ht_open(const char *path, int readonly, ht_ring *ring);
+int ht_attach(int fd, int readonly, ht_ring *ring); /* the descriptor stays the caller's */
+void ht_detach(ht_ring *ring);
+int ht_prefault(const ht_ring *ring); /* maps every page now instead of in the middle of a frame */
+
+int ht_begin(const ht_ring *ring, int policy, const char *name, ht_output *out, uint64_t *holder);
+void ht_finish(ht_output *out);
+int ht_room(ht_output *out, uint64_t bytes, int64_t deadline_ns); /* HT_OK: reserved. One slice of waiting at most */
+void ht_dropped(ht_output *out, uint64_t count);
+
+/* Joins at `start`, clamped to what is retained; HT_START_NOW and HT_START_OLDEST are words of their own. */
+#define HT_START_NOW UINT64_MAX
+#define HT_START_OLDEST (UINT64_MAX - 1)
+int ht_join(const ht_ring *ring, int lossless, uint64_t start, int64_t evict_after_ns, const char *name, ht_reader *reader);
+void ht_leave(ht_reader *reader);
+int ht_seek(ht_reader *reader, uint64_t seq);
+int ht_wait(ht_reader *reader, int64_t deadline_ns); /* HT_OK: a record is at the cursor. One slice of waiting at most */
+int ht_overrun(ht_reader *reader, int again);        /* goes on at the oldest; half way to the head, `again` */
+
+/* First sequence of the first retained record whose time is at or after `time_ns`; the head if there is none. */
+uint64_t ht_seq_at(const ht_header *h, int64_t time_ns);
+
+/* Frees what dead processes hold. Returns how many readers that were, and who: `gone` has room for HT_READERS, or is NULL. */
+int ht_reap(const ht_ring *ring, ht_gone *gone);
+int ht_evict(const ht_ring *ring, int slot);
+int ht_is_dead(uint64_t owner);
+uint64_t ht_identity(void);
+static inline uint64_t ht_pid_of(uint64_t owner) { return owner >> 3 & 0x3fffff; }
+const char *ht_explain(int code);
+
+/* Does the record that was found match its checksum, if this reader wants to know? Once a record. */
+static inline int ht_verified(ht_reader *r) {
+    if (!r->verify || r->checked == r->found.record + 1) return 1;
+    if (!ht_sound(&r->found)) return 0;
+    r->checked = r->found.record + 1;
+    return 1;
+}
+
+/* Is a record at the reader's cursor? HT_OK: ht_frame_at(&r->found, r->cursor) is its first byte, and frames up to
+ * r->found.end follow. Makes no system call. */
+static inline int ht_look(ht_reader *r) {
+    int rc = ht_locate(r->h, r->cursor, &r->found);
+    if (HT_ACQUIRE(&r->slot->owner) != r->owner) { /* SYNC: slot owned */
+        r->evicted = 1;
+        return HT_EVICTION;
+    }
+    if (rc == HT_OK && !ht_verified(r)) return ht_intact(r->h, r->found.first) ? HT_CORRUPT : HT_BEHIND;
+    return rc;
+}
+
+/* Done with everything below `seq`. */
+static inline void ht_done(ht_reader *r, uint64_t seq) {
+    r->cursor = seq;
+    ht_advance(r->h, r->slot, seq, r->lossless, r->registered);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
