@@ -8,6 +8,7 @@ cdef extern from "halftrack_ring.h" nogil:
         HT_CUT_EMPTY, HT_CUT_FILLING, HT_CUT_PROPOSED, HT_CUT_APPLIED, HT_CUT_WITHDRAWN
         HT_OK, HT_NOTHING, HT_BEHIND, HT_DAMAGED, HT_FULL, HT_CORRUPT, HT_EVICTION, HT_AGAIN, HT_TAKEN, HT_NO_SLOT
         HT_NO_RING, HT_OTHER_VERSION, HT_BAD_CHECKSUM, HT_CONTRADICTION, HT_TRUNCATED, HT_IMPOSSIBLE, HT_SYSTEM
+        HT_TOO_LARGE, HT_WRONG_LENGTH, HT_READONLY
         HT_BLOCK, HT_DROP, HT_OVERWRITE, HT_GAP, HT_BEFORE, HT_CHECKED
     const uint64_t HT_STATE_MASK, HT_PAGE, HT_NO_FENCE, HT_START_NOW, HT_START_OLDEST
 
@@ -75,6 +76,7 @@ cdef extern from "halftrack_ring.h" nogil:
     uint64_t ht_round(uint64_t value, uint64_t unit)
     uint64_t ht_index_bytes(uint64_t slots)
     ht_descriptor *ht_descriptor_of(const ht_header *h, uint64_t record)
+    uint32_t ht_limit(const ht_header *h)
     int64_t ht_now_ns()
 
     int ht_grows(const ht_writer *w, uint64_t bytes, uint64_t epoch, int64_t time)
@@ -97,13 +99,16 @@ cdef extern from "halftrack_ring.h" nogil:
     int ht_begin(const ht_ring *ring, int policy, const char *name, ht_output *out, uint64_t *holder)
     void ht_finish(ht_output *out)
     int ht_room(ht_output *out, uint64_t bytes, int64_t deadline_ns)
+    void ht_unblock(ht_output *out)
     void ht_dropped(ht_output *out, uint64_t count)
     int ht_join(const ht_ring *ring, int lossless, uint64_t start, int64_t evict_after_ns, const char *name, ht_reader *reader)
     void ht_leave(ht_reader *reader)
     int ht_seek(ht_reader *reader, uint64_t seq)
     int ht_wait(ht_reader *reader, int64_t deadline_ns)
+    void ht_unwait(ht_reader *reader)
     int ht_overrun(ht_reader *reader, int again)
     int ht_verified(ht_reader *reader)
+    bint ht_held(ht_reader *reader)
     int ht_look(ht_reader *reader)
     void ht_done(ht_reader *reader, uint64_t seq)
     uint64_t ht_seq_at(const ht_header *h, int64_t time_ns)

@@ -159,7 +159,10 @@ cdef class Ring:
         cdef Writer writer = Writer.__new__(Writer)
         cdef bytes shown = name_of(name)
         cdef uint64_t holder = 0
-        if ht_begin(&self.mapping.ring, _POLICIES[full], shown, &writer.out, &holder) == HT_TAKEN:
+        cdef int rc = ht_begin(&self.mapping.ring, _POLICIES[full], shown, &writer.out, &holder)
+        if rc == HT_DAMAGED:
+            raise damaged(ht_load(&h.tail))
+        if rc == HT_TAKEN:
             who = text_of(h.writer_name, HT_NAME)
             raise WriterBusy(f"{self.path} is being written by process {ht_pid_of(holder)} {who!r}; a ring has one writer")
         writer.mapping, writer.name, writer.full, writer.forks = self.mapping, name, full, forks()
@@ -222,7 +225,7 @@ cdef class Ring:
                 used = ht_load(&h.data_head) - oldest
             if ht_load(&h.tail) == tail:
                 break
-        readers = [_reader_stats(h, slot, ht_load(&h.readers[slot].owner)) for slot in range(h.reader_limit)]
+        readers = [_reader_stats(h, slot, ht_load(&h.readers[slot].owner)) for slot in range(ht_limit(h))]
         return RingStats(
             head, tail, h.capacity_bytes, min(used, h.capacity_bytes), h.slots, ht_load(&h.dropped),
             ht_load(&h.gap_frames), ht_load(&h.evicted), ht_pid_of(ht_load(&h.writer)),

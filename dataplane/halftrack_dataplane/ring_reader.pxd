@@ -30,6 +30,7 @@ cdef class Reader:
     cdef bint _await(self, int64_t deadline) except -1
     cdef bint _sampled(self, int64_t deadline) except -1
     cdef int _wait(self, int64_t deadline) except -1
+    cdef int _still_wanted(self) except -1
     cdef int _move_to(self, uint64_t seq) except -1
     cdef bint _torn(self, bint again) except -1
     cdef object _read(self, int64_t deadline)

@@ -74,8 +74,7 @@ cdef class Reader:
             if rc == HT_NOTHING:
                 return False
             if rc == HT_AGAIN:
-                PyErr_CheckSignals()
-                self._still_open()
+                self._still_wanted()
             elif rc == HT_EVICTION:
                 self.evicted = True
                 raise self._gone()
@@ -103,6 +102,16 @@ cdef class Reader:
         watched.register(self.waker.ready_fd, select.POLLIN)
         watched.poll(left / 1e6)
         return HT_AGAIN
+
+    cdef int _still_wanted(self) except -1:
+        """Between two slices of waiting. Whoever gives up must not stay among the waiters: each publish would be a system call."""
+        try:
+            PyErr_CheckSignals()
+            self._still_open()
+        except BaseException:
+            ht_unwait(&self.r)
+            raise
+        return 0
 
     cdef int _move_to(self, uint64_t seq) except -1:
         """On to `seq`, or to the next sequence that a sampling reader wants."""
@@ -136,7 +145,7 @@ cdef class Reader:
     cdef bint _torn(self, bint again) except -1:
         """Were the bytes at the cursor overwritten while they were copied? Then the cursor moves on, and it is counted."""
         if self.r.lossless or ht_intact(self.r.h, self.r.cursor):
-            if ht_load(&self.r.slot.owner) == self.r.owner:
+            if ht_held(&self.r):
                 return False
             self.evicted = True
             raise self._gone()

@@ -87,9 +87,18 @@ cdef class Writer:
                 if self.out.policy == HT_DROP:
                     return False
                 raise RingFull(f"no room for {bytes} bytes after {timeout_s} s: a lossless reader lags or is dead")
+            self._still_wanted()
+
+    cdef int _still_wanted(self) except -1:
+        """Between two slices of waiting. Whoever gives up must not be woken by every reader's every step."""
+        try:
             PyErr_CheckSignals()
             if self.closing:
                 raise RingError("this Writer was closed while it waited")
+        except BaseException:
+            ht_unblock(&self.out)
+            raise
+        return 0
 
     cdef bint _put(self, const char *at, uint64_t count, uint64_t length, uint64_t epoch, int64_t time, object timeout_s) except -1:
         """Publishes frames that lie one behind the other as one record or a part of one; False if they are to be dropped."""

@@ -30,12 +30,12 @@
 #define SPINS 32
 
 static int spun(int64_t *budget_ns, const uint64_t *word, uint64_t passes, int64_t deadline_ns) {
+    int64_t now = ht_now_ns(), end = now + *budget_ns;
+    if (deadline_ns >= 0 && deadline_ns < end) return 0; /* too little time to learn anything from: who only looks does not spin */
     for (int i = 0; i < SPINS; i++) {
         if (HT_RELAXED(word) > passes) return 1;
         ht_pause();
     }
-    int64_t now = ht_now_ns(), end = now + *budget_ns;
-    if (deadline_ns >= 0 && deadline_ns < end) end = deadline_ns;
     for (; now < end; now = ht_now_ns()) {
         sched_yield();
         if (HT_RELAXED(word) > passes) {
@@ -168,7 +168,8 @@ int ht_prefault(const ht_ring *ring) {
 
 /* ---- who is who ------------------------------------------------------------------------------------------------ */
 
-/* State letter and start time in ticks from /proc/PID/stat; 0 if there is no such file. The name may hold spaces and brackets. */
+/* State letter and start time in ticks from /proc/PID/stat; 0 if there is no such file. The name may hold spaces and brackets.
+ * A zombie whose other threads go on, after its first one has ended, is no zombie to us: 'R'. */
 static char process(const char *pid, uint64_t *started) {
     char path[64], text[1024], *at;
     snprintf(path, sizeof path, "/proc/%s/stat", pid);
@@ -180,7 +181,10 @@ static char process(const char *pid, uint64_t *started) {
     if (!(at = strrchr(text, ')')) || at[1] != ' ') return 0;
     char state = at[2];
     at += 2;
-    for (int field = 3; field < 22 && at; field++) at = strchr(at + 1, ' ');
+    for (int field = 3; field < 22 && at; field++) {
+        if (field == 20 && strtoull(at, NULL, 10) > 1) state = 'R';
+        at = strchr(at + 1, ' ');
+    }
     if (!at) return 0;
     *started = strtoull(at, NULL, 10);
     return state;
@@ -230,19 +234,26 @@ int ht_begin(const ht_ring *ring, int policy, const char *name, ht_output *out, 
     ht_header *h = ring->header;
     uint64_t mine = ht_identity() | HT_WRITING;
     memset(out, 0, sizeof *out);
+    *holder = HT_FREE;
+    if (ring->readonly) return HT_READONLY;
+    if ((unsigned)policy > HT_OVERWRITE) return HT_IMPOSSIBLE;
     while (!ht_swap_if(&h->writer, HT_FREE, mine)) { /* SYNC: slot owned */
         *holder = ht_load(&h->writer);
         if (*holder == HT_FREE) continue;
         if (!ht_is_dead(*holder)) return HT_TAKEN;
         if (ht_swap_if(&h->writer, *holder, mine)) break;
     }
-    ht_resume(&out->w, h, mine, ring->registered);
+    if (ht_resume(&out->w, h, mine, ring->registered) != HT_OK) {
+        memset(out, 0, sizeof *out);
+        ht_swap_if(&h->writer, mine, HT_FREE); /* SYNC: slot owned */
+        return HT_DAMAGED;
+    }
     out->policy = policy;
     put_name(h->writer_name, name);
     return HT_OK;
 }
 
-static void unblock(ht_output *out) {
+void ht_unblock(ht_output *out) {
     if (out->armed) ht_disarm_writer(out->w.h);
     out->armed = 0;
     out->blocked_ns = 0;
@@ -250,22 +261,36 @@ static void unblock(ht_output *out) {
 
 void ht_finish(ht_output *out) {
     if (!out->w.h) return;
-    unblock(out);
+    ht_unblock(out);
     ht_swap_if(&out->w.h->writer, out->w.owner, HT_FREE); /* SYNC: slot owned */
     memset(out, 0, sizeof *out);
 }
 
 void ht_dropped(ht_output *out, uint64_t count) { ht_store(&out->w.h->dropped, out->w.h->dropped + count); }
 
-/* Takes the slot from `owner` (evicted: it stays the owner's until that notices or dies, so that a late store of its
- * cursor can hurt nobody) and wakes whom that may concern. */
-static int take_slot(ht_header *h, int slot, uint64_t owner, uint64_t state) {
-    uint64_t wanted = state == HT_FREE ? HT_FREE : (owner & ~HT_STATE_MASK) | state;
-    ht_disarm_reader(h, slot);
-    if (!ht_swap_if(&h->readers[slot].owner, owner, wanted)) return 0; /* SYNC: slot owned */
-    if (state == HT_EVICTED) ht_add(&h->evicted, 1);
+/* The slot is another's from now on, or nobody's: wakes whom that may concern. */
+static void slot_taken(ht_header *h) {
     ht_wake(&h->data_event);
     ht_wake_writer(h, 0);
+}
+
+/* It stays the owner's until that notices or dies, so that a late store of its cursor can hurt nobody; its bit among the waiters
+ * is the owner's too: cleared by us, it could be that of the slot's next owner. */
+static int evict_slot(ht_header *h, int slot, uint64_t owner) {
+    if (!ht_swap_if(&h->readers[slot].owner, owner, (owner & ~HT_STATE_MASK) | HT_EVICTED)) return 0; /* SYNC: slot owned */
+    ht_add(&h->evicted, 1);
+    slot_taken(h);
+    return 1;
+}
+
+/* Frees a slot whose `owner` is us or dead. First it becomes ours, so that nobody can join there while its bit is cleared; dying
+ * here leaves it to the next who reaps. */
+static int free_slot(ht_header *h, int slot, uint64_t owner) {
+    uint64_t mine = ht_identity() | HT_CLAIMING;
+    if (!ht_swap_if(&h->readers[slot].owner, owner, mine)) return 0; /* SYNC: slot owned */
+    ht_disarm_reader(h, slot);
+    ht_swap_if(&h->readers[slot].owner, mine, HT_FREE); /* SYNC: slot owned */
+    slot_taken(h);
     return 1;
 }
 
@@ -273,12 +298,13 @@ static int take_slot(ht_header *h, int slot, uint64_t owner, uint64_t state) {
  * long the most impatient of the rest still has, at most `slice`. */
 static int64_t evict_laggards(ht_output *out, int all, int64_t now, int64_t slice) {
     ht_header *h = out->w.h;
-    for (uint32_t i = 0; i < h->reader_limit; i++) {
+    uint32_t limit = ht_limit(h);
+    for (uint32_t i = 0; i < limit; i++) {
         ht_slot *reader = &h->readers[i];
         uint64_t owner = ht_load(&reader->owner);
         if ((owner & HT_STATE_MASK) != HT_LOSSLESS || ht_load(&reader->cursor) >= out->w.needed) continue;
-        int64_t left = reader->evict_after_ns ? out->blocked_ns + reader->evict_after_ns - now : slice;
-        if (all || left <= 0) take_slot(h, (int)i, owner, HT_EVICTED);
+        int64_t left = reader->evict_after_ns ? reader->evict_after_ns - (now - out->blocked_ns) : slice;
+        if (all || left <= 0) evict_slot(h, (int)i, owner);
         else if (left < slice) slice = left;
     }
     return slice;
@@ -294,7 +320,8 @@ int ht_room(ht_output *out, uint64_t bytes, int64_t deadline_ns) {
     if (rc == HT_FULL && out->policy == HT_BLOCK) {
         int64_t now = ht_now_ns();
         if (deadline_ns < 0 || now < deadline_ns) {
-            if (!out->blocked_ns) out->blocked_ns = now;
+            if (!out->blocked_ns || out->blocked_at != out->w.head) out->blocked_ns = now;
+            out->blocked_at = out->w.head;
             if (!out->armed) out->sure = ht_arm_writer(h);
             out->armed = 1;
             uint32_t event = ht_event(&h->space_event);
@@ -305,7 +332,7 @@ int ht_room(ht_output *out, uint64_t bytes, int64_t deadline_ns) {
             }
         }
     }
-    if (out->armed || out->blocked_ns) unblock(out);
+    if (out->armed || out->blocked_ns) ht_unblock(out);
     return rc;
 }
 
@@ -337,8 +364,9 @@ static uint64_t oldest(const ht_header *h, ht_found *found) {
 
 int ht_join(const ht_ring *ring, int lossless, uint64_t start, int64_t evict_after_ns, const char *name, ht_reader *r) {
     ht_header *h = ring->header;
-    int number = claim_slot(h);
     memset(r, 0, sizeof *r);
+    if (ring->readonly) return HT_READONLY;
+    int number = claim_slot(h);
     if (number < 0) {
         ht_reap(ring, NULL);
         if ((number = claim_slot(h)) < 0) return HT_NO_SLOT;
@@ -360,23 +388,20 @@ int ht_join(const ht_ring *ring, int lossless, uint64_t start, int64_t evict_aft
     ht_swap_if(&r->slot->owner, ht_identity() | HT_CLAIMING, r->owner); /* from here on it gates */
     r->cursor = ht_pin(h, r->slot, wanted);
     if (named && r->cursor > wanted) missed(r->slot, r->cursor - wanted);
+    /* A writer that saw `wanted` gave way to us; now that we want less it must hear of it, or it would sleep. */
+    if (lossless && r->cursor > wanted) ht_wake_writer(h, r->registered);
     return HT_OK;
 }
 
 /* Whether ours or evicted, the slot is ours to free: only now can we no longer store a cursor into it. */
 void ht_leave(ht_reader *r) {
     if (!r->h) return;
-    if (r->armed) ht_disarm_reader(r->h, r->number);
-    if (!take_slot(r->h, r->number, r->owner, HT_FREE))
-        take_slot(r->h, r->number, (r->owner & ~HT_STATE_MASK) | HT_EVICTED, HT_FREE);
+    if (!free_slot(r->h, r->number, r->owner)) free_slot(r->h, r->number, (r->owner & ~HT_STATE_MASK) | HT_EVICTED);
     memset(r, 0, sizeof *r);
 }
 
 int ht_seek(ht_reader *r, uint64_t seq) {
-    if (HT_ACQUIRE(&r->slot->owner) != r->owner) {
-        r->evicted = 1;
-        return HT_EVICTION;
-    }
+    if (!ht_held(r)) return HT_EVICTION;
     r->cursor = ht_pin(r->h, r->slot, seq);
     if (r->lossless) ht_wake_writer(r->h, r->registered);
     if (r->cursor > seq) missed(r->slot, r->cursor - seq);
@@ -402,17 +427,22 @@ int ht_wait(ht_reader *r, int64_t deadline_ns) {
         rc = ht_look(r); /* SYNC: frame wake-up: having announced, look again */
         if (rc == HT_NOTHING) {
             ht_sleep(&r->h->data_event, event, ht_slice(deadline_ns, r->sure));
-            return HT_AGAIN;
+            rc = ht_look(r); /* whoever goes on to read must not stay among the waiters: each publish would be a system call */
+            if (rc == HT_NOTHING) return HT_AGAIN;
         }
     }
+    ht_unwait(r);
+    return rc;
+}
+
+void ht_unwait(ht_reader *r) {
     if (r->armed) ht_disarm_reader(r->h, r->number);
     r->armed = 0;
-    return rc;
 }
 
 uint64_t ht_seq_at(const ht_header *h, int64_t time_ns) {
     for (;;) {
-        uint64_t head = HT_ACQUIRE(&h->head), low = HT_ACQUIRE(&h->tail_record), high = HT_RELAXED(&h->records), first = low;
+        uint64_t head = HT_ACQUIRE(&h->head), low = HT_ACQUIRE(&h->tail_record), high = HT_ACQUIRE(&h->records), first = low;
         while (low < high) {
             uint64_t middle = low + (high - low) / 2;
             const ht_descriptor *d = ht_descriptor_of(h, middle);
@@ -421,7 +451,9 @@ uint64_t ht_seq_at(const ht_header *h, int64_t time_ns) {
         }
         uint64_t seq = HT_RELAXED(&ht_descriptor_of(h, low)->seq);
         HT_FENCE(ACQUIRE);
-        if (HT_RELAXED(&h->tail_record) == first) return low < HT_RELAXED(&h->records) && seq < head ? seq : head;
+        if (HT_RELAXED(&h->tail_record) != first) continue;
+        uint64_t tail = HT_RELAXED(&h->tail); /* a writer that died may have left tail_record behind it */
+        return low >= HT_RELAXED(&h->records) || seq > head ? head : seq > tail ? seq : tail;
     }
 }
 
@@ -430,9 +462,13 @@ uint64_t ht_seq_at(const ht_header *h, int64_t time_ns) {
 int ht_reap(const ht_ring *ring, ht_gone *gone) {
     ht_header *h = ring->header;
     int count = 0;
-    for (uint32_t i = 0; i < h->reader_limit; i++) {
-        ht_gone was = {ht_load(&h->readers[i].owner), (int)i, h->readers[i]};
-        if (was.owner == HT_FREE || !ht_is_dead(was.owner) || !take_slot(h, (int)i, was.owner, HT_FREE)) continue;
+    uint32_t limit = ht_limit(h);
+    if (ring->readonly) return 0;
+    for (uint32_t i = 0; i < limit; i++) {
+        ht_gone was = {ht_load(&h->readers[i].owner), (int)i, {0}};
+        if (was.owner == HT_FREE || !ht_is_dead(was.owner)) continue;
+        was.slot = h->readers[i]; /* a dead process's: nobody writes it */
+        if (!free_slot(h, (int)i, was.owner)) continue;
         uint64_t state = was.owner & HT_STATE_MASK;
         if (state != HT_LOSSLESS && state != HT_LOSSY) continue; /* it had no hold, or has been counted */
         ht_add(&h->evicted, 1);
@@ -445,8 +481,10 @@ int ht_reap(const ht_ring *ring, ht_gone *gone) {
 }
 
 int ht_evict(const ht_ring *ring, int slot) {
+    if (ring->readonly) return HT_READONLY;
+    if (slot < 0 || slot >= HT_READERS) return HT_IMPOSSIBLE;
     uint64_t owner = ht_load(&ring->header->readers[slot].owner), state = owner & HT_STATE_MASK;
-    if (state == HT_LOSSLESS || state == HT_LOSSY) take_slot(ring->header, slot, owner, HT_EVICTED);
+    if (state == HT_LOSSLESS || state == HT_LOSSY) evict_slot(ring->header, slot, owner);
     return HT_OK;
 }
 
@@ -457,6 +495,8 @@ const char *ht_explain(int code) {
         "not yet: call again", "a living process is the ring's writer", "all reader slots are taken", "this is no ring",
         "a ring of another layout version", "the header does not match its checksum", "the header contradicts itself",
         "the file is truncated", "no ring can be like that", "the system refused; see errno",
+        "a frame takes half of the ring at most", "in this ring every frame has one length, and not this one",
+        "the ring was opened read-only",
     };
     return code >= 0 && code < (int)(sizeof words / sizeof *words) ? words[code] : "unknown code";
 }

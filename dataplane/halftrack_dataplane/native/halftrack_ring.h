@@ -28,6 +28,8 @@ enum {
     HT_TRUNCATED = 14,
     HT_IMPOSSIBLE = 15, /* options that no ring can have */
     HT_SYSTEM = 16,     /* see errno */
+    /* HT_TOO_LARGE = 17 and HT_WRONG_LENGTH = 18 are ring_protocol.h's */
+    HT_READONLY = 19, /* the ring was opened read-only */
 };
 
 enum { HT_BLOCK = 0, HT_DROP = 1, HT_OVERWRITE = 2 };
@@ -78,6 +80,7 @@ typedef struct {
     int policy; /* HT_BLOCK, HT_DROP, HT_OVERWRITE */
     int armed, sure;
     int64_t blocked_ns; /* since when; 0: not */
+    uint64_t blocked_at; /* for which sequence */
 } ht_output;
 
 typedef struct {
@@ -96,6 +99,7 @@ int ht_prefault(const ht_ring *ring); /* maps every page now instead of in the m
 int ht_begin(const ht_ring *ring, int policy, const char *name, ht_output *out, uint64_t *holder);
 void ht_finish(ht_output *out);
 int ht_room(ht_output *out, uint64_t bytes, int64_t deadline_ns); /* HT_OK: reserved. One slice of waiting at most */
+void ht_unblock(ht_output *out); /* gives up after HT_AGAIN: nobody needs to wake this writer */
 void ht_dropped(ht_output *out, uint64_t count);
 
 /* Joins at `start`, clamped to what is retained; HT_START_NOW and HT_START_OLDEST are words of their own. */
@@ -105,7 +109,8 @@ int ht_join(const ht_ring *ring, int lossless, uint64_t start, int64_t evict_aft
 void ht_leave(ht_reader *reader);
 int ht_seek(ht_reader *reader, uint64_t seq);
 int ht_wait(ht_reader *reader, int64_t deadline_ns); /* HT_OK: a record is at the cursor. One slice of waiting at most */
-int ht_overrun(ht_reader *reader, int again);        /* goes on at the oldest; half way to the head, `again` */
+void ht_unwait(ht_reader *reader);                   /* gives up after HT_AGAIN: nobody needs to wake this reader */
+int ht_overrun(ht_reader *reader, int again);        /* lossy: goes on at the oldest; half way to the head, `again` */
 
 /* First sequence of the first retained record whose time is at or after `time_ns`; the head if there is none. */
 uint64_t ht_seq_at(const ht_header *h, int64_t time_ns);
@@ -126,16 +131,20 @@ static inline int ht_verified(ht_reader *r) {
     return 1;
 }
 
+/* After using bytes that a lossless reader's cursor held: was the slot still its own all the time? Not if it was evicted. */
+static inline int ht_held(ht_reader *r) {
+    HT_FENCE(ACQUIRE); /* SYNC: slot owned: whatever was read before is older than this look */
+    if (HT_RELAXED(&r->slot->owner) == r->owner) return 1;
+    r->evicted = 1;
+    return 0;
+}
+
 /* Is a record at the reader's cursor? HT_OK: ht_frame_at(&r->found, r->cursor) is its first byte, and frames up to
  * r->found.end follow. Makes no system call. */
 static inline int ht_look(ht_reader *r) {
     int rc = ht_locate(r->h, r->cursor, &r->found);
-    if (HT_ACQUIRE(&r->slot->owner) != r->owner) { /* SYNC: slot owned */
-        r->evicted = 1;
-        return HT_EVICTION;
-    }
-    if (rc == HT_OK && !ht_verified(r)) return ht_intact(r->h, r->found.first) ? HT_CORRUPT : HT_BEHIND;
-    return rc;
+    if (rc == HT_OK && !ht_verified(r)) rc = ht_intact(r->h, r->found.first) ? HT_CORRUPT : HT_BEHIND;
+    return ht_held(r) ? rc : HT_EVICTION;
 }
 
 /* Done with everything below `seq`. */

@@ -25,6 +25,7 @@
 #define HT_ALIGN UINT64_C(64) /* records start on a cache line, so that views suit vector code */
 #define HT_PAGE UINT64_C(4096)
 #define HT_NO_FENCE UINT64_MAX
+#define HT_MOST (UINT64_C(1) << 62) /* of bytes, and of what a ring may begin at: sums of two do not wrap */
 #define HT_RING_LABEL 128
 #define HT_SCHEMA 2048
 #define HT_NAME 64
@@ -210,7 +211,8 @@ static inline void ht_format(ht_header *h, uint64_t slots, uint64_t capacity, ui
 
 /* Do the static numbers fit each other? Checked after the checksum, so that a bug elsewhere cannot make us read astray. */
 static inline int ht_static_fits(const ht_header *h) {
-    return h->header_bytes == sizeof(ht_header) && h->slots >= 2 && (h->slots & (h->slots - 1)) == 0 &&
+    return h->capacity_bytes < HT_MOST && h->base_seq < HT_MOST && !h->label[HT_RING_LABEL - 1] && !h->schema[HT_SCHEMA - 1] &&
+           h->header_bytes == sizeof(ht_header) && h->slots >= 2 && (h->slots & (h->slots - 1)) == 0 &&
            h->slots <= (UINT64_C(1) << 32) && h->index_offset == sizeof(ht_header) &&
            h->data_offset == h->index_offset + ht_index_bytes(h->slots) && h->capacity_bytes >= HT_PAGE &&
            h->capacity_bytes % HT_PAGE == 0 && h->total_bytes == h->data_offset + h->capacity_bytes &&

@@ -10,13 +10,16 @@
 
 #include "ring_wait.h"
 
-enum { HT_OK = 0, HT_NOTHING = 1, HT_BEHIND = 2, HT_DAMAGED = 3, HT_FULL = 4, HT_CORRUPT = 5 };
+enum { HT_OK = 0, HT_NOTHING = 1, HT_BEHIND = 2, HT_DAMAGED = 3, HT_FULL = 4, HT_CORRUPT = 5, HT_TOO_LARGE = 17, HT_WRONG_LENGTH = 18 };
 
 /* A record of small frames grows to so many bytes at most, so that what a lagging reader holds and what a reclaim frees are
  * bounded; and not beyond a 64th of the ring, so that retention is exact to that. */
 #define HT_RUN_BYTES UINT64_C(65536)
 #define HT_PARTS 64
 
+#ifdef __cplusplus
+extern "C"
+#endif
 uint32_t ht_crc32c(const void *bytes, uint64_t count);
 
 /* ---- the writer's side --------------------------------------------------------------------------------------- */
@@ -36,13 +39,20 @@ typedef struct {
     /* the newest record, while it grows */
     uint64_t run_end, run_epoch;
     int64_t run_time;
+    uint64_t frame_bytes; /* a copy of the header's */
 } ht_writer;
+
+/* No slot from here on was ever claimed. Clamped: what lies in shared memory may be anything. */
+static inline uint32_t ht_limit(const ht_header *h) {
+    uint32_t limit = HT_ACQUIRE(&h->reader_limit);
+    return limit < HT_READERS ? limit : HT_READERS;
+}
 
 /* The least cursor of all lossless readers. */
 static inline uint64_t ht_gate(const ht_header *h) {
     uint64_t gate = UINT64_MAX;
-    uint32_t limit = HT_ACQUIRE(&h->reader_limit);
-    for (uint32_t i = 0; i < limit && i < HT_READERS; i++) {
+    uint32_t limit = ht_limit(h);
+    for (uint32_t i = 0; i < limit; i++) {
         const ht_slot *reader = &h->readers[i];
         if ((HT_ACQUIRE(&reader->owner) & HT_STATE_MASK) != HT_LOSSLESS) continue;
         uint64_t cursor = HT_ACQUIRE(&reader->cursor); /* SYNC: frame released */
@@ -64,8 +74,23 @@ static inline uint64_t ht_offset_of(const ht_writer *w, uint64_t record) {
     return record < w->records ? ht_descriptor_of(w->h, record)->offset : w->data_head;
 }
 
-/* A new writer goes on from what its predecessor published; whatever that had begun beyond never took effect. */
-static inline void ht_resume(ht_writer *w, ht_header *h, uint64_t owner, int registered) {
+/* Do the retained records follow each other, within what is retained? What does not was not left by a writer. */
+static inline int ht_consecutive(const ht_writer *w) {
+    uint64_t capacity = w->h->capacity_bytes;
+    if (w->tail > w->head || ht_first_of(w, w->tail_record) != w->tail) return 0;
+    if (w->data_head - ht_offset_of(w, w->tail_record) > capacity) return 0;
+    for (uint64_t record = w->tail_record; record < w->records; record++) {
+        const ht_descriptor *d = ht_descriptor_of(w->h, record);
+        uint64_t count = ht_first_of(w, record + 1) - d->seq, room = ht_offset_of(w, record + 1) - d->offset;
+        if (!count || count > w->head - d->seq || room > w->data_head - d->offset) return 0;
+        if (!(d->flags & HT_GAP) && d->length && count > room / d->length) return 0;
+    }
+    return 1;
+}
+
+/* A new writer goes on from what its predecessor published; whatever that had begun beyond never took effect. HT_DAMAGED: no
+ * writer can have left the ring like this, and nothing is changed. */
+static inline int ht_resume(ht_writer *w, ht_header *h, uint64_t owner, int registered) {
     memset(w, 0, sizeof *w);
     w->h = h;
     w->owner = owner;
@@ -75,13 +100,17 @@ static inline void ht_resume(ht_writer *w, ht_header *h, uint64_t owner, int reg
     w->tail = HT_RELAXED(&h->tail);
     w->records = HT_RELAXED(&h->records);
     w->tail_record = HT_RELAXED(&h->tail_record);
+    w->frame_bytes = h->frame_bytes;
+    if (w->records - w->tail_record > h->slots) return HT_DAMAGED;
     if (w->records > w->tail_record && ht_descriptor_of(h, w->records - 1)->seq >= w->head) w->records--;
     while (w->tail_record < w->records && ht_first_of(w, w->tail_record) < w->tail) w->tail_record++;
+    if (!ht_consecutive(w)) return HT_DAMAGED;
     w->limit = ht_offset_of(w, w->tail_record) + h->capacity_bytes;
     HT_PUT(&h->records, w->records);
     HT_PUT(&h->tail_record, w->tail_record);
     HT_PUT(&h->reclaim, w->tail);
     ht_disarm_writer(h);
+    return HT_OK;
 }
 
 /* Frees the oldest records until one of `bytes` at `offset` fits, and a little more, so that this is rare; only what no
@@ -111,14 +140,15 @@ static inline int ht_reclaim(ht_writer *w, uint64_t offset, uint64_t bytes) {
     w->limit = ht_offset_of(w, more) + h->capacity_bytes;
     HT_PUT(&h->tail, w->tail);
     HT_RELEASE(&h->tail_record, more); /* SYNC: record found: whoever begins a search there also sees tail */
-    HT_FENCE(RELEASE); /* SYNC: bytes reclaimed: whoever sees what we overwrite from here on also sees tail */
+    ht_store_fence();  /* SYNC: bytes reclaimed: whoever sees what we overwrite from here on also sees tail */
     return HT_OK;
 }
 
-/* Finds room for a new record. One that would wrap starts at the beginning; bytes <= capacity / 2, so padding and record
- * always fit into an empty ring. */
+/* Finds room for a new record. One that would wrap starts at the beginning; bytes <= capacity / 2 (HT_TOO_LARGE), so padding and
+ * record always fit into an empty ring. */
 static inline int ht_reserve(ht_writer *w, uint64_t bytes) {
     uint64_t capacity = w->h->capacity_bytes, place = w->data_head % capacity;
+    if (bytes > capacity / 2) return HT_TOO_LARGE;
     uint64_t offset = bytes > capacity - place ? w->data_head + capacity - place : w->data_head;
     if (offset + bytes > w->limit || w->records - w->tail_record >= w->h->slots) {
         int rc = ht_reclaim(w, offset, bytes);
@@ -158,12 +188,13 @@ static inline uint64_t ht_publish(ht_writer *w, uint64_t count, uint64_t length,
     HT_PUT(&d->timestamp_ns, time);
     HT_PUT(&d->crc, crc);
     HT_PUT(&d->flags, flags);
-    HT_PUT(&h->records, ++w->records);
+    HT_RELEASE(&h->records, ++w->records); /* SYNC: record found; and a writer killed here left the descriptor whole */
     if ((flags & (HT_GAP | HT_BEFORE)) == HT_GAP) HT_PUT(&h->gap_frames, h->gap_frames + count);
     w->growing = h->frame_bytes && !flags;
     if (w->growing) {
         uint64_t run = ht_run_frames(h, length) * length, wrap = w->offset + (uint64_t)(ht_end(h) - w->at);
-        w->run_end = w->offset + run < wrap ? w->offset + run : wrap;
+        w->run_end = w->offset + (run > count * length ? run : count * length);
+        if (w->run_end > wrap) w->run_end = wrap;
         w->run_epoch = epoch;
         w->run_time = time;
     }
@@ -175,8 +206,8 @@ static inline uint64_t ht_publish(ht_writer *w, uint64_t count, uint64_t length,
 
 /* May frames join the newest record? Only in a ring whose frames are all of one length, and only its own writer's. */
 static inline int ht_grows(const ht_writer *w, uint64_t bytes, uint64_t epoch, int64_t time) {
-    return w->growing && epoch == w->run_epoch && time == w->run_time && w->bytes + bytes <= w->run_end &&
-           w->bytes + bytes <= w->limit;
+    return w->growing && epoch == w->run_epoch && time == w->run_time && bytes <= w->run_end - w->bytes &&
+           bytes <= w->limit - w->bytes;
 }
 
 /* Publishes `count` frames of `length` that lie at w->at, of a record that grows. Returns the first sequence. */
@@ -187,9 +218,12 @@ static inline uint64_t ht_grow(ht_writer *w, uint64_t count, uint64_t length) {
     return w->head - count;
 }
 
-/* Copies and publishes `count` frames that lie one behind the other, as one record or a part of one. HT_FULL changes nothing. */
+/* Copies and publishes `count` frames that lie one behind the other, as one record or a part of one. Whatever else it returns
+ * than HT_OK (HT_FULL, HT_TOO_LARGE, HT_WRONG_LENGTH), nothing has changed. */
 static inline int ht_write(ht_writer *w, const void *frames, uint64_t count, uint64_t length, uint64_t epoch, int64_t time) {
-    uint64_t bytes = count * length;
+    uint64_t bytes;
+    if ((w->frame_bytes && length != w->frame_bytes) || !count) return HT_WRONG_LENGTH;
+    if (__builtin_mul_overflow(count, length, &bytes)) return HT_TOO_LARGE;
     if (ht_grows(w, bytes, epoch, time)) {
         memcpy(w->at, frames, bytes);
         ht_grow(w, count, length);
@@ -272,11 +306,12 @@ static inline int ht_locate(const ht_header *h, uint64_t seq, ht_found *found) {
         }
     }
     for (;;) {
-        uint64_t low = HT_ACQUIRE(&h->tail_record); /* SYNC: record found */
+        uint64_t low = HT_ACQUIRE(&h->tail_record), high = HT_ACQUIRE(&h->records); /* SYNC: record found */
         if (!ht_intact(h, seq)) return HT_BEHIND;
-        ht_describe(h, ht_bisect(h, low, HT_RELAXED(&h->records), seq), head, found);
+        ht_describe(h, ht_bisect(h, low, high, seq), head, found);
         if (!ht_intact(h, seq)) return HT_BEHIND;
-        if (ht_plausible(h, seq, found)) return HT_OK;
+        /* Seeing a descriptor that was written anew can lead to one below `seq` that goes as well: intact, it would cover `seq`. */
+        if (ht_plausible(h, seq, found) && ht_intact(h, found->first)) return HT_OK;
         if (HT_ACQUIRE(&h->tail_record) != low) continue;
         found->end = 0;
         return HT_DAMAGED;
@@ -289,7 +324,7 @@ static inline const char *ht_frame_at(const ht_found *found, uint64_t seq) {
 
 /* Does the record's checksum, if it has one, fit its bytes? For a lossy reader: ask ht_intact afterwards. */
 static inline int ht_sound(const ht_found *found) {
-    return !(found->flags & HT_HAS_CRC) ||
+    return !(found->flags & HT_HAS_CRC) || found->flags & HT_GAP ||
            ht_crc32c(found->bytes, (found->end - found->first) * found->length) == found->crc;
 }
 

@@ -54,13 +54,18 @@ static inline void ht_light_fence(int registered) {
     else HT_FENCE(SEQ_CST);
 }
 
-/* The sleeper's half, for both: 0 if busy sides may have missed it. */
+/* The sleeper's half, for both: 0 if busy sides may have missed it. Also with HT_FULL_FENCES: the other side may be built without. */
 static inline int ht_heavy_fence(void) {
     HT_FENCE(SEQ_CST);
-#ifdef HT_FULL_FENCES
-    return 1;
-#else
     return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0;
+}
+
+/* Orders all stores before it before all after it, also those of a large memcpy: on x86 they may bypass the cache, and such stores
+ * overtake others. */
+static inline void ht_store_fence(void) {
+    HT_FENCE(RELEASE);
+#if defined(__x86_64__)
+    __builtin_ia32_sfence();
 #endif
 }
 
