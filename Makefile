@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim bench dist clean
+.PHONY: help ready demo test check lint types house proto docs format sim bench native dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench: ready ## measure the ring against its peers and what the parts cost; writ
 	@$(PY) benchmarks/ring.py --json > bench.jsonl
 	@$(PY) -m pytest -q benchmarks --benchmark-json=bench-micro.json --benchmark-columns=median,iqr,rounds
 	@$(PY) benchmarks/summary.py bench.jsonl bench-micro.json
+
+native: ## build the ring for C and C++ programs: build/native/libhalftrack_ring.a
+	@$(MAKE) -s -f dataplane/halftrack_dataplane/native/Makefile BUILD=build/native
 
 dist: ready ## build the wheel and the source distribution into dist/
 	@rm -rf dist

@@ -31,7 +31,7 @@ USE_THE_CORE = ("mapping", "ring", "ring_reader", "ring_waker", "ring_writer")
 def extensions() -> list[Extension]:
     """One extension for each `.pyx` of the data plane; those that touch rings carry the C core."""
     headers = [str(path.relative_to(ROOT)) for path in sorted((ROOT / NATIVE).glob("*.h"))]
-    core = [f"{NATIVE}/halftrack_ring.c", f"{NATIVE}/crc32c.c"]
+    core = [str(path.relative_to(ROOT)) for path in sorted((ROOT / NATIVE).glob("*.c"))]
     return [
         Extension(
             f"halftrack_dataplane.{source.stem}",
@@ -49,7 +49,7 @@ setup(
     packages=NAMES,
     package_dir=FOLDERS,
     package_data={
-        "halftrack_dataplane": ["native/*.h", "native/*.c", "*.pxd", "*.pyx", "*.pyi", "py.typed"],
+        "halftrack_dataplane": ["native/*.h", "native/*.c", "native/Makefile", "*.pxd", "*.pyx", "*.pyi", "py.typed"],
         **{
             f"halftrack_{name}": ["*.pyi", "py.typed", "*.service"]
             for name in ("model", "proto", "controller", "agent")

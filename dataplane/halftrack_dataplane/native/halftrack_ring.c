@@ -1,24 +1,13 @@
-/* Making, opening, joining, waiting and leaving: what a ring does beside moving frames. See halftrack_ring.h.
+/* Joining, writing, waiting, leaving, evicting: what a ring does beside moving frames. See halftrack_ring.h.
  *
- * Owns the file, the claims of slots and the judgement who is dead; the layout is ring_layout.h's, the orderings ring_wait.h's.
+ * Owns the claims of slots and every wait; the orderings are ring_wait.h's, the judgement who is dead ring_identity.c's.
  */
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* memfd_create, MADV_POPULATE_WRITE */
+#define _GNU_SOURCE
 #endif
 #include "halftrack_ring.h"
 
-#include <fcntl.h>
 #include <sched.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_READ 22
-#define MADV_POPULATE_WRITE 23
-#endif
 
 /* ---- waiting -------------------------------------------------------------------------------------------------- */
 
@@ -47,188 +36,12 @@ static int spun(int64_t *budget_ns, const uint64_t *word, uint64_t passes, int64
     return 0;
 }
 
-/* ---- making and opening ---------------------------------------------------------------------------------------- */
-
-static int fits(const ht_options *o) {
-    return o->capacity_bytes >= 1 && o->capacity_bytes < UINT64_C(1) << 62 && o->slots >= 2 && !(o->slots & (o->slots - 1)) &&
-           o->slots <= UINT64_C(1) << 32 && o->base_seq < UINT64_C(1) << 62 && !(o->flags & ~(uint32_t)HT_CHECKED) &&
-           o->frame_bytes <= ht_round(o->capacity_bytes, HT_PAGE) / 2 && (!o->label || strlen(o->label) < HT_RING_LABEL) &&
-           (!o->schema || strlen(o->schema) < HT_SCHEMA);
-}
-
-static int map(int fd, uint64_t bytes, int readonly, ht_ring *ring) {
-    void *at = mmap(NULL, bytes, readonly ? PROT_READ : PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    memset(ring, 0, sizeof *ring);
-    if (at == MAP_FAILED) return HT_SYSTEM;
-    ring->header = (ht_header *)at;
-    ring->bytes = bytes;
-    ring->readonly = readonly;
-    ring->registered = ht_register();
-    return HT_OK;
-}
-
-/* posix_fallocate: an error now instead of SIGBUS in the middle of a frame. */
-static int fill(int fd, const ht_options *o, ht_ring *ring) {
-    uint64_t capacity = ht_round(o->capacity_bytes, HT_PAGE);
-    uint64_t bytes = sizeof(ht_header) + ht_index_bytes(o->slots) + capacity;
-    if ((errno = posix_fallocate(fd, 0, (off_t)bytes)) != 0) return HT_SYSTEM;
-    if (map(fd, bytes, 0, ring) != HT_OK) return HT_SYSTEM;
-    if (o->label) strcpy(ring->header->label, o->label);
-    if (o->schema) strcpy(ring->header->schema, o->schema);
-    ring->header->frame_bytes = o->frame_bytes;
-    ring->header->flags = o->flags;
-    ht_format(ring->header, o->slots, capacity, o->base_seq, o->generation);
-    return HT_OK;
-}
-
-/* The ring appears whole or not at all: it is laid out in a file without a name, which is then linked; a link refuses to replace. */
-int ht_create(const char *path, const ht_options *options, ht_ring *ring) {
-    char draft[64], folder[4096];
-    const char *slash = strrchr(path, '/');
-    memset(ring, 0, sizeof *ring);
-    if (!fits(options)) return HT_IMPOSSIBLE;
-    if ((size_t)snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path + 1) : 2, slash ? path : "./") >= sizeof folder) {
-        errno = ENAMETOOLONG;
-        return HT_SYSTEM;
-    }
-    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0) return HT_SYSTEM;
-    int rc = fchmod(fd, options->mode) == 0 ? fill(fd, options, ring) : HT_SYSTEM;
-    snprintf(draft, sizeof draft, "/proc/self/fd/%d", fd);
-    if (rc == HT_OK && linkat(AT_FDCWD, draft, AT_FDCWD, path, AT_SYMLINK_FOLLOW) != 0) rc = HT_SYSTEM;
-    int reason = errno;
-    if (rc != HT_OK) ht_detach(ring);
-    close(fd);
-    errno = reason;
-    return rc;
-}
-
-int ht_create_fd(const char *name, const ht_options *options, ht_ring *ring, int *fd) {
-    memset(ring, 0, sizeof *ring);
-    *fd = -1;
-    if (!fits(options)) return HT_IMPOSSIBLE;
-    int made = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (made < 0) return HT_SYSTEM;
-    int rc = fill(made, options, ring);
-    /* No holder of the descriptor can pull the memory from under the others. */
-    if (rc == HT_OK && fcntl(made, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) rc = HT_SYSTEM;
-    if (rc == HT_OK) {
-        *fd = made;
-        return rc;
-    }
-    int reason = errno;
-    ht_detach(ring);
-    close(made);
-    errno = reason;
-    return rc;
-}
-
-static int judge(const ht_ring *ring) {
-    const ht_header *h = ring->header;
-    if (h->magic != HT_MAGIC) return HT_NO_RING;
-    if (h->version != HT_LAYOUT_VERSION) return HT_OTHER_VERSION;
-    if (h->checksum != ht_checksum(h)) return HT_BAD_CHECKSUM;
-    if (!ht_static_fits(h)) return HT_CONTRADICTION;
-    return ring->bytes < h->total_bytes ? HT_TRUNCATED : HT_OK;
-}
-
-int ht_attach(int fd, int readonly, ht_ring *ring) {
-    struct stat found;
-    memset(ring, 0, sizeof *ring);
-    if (fstat(fd, &found) != 0) return HT_SYSTEM;
-    if (!S_ISREG(found.st_mode)) return HT_NO_RING;
-    if ((uint64_t)found.st_size < sizeof(ht_header)) return HT_TRUNCATED;
-    if (map(fd, (uint64_t)found.st_size, readonly, ring) != HT_OK) return HT_SYSTEM;
-    int rc = judge(ring);
-    uint32_t version = ring->header->version;
-    if (rc != HT_OK) ht_detach(ring);
-    ring->found_version = version;
-    return rc;
-}
-
-/* O_NONBLOCK: a pipe by that name must be refused, not waited for. */
-int ht_open(const char *path, int readonly, ht_ring *ring) {
-    memset(ring, 0, sizeof *ring);
-    int fd = open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return HT_SYSTEM;
-    int rc = ht_attach(fd, readonly, ring), reason = errno;
-    close(fd);
-    errno = reason;
-    return rc;
-}
-
-void ht_detach(ht_ring *ring) {
-    if (ring->header) munmap(ring->header, ring->bytes);
-    memset(ring, 0, sizeof *ring);
-}
-
-int ht_prefault(const ht_ring *ring) {
-    return madvise(ring->header, ring->bytes, ring->readonly ? MADV_POPULATE_READ : MADV_POPULATE_WRITE) == 0 ? HT_OK : HT_SYSTEM;
-}
-
-/* ---- who is who ------------------------------------------------------------------------------------------------ */
-
-/* State letter and start time in ticks from /proc/PID/stat; 0 if there is no such file. The name may hold spaces and brackets.
- * A zombie whose other threads go on, after its first one has ended, is no zombie to us: 'R'. */
-static char process(const char *pid, uint64_t *started) {
-    char path[64], text[1024], *at;
-    snprintf(path, sizeof path, "/proc/%s/stat", pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (fd >= 0) close(fd);
-    if (got <= 0) return 0;
-    text[got] = 0;
-    if (!(at = strrchr(text, ')')) || at[1] != ' ') return 0;
-    char state = at[2];
-    at += 2;
-    for (int field = 3; field < 22 && at; field++) {
-        if (field == 20 && strtoull(at, NULL, 10) > 1) state = 'R';
-        at = strchr(at + 1, ' ');
-    }
-    if (!at) return 0;
-    *started = strtoull(at, NULL, 10);
-    return state;
-}
-
-static uint64_t namespace_bits(void) {
-    struct stat found;
-    return stat("/proc/self/ns/pid", &found) == 0 ? (uint64_t)found.st_ino & 0xffff : 0;
-}
-
-static uint64_t packed(uint64_t pid, uint64_t started) {
-    return (pid & 0x3fffff) << 3 | namespace_bits() << 25 | (started & 0x7fffff) << 41;
-}
-
-uint64_t ht_identity(void) {
-    static __thread uint64_t own;
-    static __thread pid_t whose;
-    uint64_t started = 0;
-    if (whose != getpid()) { /* the first time, or after a fork */
-        process("self", &started);
-        own = packed((uint64_t)getpid(), started);
-        whose = getpid();
-    }
-    return own;
-}
-
-/* Certainly dead? Another pid namespace's processes cannot be judged from here, and count as living. */
-int ht_is_dead(uint64_t owner) {
-    char pid[24];
-    uint64_t started = 0;
-    if ((owner >> 25 & 0xffff) != namespace_bits()) return 0;
-    snprintf(pid, sizeof pid, "%llu", (unsigned long long)ht_pid_of(owner));
-    char state = process(pid, &started);
-    if (state) return state == 'Z' || state == 'X' || state == 'x' || packed(ht_pid_of(owner), started) != (owner & ~HT_STATE_MASK);
-    /* /proc may be mounted with hidepid: only "no such process" is proof */
-    return kill((pid_t)ht_pid_of(owner), 0) != 0 && errno == ESRCH;
-}
+/* ---- the writer ------------------------------------------------------------------------------------------------ */
 
 static void put_name(char *at, const char *name) {
     memset(at, 0, HT_NAME);
     if (name) strncpy(at, name, HT_NAME - 1);
 }
-
-/* ---- the writer ------------------------------------------------------------------------------------------------ */
 
 int ht_begin(const ht_ring *ring, int policy, const char *name, ht_output *out, uint64_t *holder) {
     ht_header *h = ring->header;
@@ -487,6 +300,8 @@ int ht_evict(const ht_ring *ring, int slot) {
     if (state == HT_LOSSLESS || state == HT_LOSSY) evict_slot(ring->header, slot, owner);
     return HT_OK;
 }
+
+int ht_abi(void) { return HT_ABI_VERSION; }
 
 const char *ht_explain(int code) {
     static const char *const words[] = {

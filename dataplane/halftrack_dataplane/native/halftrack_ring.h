@@ -1,8 +1,9 @@
 /* Rings for programs in C and C++: make, open, write, read, wait, leave. Link with libhalftrack_ring.a.
  *
- * ABI version 1. Structures are the caller's, zeroed by the function that first fills them; their fields are documented
- * where they are declared, and new ones are added at the end only. A ring made by one layout version is refused by another
- * (HT_OTHER_VERSION), whatever the ABI's. Every function returns an HT_ code; HT_SYSTEM leaves its reason in errno. An object belongs
+ * ABI version 1: HT_ABI_VERSION is the headers', ht_abi() the library's; they must be equal, since the inline functions and the
+ * library share structures. Any change of a structure's size or of a function's meaning makes a new version; new functions and
+ * codes do not. Structures are the caller's, zeroed by the function that first fills them. Processes need not agree on the ABI, only
+ * on the layout: a ring made by one layout version is refused by another (HT_OTHER_VERSION). Every function returns an HT_ code; HT_SYSTEM leaves its reason in errno. An object belongs
  * to one thread at a time. After a fork, the child opens the ring again.
  *
  * Frames pass through ring_protocol.h's inline functions (ht_write, ht_reserve and ht_publish; ht_look and ht_done below): none
@@ -88,6 +89,11 @@ typedef struct {
     int number;
     ht_slot slot;
 } ht_gone;
+
+HT_ASSERT(sizeof(ht_options) == 64 && sizeof(ht_ring) == 32 && sizeof(ht_found) == 72, "ABI version 1");
+HT_ASSERT(sizeof(ht_writer) == 136 && sizeof(ht_output) == 168 && sizeof(ht_reader) == 152 && sizeof(ht_gone) == 144, "ABI version 1");
+
+int ht_abi(void);
 
 int ht_create(const char *path, const ht_options *options, ht_ring *ring);
 int ht_create_fd(const char *name, const ht_options *options, ht_ring *ring, int *fd); /* a memfd, to be passed on */
