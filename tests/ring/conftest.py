@@ -1,4 +1,4 @@
-"""Both rings behind one face, and a private folder in shared memory that is gone afterwards."""
+"""All rings behind one face, and a private folder in shared memory that is gone afterwards."""
 
 import shutil
 import tempfile
@@ -11,6 +11,7 @@ import pytest
 
 from halftrack_dataplane import reference
 from halftrack_dataplane import ring as fast
+from tests.ring import c_ring
 
 
 @pytest.fixture
@@ -22,10 +23,10 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-@pytest.fixture(params=["fast", "reference"])
+@pytest.fixture(params=["fast", "reference", "c"])
 def rings(request: pytest.FixtureRequest) -> ModuleType:
-    """The module under test: every conformance test runs with both."""
-    return fast if request.param == "fast" else reference
+    """The module under test: every conformance test runs with each."""
+    return {"fast": fast, "reference": reference, "c": c_ring}[request.param]
 
 
 @pytest.fixture

@@ -219,7 +219,9 @@ def test_a_view_is_the_rings_memory_until_it_is_released(ring: Any) -> None:
         ring.reader(policy="lossy").view(0)
 
 
-def test_a_view_outlives_everything_it_came_from(ring: Any) -> None:
+def test_a_view_outlives_everything_it_came_from(rings: Any, ring: Any) -> None:
+    if rings.__name__.endswith("c_ring"):
+        pytest.skip("in C, whoever unmaps the ring ends its views")
     writer, reader = ring.writer(), ring.reader()
     writer.write(b"still here")
     part = reader.view(0).payload[6:]  # an export of the export: it cannot be ended for its owner

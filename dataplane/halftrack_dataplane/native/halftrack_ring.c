@@ -149,6 +149,15 @@ int ht_room(ht_output *out, uint64_t bytes, int64_t deadline_ns) {
     return rc;
 }
 
+int ht_send(ht_output *out, const void *frames, uint64_t count, uint64_t length, uint64_t epoch, int64_t time, int64_t deadline_ns) {
+    int rc = ht_write(&out->w, frames, count, length, epoch, time);
+    if (rc == HT_FULL && (rc = ht_room(out, count * length, deadline_ns)) == HT_OK) {
+        memcpy(out->w.at, frames, count * length);
+        ht_publish(&out->w, count, length, 0, epoch, time);
+    }
+    return rc;
+}
+
 /* ---- readers --------------------------------------------------------------------------------------------------- */
 
 /* Claims a free slot, lowest first so that the writer scans few; -1 if there is none. */

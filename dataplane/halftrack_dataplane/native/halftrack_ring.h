@@ -105,6 +105,8 @@ int ht_prefault(const ht_ring *ring); /* maps every page now instead of in the m
 int ht_begin(const ht_ring *ring, int policy, const char *name, ht_output *out, uint64_t *holder);
 void ht_finish(ht_output *out);
 int ht_room(ht_output *out, uint64_t bytes, int64_t deadline_ns); /* HT_OK: reserved. One slice of waiting at most */
+/* ht_write that waits: HT_AGAIN after each slice (call again with the same), HT_FULL by policy or at the deadline. */
+int ht_send(ht_output *out, const void *frames, uint64_t count, uint64_t length, uint64_t epoch, int64_t time, int64_t deadline_ns);
 void ht_unblock(ht_output *out); /* gives up after HT_AGAIN: nobody needs to wake this writer */
 void ht_dropped(ht_output *out, uint64_t count);
 
