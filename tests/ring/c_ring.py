@@ -50,8 +50,12 @@ class Held(ctypes.Structure):
         ("found_version", ctypes.c_uint32)
     ]  # fmt: skip
 
-    def __del__(self) -> None:
-        if self.header:
+    users = 0  # counted, since what ends together has no order in Python
+
+    def drop(self) -> None:
+        """One user less."""
+        self.users -= 1
+        if not self.users:
             core().ht_detach(ctypes.byref(self))
 
 
@@ -114,7 +118,9 @@ class Ring:
     """ht_ring."""
 
     def __init__(self, path: str, held: Held) -> None:
-        self.path, self._held = path, held
+        self.path: str = path
+        self._held: Held | None = held
+        held.users += 1
         _, _, self.capacity_bytes, self.slots, *_, self.generation, self.frame_bytes, checked = self._words()[:11]
         self.checked = bool(checked)
         self.label, self.schema = (core().c_text(ctypes.byref(held), what).decode() for what in (0, 1))
@@ -266,7 +272,12 @@ class Ring:
         return bool(core().ht_prefault(self._ring()) == OK)
 
     def close(self) -> None:
-        self._held = None  # type: ignore[assignment]
+        if self._held is not None:
+            held, self._held = self._held, None
+            held.drop()
+
+    def __del__(self) -> None:
+        self.close()
 
     def __enter__(self) -> "Ring":
         return self

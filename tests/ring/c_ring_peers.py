@@ -43,6 +43,7 @@ class Peer:
 
     def __init__(self, held: Held, thing: Any, name: str) -> None:
         self._held, self._thing, self.name = held, thing, name
+        held.users += 1
         self._view: memoryview | None = None
         self._guard, self._closing, self._busy = threading.RLock(), False, False
 
@@ -225,3 +226,4 @@ class Writer(Peer):
         if self._thing is not None:
             core().ht_finish(self._thing)
             self._thing = None
+            self._held.drop()

@@ -31,6 +31,8 @@ class Reader(Peer):
 
     @property
     def lag_frames(self) -> int:
+        if self._thing is None:
+            return 0
         into = words(15)
         core().c_header(ctypes.byref(self._held), into)
         return max(0, into[0] - self.cursor)
@@ -115,7 +117,10 @@ class Reader(Peer):
             raise ValueError(f"a batch has at least one frame, not {limit}")
         batch: Batch | None = self._copied(timeout_s, functools.partial(self._run, batch=None, limit=limit))
         while batch is not None and not batch.gap and batch.count < limit:
-            more = self._copied(0, functools.partial(self._run, batch=batch, limit=limit))
+            try:
+                more = self._copied(0, functools.partial(self._run, batch=batch, limit=limit))
+            except frames.FrameCorrupt:  # whoever asks next is told
+                break
             if more is None or more is batch:
                 break
             batch = more
@@ -200,3 +205,4 @@ class Reader(Peer):
             self._words()
             core().ht_leave(self._thing)
             self._thing = None
+            self._held.drop()
