@@ -173,7 +173,7 @@ class Ring(Closing):
             state.evicted,
             0 if state.writer is None else os.getpid(),
             tuple(
-                ReaderStats(r.slot, r.name, os.getpid(), r.policy, r.cursor, r.lag_frames, r.overruns)
+                ReaderStats(r.slot, r.name, os.getpid(), r.hold, r.cursor, r.lag_frames, r.overruns)
                 for r in state.readers
                 if r is not None and not r._evicted
             ),

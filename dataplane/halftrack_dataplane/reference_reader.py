@@ -53,6 +53,11 @@ class Reader(Closing):
     def _gates(self) -> bool:
         return self.policy == "lossless" and not self._evicted
 
+    @property
+    def hold(self) -> str:
+        """Its policy as the others see it: what a sampling reader picks is its own business."""
+        return "lossless" if self.policy == "lossless" else "lossy"
+
     def _impatient(self, blocked_s: float) -> bool:
         return self._evict_after_s is not None and blocked_s >= self._evict_after_s
 
