@@ -74,6 +74,32 @@ def test_a_slots_waiting_bit_is_cleared_only_while_nobody_else_can_join_there(ri
     assert (False, words.CLAIMING, 0) in seen
 
 
+def test_a_slot_is_free_only_after_the_writer_was_told(ring: Ring, path: Path) -> None:
+    """Else a reader that is killed in between leaves nothing to reap, and a writer that sleeps for it."""
+
+    def prepare() -> Any:
+        held = Ring.open(path)
+        words.put(path, words.SPACE_WAITING, 1, "<I")
+        return lambda: held.reader().close()
+
+    left, told = False, 0
+    for moment in moments(path, prepare):
+        owner, event = (int.from_bytes(moment[at : at + 4], "little") for at in (words.OWNER, words.SPACE_EVENT))
+        if owner & 7 == words.LOSSLESS:
+            left, told = True, event
+        elif left and owner == words.FREE:
+            assert event > told
+    assert left
+
+
+def test_whoever_takes_a_dead_writers_place_wakes_whom_it_may_have_told_nothing(ring: Ring, path: Path) -> None:
+    for act in (ring.reap, lambda: ring.writer().close()):
+        words.put(path, words.WRITER, words.nobody() | words.WRITING)
+        before = words.word(path, words.DATA_EVENT, "<I")
+        act()
+        assert words.word(path, words.DATA_EVENT, "<I") == before + 1
+
+
 def test_whoever_was_woken_and_reads_on_is_not_among_the_waiters(ring: Ring, path: Path) -> None:
     reader, writer = ring.reader(), ring.writer()
     got: list[Any] = []

@@ -63,6 +63,7 @@ int ht_begin(const ht_ring *ring, int policy, const char *name, ht_output *out, 
     }
     out->policy = policy;
     put_name(h->writer_name, name);
+    if (*holder != HT_FREE) ht_wake(&h->data_event); /* its predecessor may have published a frame and told nobody */
     return HT_OK;
 }
 
@@ -96,14 +97,14 @@ static int evict_slot(ht_header *h, int slot, uint64_t owner) {
     return 1;
 }
 
-/* Frees a slot whose `owner` is us or dead. First it becomes ours, so that nobody can join there while its bit is cleared; dying
- * here leaves it to the next who reaps. */
+/* Frees a slot whose `owner` is us or dead. First it becomes ours, so that nobody can join there while its bit is cleared; and it is
+ * free only when all who waited for it have been told, so that dying anywhere here leaves a slot to reap, and a writer to be told. */
 static int free_slot(ht_header *h, int slot, uint64_t owner) {
     uint64_t mine = ht_identity() | HT_CLAIMING;
     if (!ht_swap_if(&h->readers[slot].owner, owner, mine)) return 0; /* SYNC: slot owned */
     ht_disarm_reader(h, slot);
-    ht_swap_if(&h->readers[slot].owner, mine, HT_FREE); /* SYNC: slot owned */
     slot_taken(h);
+    ht_swap_if(&h->readers[slot].owner, mine, HT_FREE); /* SYNC: slot owned */
     return 1;
 }
 
@@ -298,7 +299,10 @@ int ht_reap(const ht_ring *ring, ht_gone *gone) {
         count++;
     }
     uint64_t writer = ht_load(&h->writer);
-    if (writer != HT_FREE && ht_is_dead(writer)) ht_swap_if(&h->writer, writer, HT_FREE);
+    if (writer != HT_FREE && ht_is_dead(writer)) {
+        ht_wake(&h->data_event); /* it may have published a frame and told nobody */
+        ht_swap_if(&h->writer, writer, HT_FREE);
+    }
     return count;
 }
 
