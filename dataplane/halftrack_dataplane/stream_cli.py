@@ -2,7 +2,14 @@
 
 import click
 
-from halftrack_dataplane import stream_cli_read, stream_cli_write
+from halftrack_dataplane import (
+    stream_cli_bench,
+    stream_cli_pipe,
+    stream_cli_read,
+    stream_cli_record,
+    stream_cli_top,
+    stream_cli_write,
+)  # fmt: skip
 from halftrack_dataplane.stream_cli_frame import Program
 
 
@@ -15,7 +22,7 @@ def main() -> None:
     """
 
 
-for _verbs in (stream_cli_write, stream_cli_read):
+for _verbs in (stream_cli_write, stream_cli_read, stream_cli_pipe, stream_cli_record, stream_cli_top, stream_cli_bench):
     _verbs.declare(main)
 
 if __name__ == "__main__":

@@ -100,6 +100,36 @@ class Terminal:
             yield Progress(doing, status)
 
 
+class Stop:
+    """Whether somebody asked us to end what we are at, and by which signal."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """The first SIGINT or SIGTERM only asks, so that nothing is left half written; the next one ends us at once.
+
+    After it, the exit status is the signal's.
+    """
+    stop = Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.asked:
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        stop.asked = number
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if stop.asked:
+        raise Terminated if stop.asked == signal.SIGTERM else KeyboardInterrupt
+
+
 class Progress:
     """Counts frames and bytes, and shows them now and then."""
 

@@ -29,78 +29,77 @@ class Until:
     timeout_s: float | None
 
 
+@click.argument("ring")
+@click.option(
+    "--policy",
+    type=click.Choice(["lossless", "lossy", "sample"]),
+    default="lossless",
+    show_default=True,
+    help="Hold the writer up, be overrun, or take only some.",
+)
+@click.option("--every", type=click.IntRange(1), metavar="N", help="Sample: sequences that N divides.")
+@click.option("--per-s", type=click.FloatRange(min=0, min_open=True), metavar="R", help="Sample: at most R a second.")
+@click.option("--latest", is_flag=True, help="Sample: only the newest.")
+@start_option
+@click.option("--count", type=click.IntRange(1), metavar="N", help="End after N frames.")
+@click.option("--drain", is_flag=True, help="End after what is there when we join.")
+@timeout_option
+@click.option("--raw", is_flag=True, help="Frames one behind the other.  [default]")
+@click.option("--lines", is_flag=True, help="A line break behind each frame.")
+@click.option("--framed", is_flag=True, help="Each behind its length: 32 bits, unsigned, little-endian.")
+@click.option("--verify", is_flag=True, help="Compare checksums; what does not match is left out.")
+@click.option("--evict-after", type=SECONDS, metavar="S", help="Let go if we hold up a writer for S seconds.")
+@click.option("--name", default="read", show_default=True, help="The reader's name, for `top`.")
+def read(
+    terminal: Terminal,
+    ring: str,
+    policy: Policy,
+    every: int | None,
+    per_s: float | None,
+    latest: bool,
+    start: str,
+    count: int | None,
+    drain: bool,
+    timeout: float | None,
+    raw: bool,
+    lines: bool,
+    framed: bool,
+    verify: bool,
+    evict_after: float | None,
+    name: str,
+) -> int:
+    """Write RING's frames to standard output; with -o json, a line about each frame instead.
+
+    What is lost is told on standard error and counted. --timeout is for one wait for a frame. Exit status 1 if --verify found any
+    that is corrupt. Joining at a sequence or a time that is no longer there joins at the oldest.
+    """
+    if raw + lines + framed > 1:
+        raise click.UsageError("--raw, --lines and --framed exclude each other: say one.")
+    sampling = {"every": every, "per_s": per_s, "latest": latest or None}
+    asked = {key: value for key, value in sampling.items() if value is not None}
+    if asked and policy != "sample":
+        raise click.UsageError("--every, --per-s and --latest choose frames: add --policy sample.")
+    if drain and per_s:
+        raise click.UsageError("--drain is done at once, --per-s takes its time: say one.")
+    form = Form("lines") if lines else Form("framed") if framed else Form("raw")
+    with Ring.open(ring) as opened:
+        until = Until(count, opened.head if drain else None, timeout)
+        options: Mapping[str, Any] = {"policy": policy, "verify": verify, "name": name, **asked}
+        with joined(opened, start=start, evict_after_s=evict_after or None, **options) as reader:
+            intake = Intake(reader, opened.capacity_bytes)
+            return _copied(terminal, intake, form, until)
+
+
 def declare(program: Program) -> None:
     """Add the verb to the program."""
-
-    @verb(
+    verb(
         program,
         "read",
         "halftrack-stream read /dev/shm/log.ring --lines",
         "halftrack-stream read /dev/shm/adc.ring --start oldest --drain > samples.raw",
         "halftrack-stream read /dev/shm/adc.ring --policy sample --per-s 2 -o json",
         "halftrack-stream read /dev/shm/adc.ring --framed | ./analyse",
-    )
-    @click.argument("ring")
-    @click.option(
-        "--policy",
-        type=click.Choice(["lossless", "lossy", "sample"]),
-        default="lossless",
-        show_default=True,
-        help="Hold the writer up, be overrun, or take only some.",
-    )
-    @click.option("--every", type=click.IntRange(1), metavar="N", help="Sample: sequences that N divides.")
-    @click.option(
-        "--per-s", type=click.FloatRange(min=0, min_open=True), metavar="R", help="Sample: at most R a second."
-    )
-    @click.option("--latest", is_flag=True, help="Sample: only the newest.")
-    @start_option
-    @click.option("--count", type=click.IntRange(1), metavar="N", help="End after N frames.")
-    @click.option("--drain", is_flag=True, help="End after what is there when we join.")
-    @timeout_option
-    @click.option("--raw", is_flag=True, help="Frames one behind the other.  [default]")
-    @click.option("--lines", is_flag=True, help="A line break behind each frame.")
-    @click.option("--framed", is_flag=True, help="Each behind its length: 32 bits, unsigned, little-endian.")
-    @click.option("--verify", is_flag=True, help="Compare checksums; what does not match is left out.")
-    @click.option("--evict-after", type=SECONDS, metavar="S", help="Let go if we hold up a writer for S seconds.")
-    @click.option("--name", default="read", show_default=True, help="The reader's name, for `top`.")
-    def read(
-        terminal: Terminal,
-        ring: str,
-        policy: Policy,
-        every: int | None,
-        per_s: float | None,
-        latest: bool,
-        start: str,
-        count: int | None,
-        drain: bool,
-        timeout: float | None,
-        raw: bool,
-        lines: bool,
-        framed: bool,
-        verify: bool,
-        evict_after: float | None,
-        name: str,
-    ) -> int:
-        """Write RING's frames to standard output; with -o json, a line about each frame instead.
-
-        What is lost is told on standard error and counted. --timeout is for one wait for a frame. Exit status 1 if --verify found any
-        that is corrupt. Joining at a sequence or a time that is no longer there joins at the oldest.
-        """
-        if raw + lines + framed > 1:
-            raise click.UsageError("--raw, --lines and --framed exclude each other: say one.")
-        sampling = {"every": every, "per_s": per_s, "latest": latest or None}
-        asked = {key: value for key, value in sampling.items() if value is not None}
-        if asked and policy != "sample":
-            raise click.UsageError("--every, --per-s and --latest choose frames: add --policy sample.")
-        if drain and per_s:
-            raise click.UsageError("--drain is done at once, --per-s takes its time: say one.")
-        form = Form("lines") if lines else Form("framed") if framed else Form("raw")
-        with Ring.open(ring) as opened:
-            until = Until(count, opened.head if drain else None, timeout)
-            options: Mapping[str, Any] = {"policy": policy, "verify": verify, "name": name, **asked}
-            with joined(opened, start=start, evict_after_s=evict_after or None, **options) as reader:
-                intake = Intake(reader, opened.capacity_bytes)
-                return _copied(terminal, intake, form, until)
+    )(read)
 
 
 def _copied(terminal: Terminal, intake: Intake, form: Form, until: Until) -> int:

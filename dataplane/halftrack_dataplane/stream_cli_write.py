@@ -55,114 +55,120 @@ def declare(program: Program) -> None:
     _declare_write(program)
 
 
+@click.argument("ring")
+@click.option(
+    "--size", type=size_bytes, metavar="SIZE", default="64MiB", show_default=True, help="Bytes of frames it holds."
+)
+@click.option("--slots", type=click.IntRange(2), default=4096, show_default=True, help="Records it holds.")
+@click.option("--frame-bytes", type=click.IntRange(0), default=0, metavar="N", help="All frames have N bytes.")
+@click.option("--schema", default="", metavar="TEXT", help="What a frame is, as a NumPy dtype descriptor.")
+@click.option("--checked", is_flag=True, help="Each record carries the CRC-32C of its bytes.")
+@click.option("--label", default="", metavar="TEXT", help="What the stream is, for people.")
+@click.option("--mode", default="600", show_default=True, metavar="OCTAL", help="Permissions of the file.")
+def create(
+    terminal: Terminal,
+    ring: str,
+    size: int,
+    slots: int,
+    frame_bytes: int,
+    schema: str,
+    checked: bool,
+    label: str,
+    mode: str,
+) -> int:
+    """Make a ring at the path RING; rm removes it.
+
+    Put it on a file system in memory, /dev/shm for one. --slots is a power of two. A frame may have half of --size.
+    """
+    try:
+        permissions = int(mode, 8)
+    except ValueError:
+        permissions = -1
+    if not 0 <= permissions <= 0o777:
+        raise click.UsageError(f"--mode {mode} is no permission; write three octal digits as chmod takes them: 640")
+    with made(
+        ring,
+        capacity_bytes=size,
+        slots=slots,
+        frame_bytes=frame_bytes,
+        schema=schema,
+        checked=checked,
+        label=label,
+        mode=permissions,
+    ) as new:
+        value = {name: getattr(new, name) for name in ("capacity_bytes", "slots", "frame_bytes", "checked")}
+        value |= {"label": new.label, "schema": new.schema}
+        each = f"frames of {frame_bytes} bytes" if frame_bytes else "frames of any length"
+        text = f"{ring}: {size_text(new.capacity_bytes)} in {new.slots} slots, {each}"
+        terminal.result({"ring": ring, **value}, text)
+    return DONE
+
+
 def _declare_create(program: Program) -> None:
-    @verb(
+    """Add the verb to the program."""
+    verb(
         program,
         "create",
         "halftrack-stream create /dev/shm/adc.ring",
         "halftrack-stream create /dev/shm/adc.ring --size 1GiB --slots 65536 --frame-bytes 8192 --checked",
         "halftrack-stream create /dev/shm/log.ring --size 4MiB --label 'site log' --mode 640",
-    )
-    @click.argument("ring")
-    @click.option(
-        "--size", type=size_bytes, metavar="SIZE", default="64MiB", show_default=True, help="Bytes of frames it holds."
-    )
-    @click.option("--slots", type=click.IntRange(2), default=4096, show_default=True, help="Records it holds.")
-    @click.option("--frame-bytes", type=click.IntRange(0), default=0, metavar="N", help="All frames have N bytes.")
-    @click.option("--schema", default="", metavar="TEXT", help="What a frame is, as a NumPy dtype descriptor.")
-    @click.option("--checked", is_flag=True, help="Each record carries the CRC-32C of its bytes.")
-    @click.option("--label", default="", metavar="TEXT", help="What the stream is, for people.")
-    @click.option("--mode", default="600", show_default=True, metavar="OCTAL", help="Permissions of the file.")
-    def create(
-        terminal: Terminal,
-        ring: str,
-        size: int,
-        slots: int,
-        frame_bytes: int,
-        schema: str,
-        checked: bool,
-        label: str,
-        mode: str,
-    ) -> int:
-        """Make a ring at the path RING; rm removes it.
+    )(create)
 
-        Put it on a file system in memory, /dev/shm for one. --slots is a power of two. A frame may have half of --size.
-        """
-        try:
-            permissions = int(mode, 8)
-        except ValueError:
-            permissions = -1
-        if not 0 <= permissions <= 0o777:
-            raise click.UsageError(f"--mode {mode} is no permission; write three octal digits as chmod takes them: 640")
-        with made(
-            ring,
-            capacity_bytes=size,
-            slots=slots,
-            frame_bytes=frame_bytes,
-            schema=schema,
-            checked=checked,
-            label=label,
-            mode=permissions,
-        ) as new:
-            value = {name: getattr(new, name) for name in ("capacity_bytes", "slots", "frame_bytes", "checked")}
-            value |= {"label": new.label, "schema": new.schema}
-            each = f"frames of {frame_bytes} bytes" if frame_bytes else "frames of any length"
-            text = f"{ring}: {size_text(new.capacity_bytes)} in {new.slots} slots, {each}"
-            terminal.result({"ring": ring, **value}, text)
-        return DONE
+
+@click.argument("ring")
+@form_options
+@full_option
+@timeout_option
+@creation_options
+@click.option("--epoch", type=click.IntRange(0), default=0, show_default=True, help="The frames' epoch.")
+@click.option("--name", default="write", show_default=True, help="The writer's name, for `top`.")
+def write(
+    terminal: Terminal,
+    ring: str,
+    frame_bytes: int | None,
+    lines: bool,
+    framed: bool,
+    full: Full,
+    timeout: float | None,
+    create: bool,
+    size: int | None,
+    slots: int | None,
+    epoch: int,
+    name: str,
+) -> int:
+    """Write standard input into RING until it ends, and say nothing if all went well.
+
+    In a ring whose frames all have one length, input is cut to that; else say how it is cut. --timeout is for one wait for room.
+    Frames carry the time at which they were read.
+    """
+    form = form_of(frame_bytes, lines, framed)
+    with opened(ring, create, size, slots, frame_bytes=frame_bytes or 0) as opened_ring:
+        form = form or (Form("fixed", opened_ring.frame_bytes) if opened_ring.frame_bytes else None)
+        if form is None:
+            raise click.UsageError(
+                f"{ring} takes frames of any length: say how the input is cut, --frame-bytes N, --lines or --framed."
+            )
+        with opened_ring.writer(full=full, name=name) as writer, terminal.progress("writing") as progress:
+            pen = _Pen(opened_ring, writer, epoch, timeout, progress)
+            try:
+                pen.copy(form)
+            finally:
+                if pen.written.dropped:
+                    terminal.note(f"dropped: {pen.written.dropped} frames for want of room, as --full drop says")
+    done = pen.written
+    terminal.summary(done, f"{done.frames} frames, {size_text(done.bytes)}, up to sequence {done.next_seq}")
+    return DONE
 
 
 def _declare_write(program: Program) -> None:
-    @verb(
+    """Add the verb to the program."""
+    verb(
         program,
         "write",
         "halftrack-stream write /dev/shm/adc.ring --frame-bytes 8192 < samples.raw",
         "journalctl -f | halftrack-stream write /dev/shm/log.ring --lines --create --size 4MiB",
         "halftrack-stream read a.ring --framed | halftrack-stream write b.ring --framed --full drop",
-    )
-    @click.argument("ring")
-    @form_options
-    @full_option
-    @timeout_option
-    @creation_options
-    @click.option("--epoch", type=click.IntRange(0), default=0, show_default=True, help="The frames' epoch.")
-    @click.option("--name", default="write", show_default=True, help="The writer's name, for `top`.")
-    def write(
-        terminal: Terminal,
-        ring: str,
-        frame_bytes: int | None,
-        lines: bool,
-        framed: bool,
-        full: Full,
-        timeout: float | None,
-        create: bool,
-        size: int | None,
-        slots: int | None,
-        epoch: int,
-        name: str,
-    ) -> int:
-        """Write standard input into RING until it ends, and say nothing if all went well.
-
-        In a ring whose frames all have one length, input is cut to that; else say how it is cut. --timeout is for one wait for room.
-        Frames carry the time at which they were read.
-        """
-        form = form_of(frame_bytes, lines, framed)
-        with opened(ring, create, size, slots, frame_bytes=frame_bytes or 0) as opened_ring:
-            form = form or (Form("fixed", opened_ring.frame_bytes) if opened_ring.frame_bytes else None)
-            if form is None:
-                raise click.UsageError(
-                    f"{ring} takes frames of any length: say how the input is cut, --frame-bytes N, --lines or --framed."
-                )
-            with opened_ring.writer(full=full, name=name) as writer, terminal.progress("writing") as progress:
-                pen = _Pen(opened_ring, writer, epoch, timeout, progress)
-                try:
-                    pen.copy(form)
-                finally:
-                    if pen.written.dropped:
-                        terminal.note(f"dropped: {pen.written.dropped} frames for want of room, as --full drop says")
-        done = pen.written
-        terminal.summary(done, f"{done.frames} frames, {size_text(done.bytes)}, up to sequence {done.next_seq}")
-        return DONE
+    )(write)
 
 
 class _Pen:
