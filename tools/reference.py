@@ -12,6 +12,9 @@ from click.testing import CliRunner
 DOCS = Path(__file__).parents[1] / "docs"
 NOTE = "Written by `make docs` from the program; edit the program, not this page."
 WIDTH = 100
+STREAM_NOTE = """\
+`halftrack` is for operators and speaks with a controller. [`halftrack-stream`](#halftrack-stream) is for rings on this host and needs
+neither a controller nor an agent."""
 INTRODUCTION = """\
 A manifest is YAML with `apiVersion: halftrack/v1`, a `kind`, `metadata.name` (a release has none) and a `spec`; a file may hold
 several, separated by `---`. All errors are reported at once, with file, line and what to write instead. `halftrack schema` prints the
@@ -20,13 +23,15 @@ same as JSON Schema, for editors."""
 
 def cli_page() -> str:
     """Every verb with its help, in the order in which the program lists them."""
-    from halftrack_controller.cli import main
+    from halftrack_controller.cli import main as halftrack
+    from halftrack_dataplane.stream_cli import main as stream
 
-    parts = ["# The command line", NOTE, _asked(main, ())]
-    for words, command in _verbs(main, ()):
-        if words:
-            parts += [f"## `halftrack {' '.join(words)}`", _asked(main, words)]
-        del command
+    parts = ["# The command line", NOTE, STREAM_NOTE]
+    for program, main in (("halftrack", halftrack), ("halftrack-stream", stream)):
+        parts += [f"## `{program}`", _asked(program, main, ())]
+        for words, _ in _verbs(main, ()):
+            if words:
+                parts += [f"## `{program} {' '.join(words)}`", _asked(program, main, words)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -40,9 +45,9 @@ def _verbs(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[tup
             yield from _verbs(child, (*words, name))
 
 
-def _asked(main: click.Command, words: tuple[str, ...]) -> str:
+def _asked(program: str, main: click.Command, words: tuple[str, ...]) -> str:
     seen = CliRunner().invoke(
-        main, [*words, "--help"], prog_name="halftrack", terminal_width=WIDTH, max_content_width=WIDTH
+        main, [*words, "--help"], prog_name=program, terminal_width=WIDTH, max_content_width=WIDTH
     )
     return f"```text\n{seen.output.strip()}\n```"
 

@@ -17,7 +17,11 @@ class Incomplete(Exception):  # noqa: N818 - says what the end of the stream was
 
 
 class Overlong(Exception):  # noqa: N818 - says what the frame is
-    """A frame is longer than its taker can hold."""
+    """A frame is longer than its taker can hold. `frames` are those that the same piece completed before it."""
+
+    def __init__(self, message: str, frames: list[bytes]) -> None:
+        super().__init__(message)
+        self.frames = frames
 
 
 class Unfit(Exception):  # noqa: N818 - says what the frame is
@@ -97,18 +101,18 @@ class _Lines:
 
     def feed(self, piece: bytes) -> list[bytes]:
         first, *others = piece.split(b"\n")
-        self._hold(first)
         frames: list[bytes] = []
+        self._hold(first, frames)
         for other in others:
             frames.append(b"".join(self._parts))
             self._parts, self._held = [], 0
-            self._hold(other)
+            self._hold(other, frames)
         return frames
 
-    def _hold(self, part: bytes) -> None:
+    def _hold(self, part: bytes, before: list[bytes]) -> None:
         self._held += len(part)
         if self._held > self._most:
-            raise Overlong(f"a line has more than {self._most} bytes")
+            raise Overlong(f"a line has more than {self._most} bytes", before)
         if part:
             self._parts.append(part)
 
@@ -131,7 +135,7 @@ class _Framed:
             while end - at >= LENGTH.size:
                 (length,) = LENGTH.unpack_from(view, at)
                 if length > self._most:
-                    raise Overlong(f"a length of {length}, and at most {self._most} bytes can be taken")
+                    raise Overlong(f"a length of {length}, and at most {self._most} bytes can be taken", frames)
                 if end - at - LENGTH.size < length:
                     break
                 at += LENGTH.size + length

@@ -2,19 +2,17 @@
 
 import click
 
-from halftrack_dataplane import (
-    stream_cli_bench,
-    stream_cli_pipe,
-    stream_cli_read,
-    stream_cli_record,
-    stream_cli_top,
-    stream_cli_write,
-)  # fmt: skip
-from halftrack_dataplane.stream_cli_frame import Program
+from halftrack_dataplane import stream_cli_bench as bench
+from halftrack_dataplane import stream_cli_pipe as pipe
+from halftrack_dataplane import stream_cli_read as read
+from halftrack_dataplane import stream_cli_record as record
+from halftrack_dataplane import stream_cli_top as top
+from halftrack_dataplane import stream_cli_write as write
+from halftrack_dataplane.stream_cli_frame import EXIT_STATUS, Program
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(package_name="halftrack", prog_name="halftrack-stream")
+@click.group(cls=Program, epilog=EXIT_STATUS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="halftrack", message="halftrack-stream %(version)s")
 def main() -> None:
     """Make, fill, read, watch, record and replay rings: streams of numbered frames in shared memory.
 
@@ -22,8 +20,8 @@ def main() -> None:
     """
 
 
-for _verbs in (stream_cli_write, stream_cli_read, stream_cli_pipe, stream_cli_record, stream_cli_top, stream_cli_bench):
-    _verbs.declare(main)
+for family in (write, read, pipe, record, top, bench):
+    family.declare(main)
 
 if __name__ == "__main__":
     main()

@@ -285,6 +285,7 @@ class _Pipe:
                 self._sink.pass_gaps()
             self._sink.write(cutter.end())
         except (Incomplete, Overlong) as error:
+            self._sink.write(error.frames if isinstance(error, Overlong) else [])
             fed = (
                 self._ended(LOOK_S)
                 or "Check --lines or --frame-bytes, and whether it writes each frame's length first."

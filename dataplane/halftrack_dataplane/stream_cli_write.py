@@ -190,6 +190,7 @@ class _Pen:
                 self._write(cutter.feed(piece))
             self._write(cutter.end())
         except (Incomplete, Overlong) as error:
+            self._write(error.frames if isinstance(error, Overlong) else [])
             raise self._bad_input(error) from None
 
     def _write(self, frames: Sequence[bytes]) -> None:

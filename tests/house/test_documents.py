@@ -109,11 +109,28 @@ def _verbs(command: click.Command, words: tuple[str, ...]) -> dict[tuple[str, ..
     return found
 
 
+PROGRAMS = ("halftrack", "halftrack-stream")
+
+
 def _halftrack() -> dict[tuple[str, ...], click.Command]:
+    """Every verb of both programs."""
     from halftrack_controller.cli import main
+    from halftrack_dataplane.stream_cli import main as stream
 
     assert isinstance(main, click.Command)
-    return _verbs(main, ("halftrack",))
+    return _verbs(main, ("halftrack",)) | _verbs(stream, ("halftrack-stream",))
+
+
+def _pipelines(words: list[str]) -> list[list[str]]:
+    """The programs of a pipeline, each with its own words: no redirections, and not what it is to run."""
+    found: list[list[str]] = [[]]
+    for word in words:
+        if word == "|":
+            found.append([])
+        else:
+            found[-1].append(word)
+    ends = ("<", ">", "--", "&")
+    return [part[: next((at for at, word in enumerate(part) if word in ends), len(part))] for part in found]
 
 
 def test_the_reference_pages_are_what_the_program_says() -> None:
@@ -133,12 +150,11 @@ def test_every_verb_has_an_example_and_a_place_in_the_reference() -> None:
 def test_halftrack_commands_in_examples_parse(document: Path) -> None:
     verbs = _halftrack()
     wrong = []
-    for words in _commands(document):
-        if words[0] != "halftrack":
+    for words in [part for line in _commands(document) for part in _pipelines(line) if part]:
+        if words[0] not in PROGRAMS:
             continue
         known = next((verbs[tuple(words[:n])] for n in range(len(words), 1, -1) if tuple(words[:n]) in verbs), None)
-        own = words[: words.index(">")] if ">" in words else words
-        flags = {word.partition("=")[0] for word in own if word.startswith("-") and word != "-"}
+        flags = {word.partition("=")[0] for word in words if word.startswith("-") and word != "-"}
         if known is None and "--help" not in flags:
             wrong.append(" ".join(words))
         elif known is not None:
