@@ -193,8 +193,14 @@ def test_read_begins_where_it_is_told(ring: Path) -> None:
     assert out("read", ring, "--start", 7, "--drain") == b"789"
     assert out("read", ring, "--start", "@1055", "--count", 2) == b"67"
     assert out("read", ring, "--start", "now", "--drain") == b""
-    assert out("read", ring, "--start", "oldest", "--drain", "--policy", "sample", "--every", 4) == b"048"
-    assert out("read", ring, "--start", "oldest", "--drain", "--policy", "sample", "--latest") == b"9"
+
+
+def test_a_sampling_reader_takes_only_some_even_of_one_record(ring: Path) -> None:
+    with Ring.open(ring) as opened, opened.writer() as writer:
+        writer.write_many([b"%d" % number for number in range(10)])
+    sample = ["read", ring, "--start", "oldest", "--drain", "--policy", "sample"]
+    assert out(*sample, "--every", 4) == b"048"
+    assert out(*sample, "--latest") == b"9"
 
 
 def test_verify_leaves_out_what_is_corrupt(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """`halftrack-stream pipe`: any filter is a step of a stream, and none can make it hang, grow, or lose count."""
 
+import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -94,6 +94,21 @@ def test_a_filter_that_holds_more_than_it_may_is_told_of(rings: tuple[Path, Path
     assert "--in-flight" in said
 
 
+def test_a_filter_that_takes_no_more_is_an_error_however_it_may_count(folder: Path) -> None:
+    with Ring.create(folder / "in", capacity_bytes=1 << 20) as ring, ring.writer() as writer:
+        writer.write(bytes(200_000))  # more than a pipe holds
+    Ring.create(folder / "out", capacity_bytes=1 << 20).close()
+    between = ["pipe", "--in", folder / "in", "--out", folder / "out"]
+    assert "ended before its input" in told(*between, "--renumber", "--count", 1, "--", "true", status=1)
+
+
+def test_a_frame_that_is_not_one_line_is_not_passed_as_two(rings: tuple[Path, Path]) -> None:
+    with Ring.open(rings[0]) as ring, ring.writer() as writer:
+        writer.write(b"two\nlines")
+    assert "line break" in told(*_between(rings), "--lines", "--", "cat", status=1)
+    assert payloads(rings[1])[-1] == b"%d" % (FRAMES - 1)
+
+
 def test_large_frames_pass_both_ways_at_once(folder: Path) -> None:
     with Ring.create(folder / "in", capacity_bytes=16 << 20) as ring, ring.writer() as writer:
         for number in range(12):
@@ -149,10 +164,10 @@ def test_output_that_ends_inside_a_frame_is_an_error(rings: tuple[Path, Path]) -
 def test_an_interrupted_pipe_lets_its_filter_write_what_it_holds(rings: tuple[Path, Path]) -> None:
     with (
         Ring.open(rings[0], readonly=True) as ring,
-        running(words(*_between(rings), *_filter("put(frame)")), stderr=subprocess.PIPE) as pipe,
+        running(words(*_between(rings), *_filter("put(frame)")), start_new_session=True) as pipe,
     ):
         until(lambda: any(reader.lag_frames == 0 for reader in ring.stats().readers), "all has gone in")
-        pipe.send_signal(signal.SIGINT)
+        os.killpg(pipe.pid, signal.SIGINT)  # as a terminal does: to all that are in the foreground
         assert pipe.wait(LIMIT_S) == 130
     _same(rings)
 

@@ -199,16 +199,29 @@ def test_what_a_lossy_recorder_missed_is_a_gap_in_the_replay(folder: Path) -> No
 def test_replay_takes_as_long_as_was_recorded(folder: Path) -> None:
     with RecordingWriter(folder / "file", Origin()) as recording:
         for number in range(5):
-            recording.add(number, 0, 0, number * 100_000_000, b"frame")
+            recording.add(number, 0, 0, number * 300_000_000, b"frame")
         recording.finish()
     took = []
     for speed in ("original", "2.0", "max"):
         began = time.monotonic()
         out("replay", folder / "file", folder / "to", "--create", "--size", "64KiB", "--speed", speed)
         took.append(time.monotonic() - began)
-    assert took[0] >= 0.4
-    assert took[1] >= 0.2
+    assert took[0] >= 1.2 > took[2]  # more than it takes to start a process
+    assert took[1] >= 0.6
     assert payloads(folder / "to") == [b"frame"] * 15
+
+
+def test_a_damaged_recording_says_what_is_wrong_with_it(folder: Path) -> None:
+    path = folder / "file"
+    whole = _write(path, Origin(), [Record(0, 0, 0, 0, b"payload"), Record(1, 0, 0, 0, b"payload")])
+    for altered, word in (
+        (whole[:-END], "before its end mark"),
+        (whole[: -END - 3], "ends inside the record"),
+        (whole.replace(b"payload", b"Payload", 1), "the payload of the record there is altered"),
+        (whole + b"more", "its end mark is not where its end is"),
+    ):
+        path.write_bytes(altered)
+        assert word in str(_read(path)[1])
 
 
 def test_an_interrupted_recording_is_complete_up_to_there(folder: Path) -> None:
@@ -247,9 +260,10 @@ def test_a_killed_recorder_leaves_a_part_that_replays_up_to_its_end(folder: Path
     said = told("replay", part, folder / "to", "--create", "--size", "8MiB", status=1)
     assert "is damaged at byte" in said
     assert "were replayed" in said
-    replayed = payloads(folder / "to")
-    assert len(replayed) >= 3
-    assert set(replayed) == {frame}
+    whole, error = _read(part)
+    assert error is not None
+    assert payloads(folder / "to") == [frame] * len(whole)
+    assert len(whole) >= 3
 
 
 def test_a_recording_is_not_replaced_by_accident(folder: Path) -> None:
