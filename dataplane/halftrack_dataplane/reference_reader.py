@@ -50,6 +50,11 @@ class Reader(Closing):
         if self._closed:
             raise RingError("this Reader is closed")
 
+    def _check_batch(self) -> None:
+        self._check()
+        if self.policy == "sample":
+            raise RingError("a sampling reader picks single frames: use read")
+
     def _gates(self) -> bool:
         return self.policy == "lossless" and not self._evicted
 
@@ -90,7 +95,6 @@ class Reader(Closing):
             if left > 0 and timeout_s is not None and timeout_s < left:
                 return False
             time.sleep(max(0.0, left))
-            self._next_s = max(self._next_s, time.monotonic()) + 1 / self._sample.per_s
         if self._sample.latest:
             self.cursor = max(self.cursor, self._state.head - 1)
         self._align()
@@ -105,7 +109,10 @@ class Reader(Closing):
         self._check()
         self._clamp()
         self._align()
-        return self._state.find(self.cursor)
+        record = self._state.find(self.cursor)
+        if record is not None and self._sample.per_s is not None:
+            self._next_s = max(self._next_s, time.monotonic()) + 1 / self._sample.per_s
+        return record
 
     def _advance(self, to: int) -> None:
         self.cursor = to
@@ -144,6 +151,7 @@ class Reader(Closing):
         if limit < 1:
             raise ValueError(f"a batch has at least one frame, not {limit}")
         with self._state.changed:
+            self._check_batch()
             record = self._next(timeout_s)
             if record is None:
                 return None
@@ -158,6 +166,7 @@ class Reader(Closing):
 
     def read_into(self, buffer: Any, timeout_s: float | None = None) -> Batch | None:
         with self._state.changed:
+            self._check_batch()
             record = self._next(timeout_s)
             if record is None:
                 return None

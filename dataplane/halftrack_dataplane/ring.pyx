@@ -18,6 +18,7 @@ from halftrack_dataplane.frame cimport new_frame
 from halftrack_dataplane.mapping cimport Mapping, copy_out, damaged, forks, label_of, name_of, text_of
 from halftrack_dataplane.native cimport *
 from halftrack_dataplane.ring_reader cimport Reader
+from halftrack_dataplane.ring_sampler cimport Sampler
 from halftrack_dataplane.ring_writer cimport Writer
 
 __all__ = ["Reader", "Ring", "Writer"]
@@ -193,8 +194,7 @@ cdef class Ring:
         reader.name, reader.policy, reader.position = name, policy, reader.r.cursor
         reader.r.verify = verify
         if policy == "sample":
-            reader.every, reader.latest = every, latest
-            reader.pause_ns = 0 if per_s is None else int(1e9 / per_s)
+            reader.sampler = Sampler(every, per_s, latest)
         return reader
 
     def peek(self, seq):

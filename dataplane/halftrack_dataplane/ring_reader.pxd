@@ -1,5 +1,6 @@
 from halftrack_dataplane.mapping cimport Mapping
 from halftrack_dataplane.native cimport ht_reader, int64_t, uint64_t
+from halftrack_dataplane.ring_sampler cimport Sampler
 from halftrack_dataplane.ring_waker cimport Waker
 
 
@@ -9,10 +10,7 @@ cdef class Reader:
     cdef uint64_t position
     cdef uint64_t last_overruns
     cdef uint64_t last_missed
-    cdef uint64_t every
-    cdef bint latest
-    cdef int64_t pause_ns
-    cdef int64_t next_ns
+    cdef Sampler sampler
     cdef int forks
     cdef bint busy
     cdef bint closing
@@ -24,17 +22,17 @@ cdef class Reader:
     cdef readonly str name
     cdef readonly str policy
     cdef int _enter(self) except -1
+    cdef int _enter_batch(self) except -1
     cdef int _leave(self) except -1
     cdef int _still_open(self) except -1
     cdef object _gone(self)
     cdef bint _await(self, int64_t deadline) except -1
-    cdef bint _sampled(self, int64_t deadline) except -1
+    cdef bint _in_time(self, int64_t deadline) except -1
     cdef int _wait(self, int64_t deadline) except -1
     cdef int _still_wanted(self) except -1
-    cdef int _move_to(self, uint64_t seq) except -1
+    cdef int _pick(self) except -1
     cdef bint _torn(self, bint again) except -1
     cdef object _read(self, int64_t deadline)
-    cdef object _frame(self)
     cdef object _lent(self, uint64_t seq, uint64_t length)
     cdef int _end_view(self, bint advance) except -1
     cdef int _end_waker(self) except -1

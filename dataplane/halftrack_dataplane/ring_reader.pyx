@@ -46,6 +46,13 @@ cdef class Reader:
         self.busy = True
         return 0
 
+    cdef int _enter_batch(self) except -1:
+        self._enter()
+        if self.sampler is not None:
+            self._leave()
+            raise RingError("a sampling reader picks single frames: use read")
+        return 0
+
     cdef int _leave(self) except -1:
         self.busy = False
         if self.closing or self.evicted:
@@ -63,13 +70,17 @@ cdef class Reader:
     cdef bint _await(self, int64_t deadline) except -1:
         """Makes self.r.found the record at the cursor; False if there was none until the deadline."""
         cdef int rc
-        if self.every and not self._sampled(deadline):
-            return False
+        if self.sampler is not None:
+            if self.sampler.next_ns > ht_now_ns() and not self._in_time(deadline):
+                return False
+            self._pick()
         while True:
             rc = ht_look(&self.r)
             if rc == HT_NOTHING:
                 rc = self._wait(deadline)
             if rc == HT_OK:
+                if self.sampler is not None:
+                    self.sampler.took()
                 return True
             if rc == HT_NOTHING:
                 return False
@@ -84,7 +95,9 @@ cdef class Reader:
                 raise damaged(self.r.cursor)
             else:
                 ht_overrun(&self.r, False)
-                self._move_to(self.r.cursor)
+                self.position = self.r.cursor
+                if self.sampler is not None:
+                    self._pick()
 
     cdef int _wait(self, int64_t deadline) except -1:
         """One slice. A reader with a descriptor leaves the sleeping on the ring to its waker."""
@@ -113,34 +126,20 @@ cdef class Reader:
             raise
         return 0
 
-    cdef int _move_to(self, uint64_t seq) except -1:
-        """On to `seq`, or to the next sequence that a sampling reader wants."""
-        if self.every > 1:
-            seq = (seq + self.every - 1) // self.every * self.every
-        self.position = seq
+    cdef int _pick(self) except -1:
+        """On to the next sequence that a sampling reader wants."""
+        cdef uint64_t seq = self.sampler.pick(self.r.cursor, ht_load(&self.r.h.head))
         if seq != self.r.cursor:
+            self.position = seq
             ht_done(&self.r, seq)
         return 0
 
-    cdef bint _sampled(self, int64_t deadline) except -1:
-        """Moves a sampling reader's cursor to what it wants next; False if its time has not come until the deadline."""
-        cdef uint64_t wanted = self.r.cursor, head
-        cdef int64_t now
-        if self.pause_ns:
-            now = ht_now_ns()
-            if now < self.next_ns:
-                early = 0 <= deadline < self.next_ns
-                while not slept_until(deadline if early else self.next_ns):
-                    self._still_open()
-                if early:
-                    return False
-            self.next_ns = max(self.next_ns, ht_now_ns()) + self.pause_ns
-        if self.latest:
-            head = ht_load(&self.r.h.head)
-            if head > wanted + 1:
-                wanted = head - 1
-        self._move_to(wanted)
-        return True
+    cdef bint _in_time(self, int64_t deadline) except -1:
+        """Waits until a sampling reader may take a frame; False if that is not before the deadline."""
+        cdef bint early = 0 <= deadline < self.sampler.next_ns
+        while not slept_until(deadline if early else self.sampler.next_ns):
+            self._still_open()
+        return not early
 
     cdef bint _torn(self, bint again) except -1:
         """Were the bytes at the cursor overwritten while they were copied? Then the cursor moves on, and it is counted."""
@@ -153,19 +152,13 @@ cdef class Reader:
         self.position = self.r.cursor
         return True
 
-    cdef object _frame(self):
-        """What is at the cursor, copied; None if it was overwritten meanwhile."""
-        cdef uint64_t seq = self.r.cursor
-        cdef uint64_t gap = self.r.found.end - seq if self.r.found.flags & HT_GAP else 0
-        payload = b"" if gap else copy_out(ht_frame_at(&self.r.found, seq), self.r.found.length)
-        return new_frame(seq, self.r.found.epoch, self.r.found.timestamp_ns, payload, gap)
-
     def read(self, timeout_s=None):
         """The next frame or gap record, copied; None if there is none within `timeout_s` (None: wait, 0: only look)."""
         return self._read(deadline_of(timeout_s))
 
     cdef object _read(self, int64_t deadline):
         cdef bint again = False
+        cdef uint64_t seq, gap
         self._enter()
         try:
             if self.exported is not None:
@@ -173,13 +166,15 @@ cdef class Reader:
             while True:
                 if not self._await(deadline):
                     return None
-                frame = self._frame()
+                seq = self.r.cursor
+                gap = self.r.found.end - seq if self.r.found.flags & HT_GAP else 0
+                payload = b"" if gap else copy_out(ht_frame_at(&self.r.found, seq), self.r.found.length)
                 if not self._torn(again):
                     break
                 again = True
-            self.position = self.r.found.end if self.r.found.flags & HT_GAP else self.r.cursor + 1
+            self.position = seq + gap if gap else seq + 1
             ht_done(&self.r, self.position)
-            return frame
+            return new_frame(seq, self.r.found.epoch, self.r.found.timestamp_ns, payload, gap)
         finally:
             self._leave()
 
@@ -202,7 +197,7 @@ cdef class Reader:
         cdef list payloads
         if most < 1:
             raise ValueError(f"a batch has at least one frame, not {limit}")
-        self._enter()
+        self._enter_batch()
         try:
             self._end_view(True)
             while True:
@@ -236,7 +231,7 @@ cdef class Reader:
         cdef int64_t deadline = deadline_of(timeout_s)
         cdef uint64_t first, count
         cdef Py_buffer target
-        self._enter()
+        self._enter_batch()
         try:
             self._end_view(True)
             PyObject_GetBuffer(buffer, &target, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)

