@@ -3,6 +3,7 @@ from halftrack_dataplane.native cimport ht_header, ht_ring, int64_t, uint64_t
 cdef enum:
     # From here on a copy takes longer than handing the interpreter lock over and back (0.1-1 us; 64 KiB at 15 GB/s: 4 us).
     NOGIL_BYTES = 65536
+    SLICE_NS = 100000000  # signals are looked at this often while waiting, as in native/ring_wait.h
 
 
 cdef class Mapping:

@@ -15,7 +15,6 @@ from posix.time cimport nanosleep, timespec
 
 from halftrack_dataplane.native cimport HT_NAME, ht_detach, ht_now_ns, int64_t, uint64_t
 
-cdef int64_t SLICE_NS = 100_000_000
 cdef int fork_count = 0
 
 

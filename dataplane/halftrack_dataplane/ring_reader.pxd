@@ -24,7 +24,6 @@ cdef class Reader:
     cdef int _enter(self) except -1
     cdef int _enter_batch(self) except -1
     cdef int _leave(self) except -1
-    cdef int _still_open(self) except -1
     cdef object _gone(self)
     cdef bint _await(self, int64_t deadline) except -1
     cdef bint _in_time(self, int64_t deadline) except -1

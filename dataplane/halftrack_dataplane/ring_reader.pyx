@@ -15,12 +15,10 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 
 from halftrack_dataplane.frame cimport new_batch, new_frame
-from halftrack_dataplane.mapping cimport copy_in, copy_out, damaged, deadline_of, export, forked, forks, retire, slept_until
+from halftrack_dataplane.mapping cimport SLICE_NS, copy_in, copy_out, damaged, deadline_of, export, forked, forks, retire, slept_until
 from halftrack_dataplane.native cimport *
 
 __all__ = ["Reader"]
-
-cdef int64_t SLICE_NS = 100_000_000
 
 
 @cython.no_gc_clear  # __dealloc__ needs the mapping to give the slot back
@@ -57,11 +55,6 @@ cdef class Reader:
         self.busy = False
         if self.closing or self.evicted:
             self._let_go()
-        return 0
-
-    cdef int _still_open(self) except -1:
-        if self.closing:
-            raise RingError("this Reader was closed while it waited")
         return 0
 
     cdef object _gone(self):
@@ -120,7 +113,8 @@ cdef class Reader:
         """Between two slices of waiting. Whoever gives up must not stay among the waiters: each publish would be a system call."""
         try:
             PyErr_CheckSignals()
-            self._still_open()
+            if self.closing:
+                raise RingError("this Reader was closed while it waited")
         except BaseException:
             ht_unwait(&self.r)
             raise
@@ -138,7 +132,7 @@ cdef class Reader:
         """Waits until a sampling reader may take a frame; False if that is not before the deadline."""
         cdef bint early = 0 <= deadline < self.sampler.next_ns
         while not slept_until(deadline if early else self.sampler.next_ns):
-            self._still_open()
+            self._still_wanted()
         return not early
 
     cdef bint _torn(self, bint again) except -1:
