@@ -33,13 +33,13 @@ static uint32_t over_a_run(uint32_t crc) {
     return shifted[0][crc & 0xff] ^ shifted[1][crc >> 8 & 0xff] ^ shifted[2][crc >> 16 & 0xff] ^ shifted[3][crc >> 24];
 }
 
-static uint64_t word(const unsigned char *at) {
+HT_MAY_RACE static uint64_t word(const unsigned char *at) {
     uint64_t value;
     memcpy(&value, at, sizeof value);
     return value;
 }
 
-static uint32_t by_tables(uint32_t crc, const unsigned char *at, uint64_t count) {
+HT_MAY_RACE static uint32_t by_tables(uint32_t crc, const unsigned char *at, uint64_t count) {
     for (; count >= 8; count -= 8, at += 8) {
         uint64_t v = word(at) ^ crc;
         crc = bytewise[7][v & 0xff] ^ bytewise[6][v >> 8 & 0xff] ^ bytewise[5][v >> 16 & 0xff] ^ bytewise[4][v >> 24 & 0xff] ^
@@ -52,7 +52,7 @@ static uint32_t by_tables(uint32_t crc, const unsigned char *at, uint64_t count)
 #if defined(__x86_64__)
 #include <nmmintrin.h>
 
-__attribute__((target("sse4.2"))) static uint32_t by_instruction(uint32_t crc, const unsigned char *at, uint64_t count) {
+HT_MAY_RACE __attribute__((target("sse4.2"))) static uint32_t by_instruction(uint32_t crc, const unsigned char *at, uint64_t count) {
     for (; count >= 3 * RUN; count -= 3 * RUN, at += 3 * RUN) {
         uint64_t a = crc, b = 0, c = 0;
         for (int i = 0; i < RUN; i += 8) {

@@ -117,7 +117,8 @@ static int64_t evict_laggards(ht_output *out, int all, int64_t now, int64_t slic
         ht_slot *reader = &h->readers[i];
         uint64_t owner = ht_load(&reader->owner);
         if ((owner & HT_STATE_MASK) != HT_LOSSLESS || ht_load(&reader->cursor) >= out->w.needed) continue;
-        int64_t left = reader->evict_after_ns ? reader->evict_after_ns - (now - out->blocked_ns) : slice;
+        int64_t patience = HT_RELAXED(&reader->evict_after_ns); /* of the slot's next owner, if it has just changed hands */
+        int64_t left = patience ? patience - (now - out->blocked_ns) : slice;
         if (all || left <= 0) evict_slot(h, (int)i, owner);
         else if (left < slice) slice = left;
     }
@@ -204,7 +205,7 @@ int ht_join(const ht_ring *ring, int lossless, uint64_t start, int64_t evict_aft
     put_name(r->slot->name, name);
     ht_store(&r->slot->overruns, 0);
     ht_store(&r->slot->missed, 0);
-    r->slot->evict_after_ns = evict_after_ns;
+    HT_PUT(&r->slot->evict_after_ns, evict_after_ns);
     int named = start < HT_START_OLDEST;
     uint64_t wanted = named ? start : start == HT_START_NOW ? ht_load(&h->head) : oldest(h, &r->found);
     ht_store(&r->slot->cursor, wanted);

@@ -28,6 +28,12 @@
 #define HT_RELEASE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 #define HT_FENCE(order) __atomic_thread_fence(__ATOMIC_##order)
 
+/* On functions that read bytes which may be overwritten meanwhile, and ask ht_intact or ht_held afterwards: a race on purpose, and the
+ * only kind there is. */
+#ifndef HT_MAY_RACE
+#define HT_MAY_RACE __attribute__((no_sanitize_thread))
+#endif
+
 /* Signals are looked at this often while waiting, and it bounds what a lost wake-up (there is none known) could cost. */
 #define HT_SLICE_NS INT64_C(100000000)
 #define HT_BLIND_SLICE_NS INT64_C(1000000) /* of a sleeper without membarrier, which may miss a wake-up */
