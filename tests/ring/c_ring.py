@@ -91,13 +91,18 @@ def words(count: int, kind: Any = ctypes.c_uint64) -> Any:
     return (kind * count)()
 
 
+def told(into: Any) -> tuple[int, ...]:
+    """What the shim tells of a record: all unsigned but the time."""
+    return tuple(word if at == 3 else word % 2**64 for at, word in enumerate(into))
+
+
 def no_such_thing(what: str) -> NoReturn:
     pytest.skip(f"the C API has no {what}")
 
 
 def refused(code: int, path: object, version: int = 0) -> Exception:
     """The error for what a call has returned."""
-    said = f"{path}: {core().ht_explain(code).decode()}"
+    said = f"{path}: {core().ht_explain(code).decode('utf-8', 'replace')}"
     reason = ctypes.get_errno()
     if code == SYSTEM:
         return (
@@ -123,7 +128,9 @@ class Ring:
         held.users += 1
         _, _, self.capacity_bytes, self.slots, *_, self.generation, self.frame_bytes, checked = self._words()[:11]
         self.checked = bool(checked)
-        self.label, self.schema = (core().c_text(ctypes.byref(held), what).decode() for what in (0, 1))
+        self.label, self.schema = (
+            core().c_text(ctypes.byref(held), what).decode("utf-8", "replace") for what in (0, 1)
+        )
 
     @staticmethod
     def create(
@@ -136,7 +143,9 @@ class Ring:
         options = Options(*numbers, CHECKED if checked else 0, mode, label.encode(), schema.encode())
         code = core().ht_create(path.encode(), ctypes.byref(options), ctypes.byref(held))
         if code == IMPOSSIBLE:
-            raise ValueError(f"slots, base_seq, label, frame_bytes: {core().ht_explain(code).decode()}")
+            raise ValueError(
+                f"slots, base_seq, label, frame_bytes: {core().ht_explain(code).decode('utf-8', 'replace')}"
+            )
         if code != OK:
             raise refused(code, path)
         return Ring(path, held)
@@ -185,7 +194,9 @@ class Ring:
         out, holder = opaque(0), ctypes.c_uint64()
         code = core().ht_begin(self._ring(), POLICIES[full], name.encode(), out, ctypes.byref(holder))
         if code == TAKEN:
-            raise frames.WriterBusy(f"{self.path} is being written by {core().c_writer_name(self._ring()).decode()!r}")
+            raise frames.WriterBusy(
+                f"{self.path} is being written by {core().c_writer_name(self._ring()).decode('utf-8', 'replace')!r}"
+            )
         if code != OK:
             raise refused(code, self.path)
         return Writer(self._held, out, name, full, self.frame_bytes)
@@ -228,7 +239,7 @@ class Ring:
             raise refused(code, self.path)
         if code != OK:
             return None
-        end, length, epoch, stamp, gap, at = into
+        end, length, epoch, stamp, gap, at = told(into)
         frame = Frame(seq, epoch, stamp, b"" if gap else ctypes.string_at(at, length), end - seq if gap else 0)
         return frame if core().c_peek_intact(self._ring(), u64(seq)) else None
 
@@ -238,7 +249,7 @@ class Ring:
         readers = []
         for number in range(limit):
             into = words(3)
-            name = core().c_slot(self._ring(), number, into).decode()
+            name = core().c_slot(self._ring(), number, into).decode("utf-8", "replace")
             owner, cursor, overruns = into
             if owner & 7 in STATES:
                 lag = max(0, head - cursor)

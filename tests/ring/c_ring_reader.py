@@ -7,7 +7,7 @@ from typing import Any
 
 from halftrack_dataplane import frames
 from halftrack_dataplane.frames import Batch, Evicted, Frame, RingError
-from tests.ring.c_ring import BEHIND, CORRUPT, EVICTION, NOTHING, OK, Held, core, refused, u64, words
+from tests.ring.c_ring import BEHIND, CORRUPT, EVICTION, NOTHING, OK, Held, core, refused, told, u64, words
 from tests.ring.c_ring_peers import READ, Peer, deadline, operation
 
 
@@ -60,7 +60,7 @@ class Reader(Peer):
             if code == OK:
                 into = words(6, ctypes.c_int64)
                 core().c_found(self._thing, into)
-                return into
+                return told(into)
             if code == NOTHING:
                 return None
             if code == EVICTION:
