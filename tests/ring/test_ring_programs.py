@@ -82,6 +82,12 @@ def test_the_headers_serve_cxx(built: Path, path: Path, cxx: str) -> None:
     """Linked, not only parsed: what C++ calls must have C's names."""
     run(cxx, "-std=c++17", *STRICT, "-x", "c++", EXAMPLES / "consumer.c", "-x", "none", built / "libhalftrack_ring.a",
         "-o", built / "consumer-cxx")  # fmt: skip
+    small = built / "small.cc"
+    small.write_text(
+        '#include "halftrack_ring.h"\nint main() { return ht_abi() == HT_ABI_VERSION ? ht_crc32c("", 0) : 1; }\n'
+    )
+    run(cxx, "-std=c++17", *STRICT, small, built / "libhalftrack_ring.a", "-o", built / "small")
+    assert ended(built / "small") == ""
     with Ring.create(path, capacity_bytes=16384, slots=16, checked=True) as ring, ring.writer() as writer:
         for seq in range(8):
             writer.write(block(seq))
