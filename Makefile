@@ -8,10 +8,10 @@ export PATH := $(PATH):/usr/sbin:/sbin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim bench native dist clean
+.PHONY: help ready demo test check lint types house proto docs format sim bench-ring bench native dist clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ready: ## install and build what is missing; the other targets do this by themselves
 	@tools/bootstrap test
@@ -49,10 +49,13 @@ format: ready ## format the code and fix what ruff can fix
 sim: ready ## run the whole fleet in one process, by a seed, and watch its invariants (HOURS= HOSTS= SEED=); writes sim.json
 	@$(PY) -m tests.sim.run
 
-bench: ready ## measure the ring against its peers and what the parts cost; writes bench.jsonl
-	@$(PY) benchmarks/ring.py --json > bench.jsonl
+bench-ring: ready ## measure the ring against its peers, about five minutes; writes bench-ring.jsonl (ARGS= goes to benchmarks/ring.py)
+	@$(PY) -c 'import iceoryx2' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "some peers cannot be had here"
+	@$(PY) benchmarks/ring.py --write bench-ring.jsonl $(ARGS)
+
+bench: bench-ring ## the same, and what the parts cost; writes bench-micro.json too
 	@$(PY) -m pytest -q benchmarks --benchmark-json=bench-micro.json --benchmark-columns=median,iqr,rounds
-	@$(PY) benchmarks/summary.py bench.jsonl bench-micro.json
+	@$(PY) benchmarks/summary.py bench-ring.jsonl bench-micro.json
 
 native: ## build the ring for C and C++ programs: build/native/libhalftrack_ring.a
 	@$(MAKE) -s -f dataplane/halftrack_dataplane/native/Makefile BUILD=build/native

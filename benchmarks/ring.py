@@ -1,101 +1,86 @@
-"""The ring against os.pipe and ZeroMQ's ipc, one process to another, in one run on one machine.
+"""The ring against its peers: every case of benchmarks/cases.py, in one run on one machine.
 
-    python benchmarks/ring.py [--json] [--quick]
+    python benchmarks/ring.py [--json] [--quick] [--strict] [--only WORD] [--write FILE]
 
-Prints a line per case: {"case", "unit", "ours", "peers", "ratio"}, ratio over the better peer. Rounds of all carriers alternate, and the
-median counts, so that a machine that is busy for a second is busy for all. Exit status 1 when any carrier lost a frame.
+Owns the order of things and what is printed: a table for people, or with --json a line a case. Exit status 1 when any count, order or
+byte was off; with --strict also when a bar is missed.
 """
 
 import argparse
 import json
 import os
-import statistics
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run by path: `benchmarks` is not installed
 
-from benchmarks.carriers import CARRIERS, Carrier
+from benchmarks import cases, summary
+from benchmarks.compiled import program
+from benchmarks.race import Missing, medians
 
-CASES = ((64, 200_000), (65_536, 10_000))  # bytes, frames: about a tenth of a second a round on a desktop
 ROUNDS = 5
+QUICK = 0.01  # of the full counts
 
 
-def frames_per_s(carrier: Carrier, size: int, count: int) -> float:
-    """From the first frame sent to the last one received; 0 when the receiver found something wrong."""
-    ready_read, ready_write = os.pipe()
-    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
-        carrier.prepare(Path(folder))
-        child = os.fork()
-        if child == 0:
-            _receive(carrier, size, count, ready_write)
-        os.read(ready_read, 1)
-        began = time.perf_counter()
-        carrier.send(size, count)
-        _, status = os.waitpid(child, 0)
-        took = time.perf_counter() - began
-        carrier.close()
-    for end in (ready_read, ready_write):
-        os.close(end)
-    return count / took if status == 0 else 0.0
-
-
-def _receive(carrier: Carrier, size: int, count: int, ready: int) -> None:
-    status = 1
-    try:
-        carrier.receive(size, count, lambda: _tell(ready))
-        status = 0
-    except Exception as error:  # noqa: BLE001 - a forked child has nobody else to tell
-        print(f"{carrier.name}: {error}", file=sys.stderr)
-        _tell(ready)
-    finally:
-        os._exit(status)
-
-
-def _tell(ready: int) -> None:
-    os.write(ready, b".")
-
-
-def _memory() -> str | None:
-    """Rings and sockets belong into memory; the default place when there is none."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a folder with a random name is made in it
-
-
-def compared(size: int, count: int, rounds: int) -> dict[str, object]:
-    """One case: the median of each carrier."""
-    seen: dict[str, list[float]] = {kind.name: [] for kind in CARRIERS}
-    for _ in range(rounds):
-        for kind in CARRIERS:
-            seen[kind.name].append(frames_per_s(kind(), size, count))
-    rates = {name: 0.0 if 0.0 in values else statistics.median(values) for name, values in seen.items()}
-    ours = rates.pop("ring")
-    return {
-        "case": f"one to one, {size} B",
-        "unit": "frames/s",
-        "ours": round(ours),
-        "peers": {name: round(rate) for name, rate in rates.items()},
-        "ratio": round(ours / max(rates.values()), 2) if all(rates.values()) else 0.0,
-    }
+def chosen() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="the ring against its peers")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of the table")
+    parser.add_argument(
+        "--quick", action="store_true", help="a hundredth of the frames, one round: does it run at all?"
+    )
+    parser.add_argument("--rounds", type=int, default=0, metavar="N", help=f"rounds of each case ({ROUNDS})")
+    parser.add_argument("--strict", action="store_true", help="exit status 1 also when a bar is missed")
+    parser.add_argument("--only", default="", metavar="WORD", help="only cases with this in their name")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the JSON lines there as well")
+    return parser.parse_args()
 
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description="the ring against its peers")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the frames, one round: does it run at all?")
-    chosen = parser.parse_args()
-    wrong = 0
-    for size, count in CASES:
-        line = compared(size, count // (10 if chosen.quick else 1), 1 if chosen.quick else ROUNDS)
-        print(json.dumps(line) if chosen.json else _sentence(line), flush=True)
-        wrong += not line["ratio"]
-    return 1 if wrong else 0
+    options = chosen()
+    try:
+        program("floor")
+    except Missing as why:
+        print(f"the benchmarks need a C compiler: {why}", file=sys.stderr)
+        return 2
+    print(f"load {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} processors", file=sys.stderr)
+    lines = []
+    for case in cases.all_cases(QUICK if options.quick else 1.0):
+        if options.only not in case.name:
+            continue
+        near = cases.placement()
+        figures, reasons = medians(
+            {"ours": case.ours, **case.peers}, options.rounds or (1 if options.quick else ROUNDS)
+        )
+        lines.append(case.line(figures, near))
+        for reason in reasons:
+            print(f"{case.name}: {reason}", file=sys.stderr)
+        print(json.dumps(lines[-1], ensure_ascii=False) if options.json else table(case, lines[-1]), flush=True)
+    if options.write:
+        options.write.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    print(summary.of_ring(lines), file=sys.stderr if options.json else sys.stdout)
+    return int(bool(summary.wrong(lines) or (options.strict and summary.missed(lines))))
 
 
-def _sentence(line: dict[str, object]) -> str:
-    return f"{line['case']}: {line['ours']:,} {line['unit']}, {line['ratio']} x the best of {line['peers']}"
+def table(case: cases.Case, line: dict) -> str:
+    """A case for people: ours, then a row a peer with its ratio and bar."""
+    bar = f", at most {case.most:g}" if case.most is not None else ""
+    rows = [
+        f"{case.name}: {_figure(line['ours'])} {case.unit}{bar}  [{line['placement']}]{'' if line['ok'] else '  MISSED'}"
+    ]
+    for name, figure in line["peers"].items():
+        row = f"    {name:<34}{_figure(figure):>10} {case.unit}" if figure is not None else f"    {name:<34}   missing"
+        ratio, wanted = line["ratio"].get(name), case.bars.get(name)
+        if ratio is not None and wanted is not None:
+            reached = ratio <= wanted if case.falling else ratio >= wanted
+            row += f"   ratio {ratio:<8g} {'at most' if case.falling else 'at least'} {wanted:g}{'' if reached else '  MISSED'}"
+        rows.append(row)
+    return "\n".join(rows)
+
+
+def _figure(value: float | None) -> str:
+    return "missing" if value is None else "WRONG" if value == 0 else f"{value:,.4g}"
 
 
 if __name__ == "__main__":
