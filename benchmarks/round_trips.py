@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from benchmarks.ours import PAYLOADS, SLOTS, SMALL, memory
 from benchmarks.peers import DEEP, GREETED, Greeting, Small, estate, iceoryx, service
@@ -21,7 +22,14 @@ BATCHES = 100
 
 ASLEEP_S = 0.001  # between trips: long enough for the other side to stop waiting awake and to sleep
 Send = Callable[[bytes], object]
-Receive = Callable[[], bytes]
+Receive = Callable[[], Any]  # something with a payload
+
+
+class Received:
+    """What iceoryx2's receiver has, in the shape of our frames."""
+
+    __slots__ = ("payload",)
+    payload: bytes
 
 
 def awake(send: Send, receive: Receive, trips: int) -> float:
@@ -33,7 +41,7 @@ def awake(send: Send, receive: Receive, trips: int) -> float:
         began = time.perf_counter()
         for data in sent:
             send(data)
-            if receive() != data:
+            if receive().payload != data:
                 raise Wrong("what came back is not what was sent")
         means.append((time.perf_counter() - began) / each)
     return statistics.quantiles(means)[0] * 1e9
@@ -47,7 +55,7 @@ def asleep(send: Send, receive: Receive, trips: int) -> float:
         time.sleep(ASLEEP_S)
         began = time.perf_counter()
         send(data)
-        if receive() != data:
+        if receive().payload != data:
             raise Wrong("what came back is not what was sent")
         took.append(time.perf_counter() - began)
     return statistics.median(took) * 1e9
@@ -65,15 +73,14 @@ def ours(trips: int, *, sleeping: bool) -> float:
                 reader = held.enter_context(rings[1].reader(start="oldest"))
                 for ring in rings:
                     ring.prefault()
-                write, read = writer.write, reader.read
                 yield None
-                yield carry(write, lambda: read().payload)
+                yield carry(writer.write, reader.read)
 
         return side
 
     def echo(send: Send, receive: Receive) -> float:
         for _ in range(total):
-            send(receive())
+            send(receive().payload)
         return 0.0
 
     with memory() as folder:
@@ -108,14 +115,16 @@ def _iceoryx2(iox: ModuleType, home: str, trips: int) -> float:
                 ctypes.memmove(sample.payload_ptr, data, SMALL)
                 sample.assume_init().send()
 
-            def receive() -> bytes:
+            received = Received()
+
+            def receive() -> Received:
                 give_up = time.perf_counter() + PATIENCE_S
                 while (sample := subscriber.receive()) is None:
                     if time.perf_counter() > give_up:
                         raise Wrong("nothing came back")
-                data = ctypes.string_at(sample.payload_ptr, SMALL)
+                received.payload = ctypes.string_at(sample.payload_ptr, SMALL)
                 sample.delete()
-                return data if data != GREETED else receive()
+                return received if received.payload != GREETED else receive()
 
             if out == names[0]:  # the greeting's way is there and back, as every trip's
                 greetings[0].send(lambda: send(GREETED))
@@ -130,7 +139,7 @@ def _iceoryx2(iox: ModuleType, home: str, trips: int) -> float:
 
     def echo(send: Send, receive: Receive) -> float:
         for _ in range(total):
-            send(receive())
+            send(receive().payload)
         return 0.0
 
     sides = [

@@ -14,7 +14,7 @@ cdef extern from "payload.h" nogil:
 cdef class Empty:
     """What a call of a compiled method costs, whatever it does."""
 
-    def call(self):
+    def call(self, data):
         pass
 
 
