@@ -9,6 +9,7 @@ __all__ = ["Batch", "Frame"]
 
 
 @cython.freelist(64)
+@cython.no_gc  # it holds bytes or a view of the ring: no cycle leads back to it
 cdef class Frame:
     """One record of a stream. With `gap` > 0 it declares [seq, seq + gap) as lost, and its payload is empty."""
 

@@ -63,8 +63,8 @@ cdef class Waker:
         if ht_load(&h.head) > self.wanted:
             return True
         with nogil:
+            event = ht_event(&h.data_event)  # first: who takes the announcement back has yet to bump it
             sure = ht_arm_reader(h, self.slot)
-            event = ht_event(&h.data_event)
             if ht_load(&h.head) <= self.wanted:  # SYNC: frame wake-up: having announced, look again
                 ht_sleep(&h.data_event, event, ht_slice(-1, sure))
             ht_disarm_reader(h, self.slot)

@@ -31,7 +31,8 @@ FRAME_WAITS = [
     (True, "heavy", "wait for ever"),
     (False, "heavy", "wait for ever"),
     (False, "light", "wait for ever"),
-    (True, "event first", "wait for ever"),
+    (True, "event first, event after arming", "wait for ever"),
+    (True, "event first, event after looking", "wait for ever"),
     (True, "release", "before it was whole"),
     (False, "release", "before it was whole"),
 ]
@@ -63,7 +64,9 @@ def test_what_a_reader_pins_while_the_writer_reclaims_stays_and_the_writer_goes_
     assert states(*joining(registered), memory=SHARED) > 500
 
 
-@pytest.mark.parametrize(("registered", "without"), [(True, "heavy"), (False, "heavy"), (False, "light")])
+@pytest.mark.parametrize(
+    ("registered", "without"), [(True, "heavy"), (False, "heavy"), (False, "light"), (True, "event first")]
+)
 def test_each_ordering_of_waiting_for_room_is_needed(registered: bool, without: str) -> None:
     broken("writer.* wait for ever", *staying(registered, without), memory=SHARED)
 

@@ -16,7 +16,7 @@
  * it may want this very processor. */
 #define SPIN_MOST_NS 40000
 #define SPIN_LEAST_NS 1000
-#define SPINS 32
+#define SPINS 64
 
 static int spun(int64_t *budget_ns, const uint64_t *word, uint64_t passes, int64_t deadline_ns) {
     int64_t now = ht_now_ns(), end = now + *budget_ns;
@@ -85,7 +85,7 @@ void ht_dropped(ht_output *out, uint64_t count) { ht_store(&out->w.h->dropped, o
 /* The slot is another's from now on, or nobody's: wakes whom that may concern. */
 static void slot_taken(ht_header *h) {
     ht_wake(&h->data_event);
-    ht_wake_writer(h, 0);
+    ht_wake(&h->space_event); /* announced or not: who died may have taken the announcement back and told nobody */
 }
 
 /* It stays the owner's until that notices or dies, so that a late store of its cursor can hurt nobody; its bit among the waiters
@@ -137,9 +137,9 @@ int ht_room(ht_output *out, uint64_t bytes, int64_t deadline_ns) {
         if (deadline_ns < 0 || now < deadline_ns) {
             if (!out->blocked_ns || out->blocked_at != out->w.head) out->blocked_ns = now;
             out->blocked_at = out->w.head;
-            if (!out->armed) out->sure = ht_arm_writer(h);
+            uint32_t event = ht_event(&h->space_event); /* first: who takes an announcement back has yet to bump it */
+            if (!out->armed || !HT_RELAXED(&h->space_waiting)) out->sure = ht_arm_writer(h);
             out->armed = 1;
-            uint32_t event = ht_event(&h->space_event);
             rc = ht_reserve(&out->w, bytes); /* SYNC: space wake-up: having announced, look again */
             if (rc == HT_FULL) {
                 ht_sleep(&h->space_event, event, evict_laggards(out, 0, now, ht_slice(deadline_ns, out->sure)));
@@ -245,14 +245,17 @@ int ht_wait(ht_reader *r, int64_t deadline_ns) {
     int rc = ht_look(r);
     if (rc == HT_NOTHING && !r->armed && spun(&r->spin_ns, &r->h->head, r->cursor, deadline_ns)) rc = ht_look(r);
     if (rc == HT_NOTHING && (deadline_ns < 0 || ht_now_ns() < deadline_ns)) {
-        if (!r->armed) r->sure = ht_arm_reader(r->h, r->number);
+        uint32_t event = ht_event(&r->h->data_event); /* first: who takes announcements back has yet to bump it */
+        if (!r->armed || !(HT_RELAXED(&r->h->data_waiters) >> r->number & 1)) r->sure = ht_arm_reader(r->h, r->number);
         r->armed = 1;
-        uint32_t event = ht_event(&r->h->data_event);
         rc = ht_look(r); /* SYNC: frame wake-up: having announced, look again */
         if (rc == HT_NOTHING) {
+            int64_t slept_ns = -ht_now_ns();
             ht_sleep(&r->h->data_event, event, ht_slice(deadline_ns, r->sure));
+            slept_ns += ht_now_ns();
             rc = ht_look(r); /* whoever goes on to read must not stay among the waiters: each publish would be a system call */
             if (rc == HT_NOTHING) return HT_AGAIN;
+            if (slept_ns < 2 * SPIN_MOST_NS) r->spin_ns = SPIN_MOST_NS; /* awake, it would have been there already */
         }
     }
     ht_unwait(r);

@@ -108,8 +108,10 @@ static inline int64_t ht_slice(int64_t deadline, int sure) {
     return left < 0 ? 0 : left < most ? left : most;
 }
 
-/* SYNC: frame wake-up. Reader: set my bit, heavy fence, look at head, sleep on the event read before looking. Writer: store
- * head, light fence, look at the bits. One of them sees the other, whichever fence is first. */
+/* SYNC: frame wake-up. Reader: read the event, set my bit if it is not set, heavy fence, look at head, sleep on the event. Writer:
+ * store head, light fence, look at the bits. One of them sees the other, whichever fence is first. Who wakes takes the bits
+ * back first, so that a sleep costs one system call, however much is published before the sleepers run; a sleeper whose bit is
+ * taken back after it has read the event finds the event changed. */
 static inline int ht_arm_reader(ht_header *h, int slot) {
     __atomic_fetch_or(&h->data_waiters, UINT64_C(1) << slot, __ATOMIC_RELAXED);
     return ht_heavy_fence();
@@ -119,7 +121,7 @@ static inline void ht_disarm_reader(ht_header *h, int slot) {
 }
 static inline void ht_wake_readers(ht_header *h, int registered) {
     ht_light_fence(registered); /* SYNC: frame wake-up */
-    if (HT_RELAXED(&h->data_waiters)) ht_wake(&h->data_event);
+    if (HT_RELAXED(&h->data_waiters) && __atomic_exchange_n(&h->data_waiters, 0, __ATOMIC_SEQ_CST)) ht_wake(&h->data_event);
 }
 
 /* SYNC: space wake-up. The same with the sides exchanged: the writer announces and looks at cursors, a reader stores its
@@ -131,7 +133,7 @@ static inline int ht_arm_writer(ht_header *h) {
 static inline void ht_disarm_writer(ht_header *h) { HT_PUT(&h->space_waiting, 0); }
 static inline void ht_wake_writer(ht_header *h, int registered) {
     ht_light_fence(registered); /* SYNC: space wake-up */
-    if (HT_RELAXED(&h->space_waiting)) ht_wake(&h->space_event);
+    if (HT_RELAXED(&h->space_waiting) && __atomic_exchange_n(&h->space_waiting, 0, __ATOMIC_SEQ_CST)) ht_wake(&h->space_event);
 }
 
 #endif

@@ -44,7 +44,9 @@ def wake_readers(registered: bool, without: str = "") -> list[Step]:
     """ht_wake_readers. SYNC: frame wake-up."""
     return [
         *light(registered, without),
-        load("bits", "waiters"), when(lambda r: not r["bits"], "nobody"), wake("data_event"), mark("nobody"),
+        load("bits", "waiters"), when(lambda r: not r["bits"], "nobody"),
+        change("waiters", lambda _, __: 0, "bits"), when(lambda r: not r["bits"], "nobody"),
+        wake("data_event"), mark("nobody"),
     ]  # fmt: skip
 
 
@@ -52,7 +54,9 @@ def wake_writer(registered: bool, at: str, without: str = "") -> list[Step]:
     """ht_wake_writer. SYNC: space wake-up."""
     return [
         *light(registered, without),
-        load("waits", "space_waiting"), when(lambda r: not r["waits"], at), wake("space_event"), mark(at),
+        load("waits", "space_waiting"), when(lambda r: not r["waits"], at),
+        change("space_waiting", lambda _, __: 0, "waits"), when(lambda r: not r["waits"], at),
+        wake("space_event"), mark(at),
     ]  # fmt: skip
 
 
@@ -79,12 +83,15 @@ def sleeper(frames: int, *, registered: bool, without: str = "") -> Program:
         let("cursor", lambda _: 0), let("armed", lambda _: 0),
         mark("look"),
         load("head", "head"), when(lambda r: r["head"] > r["cursor"], "take"),
-        when(lambda r: r["armed"] == 1, "armed"),
+        *([] if "event first" in without else event),
+        when(lambda r: r["armed"] == 0, "arm"),
+        load("bits", "waiters"), when(lambda r: r["bits"] == 1, "armed"),  # not taken back by who has woken us
+        mark("arm"),
         store("waiters", 1), let("armed", lambda _: 1), *heavy(registered, without),
         mark("armed"),
-        *([] if "event first" in without else event),
+        *(event if "event after arming" in without else []),
         load("head", "head"), when(lambda r: r["head"] > r["cursor"], "take"),
-        *(event if "event first" in without else []),
+        *(event if "event after looking" in without else []),
         sleep("data_event", "event"),
         go("look"),
         mark("take"),
@@ -134,10 +141,13 @@ def writer(frames: int, *, slots: int, readers: int, registered: bool = True, wi
         mark("next"),
         *reserve("at once", readers, slots, without), go("write"),
         mark("full at once"),
-        when(lambda r: r["armed"] == 1, "armed"),
+        *([] if "event first" in without else [load("event", "space_event")]),
+        when(lambda r: r["armed"] == 0, "arm"),
+        load("bits", "space_waiting"), when(lambda r: r["bits"] == 1, "armed"),  # not taken back by who has woken us
+        mark("arm"),
         store("space_waiting", 1), let("armed", lambda _: 1), *heavy(registered, without),
         mark("armed"),
-        load("event", "space_event"),
+        *([load("event", "space_event")] if "event first" in without else []),
         *reserve("announced", readers, slots, without), go("write"),
         mark("full announced"),
         sleep("space_event", "event"),
@@ -166,7 +176,7 @@ def pin(slot: int, without: str) -> list[Step]:
 
 def freed(slot: int, state: int, early: bool) -> list[Step]:
     """free_slot: whoever frees it tells the writer before, so that dying there leaves a slot to reap."""
-    told = wake_writer(False, "told of the end")
+    told = [wake("space_event")]
     if early:
         return [swap_if(f"owner{slot}", state, FREE), *told]
     return [swap_if(f"owner{slot}", state, CLAIMING), *told, swap_if(f"owner{slot}", CLAIMING, FREE)]
@@ -231,7 +241,7 @@ def reaper(slot: int) -> Program:
         load("owner", f"owner{slot}"), when(lambda r: r["owner"] == FREE, "nothing"),
         change(f"owner{slot}", lambda old, r: CLAIMING if old == r["owner"] else old),
         change("waiters", lambda old, _: old & ~1),
-        *wake_writer(False, "told"),
+        wake("space_event"),
         swap_if(f"owner{slot}", CLAIMING, FREE),
         mark("nothing"),
     ))  # fmt: skip
