@@ -307,12 +307,13 @@ static inline int ht_locate(const ht_header *h, uint64_t seq, ht_found *found) {
     }
     for (;;) {
         uint64_t low = HT_ACQUIRE(&h->tail_record), high = HT_ACQUIRE(&h->records); /* SYNC: record found */
-        if (!ht_intact(h, seq)) return HT_BEHIND;
+        uint64_t tail = HT_ACQUIRE(&h->tail);
+        if (tail > seq) return HT_BEHIND;
         ht_describe(h, ht_bisect(h, low, high, seq), head, found);
         if (!ht_intact(h, seq)) return HT_BEHIND;
         /* Seeing a descriptor that was written anew can lead to one below `seq` that goes as well: intact, it would cover `seq`. */
         if (ht_plausible(h, seq, found) && ht_intact(h, found->first)) return HT_OK;
-        if (HT_ACQUIRE(&h->tail_record) != low) continue;
+        if (HT_ACQUIRE(&h->tail) != tail || HT_ACQUIRE(&h->tail_record) != low) continue; /* it went while we looked */
         found->end = 0;
         return HT_DAMAGED;
     }
