@@ -46,7 +46,7 @@ def program(name: str) -> Path:
     if _newer_than(made, _sources()):
         BUILT.mkdir(parents=True, exist_ok=True)
         more = {
-            "ours": ["-I", str(CORE), str(CORE / "halftrack_ring.c"), str(CORE / "crc32c.c")],
+            "ours": ["-I", str(CORE), *map(str, sorted(CORE.glob("*.c")))],
             "zeromq": ["-lzmq"],
         }
         _build([*CC, "-o", str(made), str(SOURCE / f"{name}.c"), *more.get(name, [])])
