@@ -3,12 +3,15 @@
 import os
 import stat
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from halftrack_dataplane.frames import RingDamaged, RingError, RingVersion
 from halftrack_dataplane.ring import Ring
+from tests.ring.native_build import run
 from tests.ring.ring_peers import peer
 
 VERSION_AT, SLOTS_AT, CHECKSUM_AT, SCHEMA_AT, SCHEMA_BYTES, HEADER_BYTES = 8, 32, 0x1F8, 0x500, 2048, 0x5000
@@ -53,6 +56,44 @@ def test_the_file_has_its_mode_and_no_draft_stays(path: Path) -> None:
     with pytest.raises(ValueError, match="label"):
         Ring.create(path.with_name("other"), capacity_bytes=1, label="x" * 200)
     assert os.listdir(path.parent) == [path.name]
+
+
+NO_NAMELESS_FILES = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+int open64(const char *path, int flags, ...) {
+    va_list more;
+    va_start(more, flags);
+    int mode = va_arg(more, int);
+    va_end(more);
+    if ((flags & O_TMPFILE) == O_TMPFILE) return errno = EOPNOTSUPP, -1;
+    return ((int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open64"))(path, flags, mode);
+}
+int open(const char *path, int flags, ...) __attribute__((alias("open64")));
+"""
+
+
+def test_a_file_system_without_nameless_files_will_do(folder: Path, tmp_path: Path) -> None:
+    """As some containers have it: open(2) says EOPNOTSUPP to O_TMPFILE."""
+    source, shim, path = tmp_path / "shim.c", tmp_path / "shim.so", folder / "ring"
+    source.write_text(NO_NAMELESS_FILES)
+    run("gcc", "-shared", "-fPIC", "-o", shim, source, "-ldl")
+    code = (
+        "import sys; from halftrack_dataplane.ring import Ring\n"
+        "for _ in range(2):\n"
+        "    try: Ring.create(sys.argv[1], capacity_bytes=4096, slots=8, label='sky', mode=0o640)\n"
+        "    except FileExistsError: print('kept')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], env={**os.environ, "LD_PRELOAD": str(shim)}, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "kept\n"), done.stderr
+    assert Ring.open(path).label == "sky"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert os.listdir(folder) == ["ring"]
 
 
 # invariant: D1

@@ -49,22 +49,38 @@ static int fill(int fd, const ht_options *o, ht_ring *ring) {
     return HT_OK;
 }
 
-/* The ring appears whole or not at all: it is laid out in a file without a name, which is then linked; a link refuses to replace. */
-int ht_create(const char *path, const ht_options *options, ht_ring *ring) {
-    char draft[64], folder[4096];
+/* A file to lay a ring out in, and the name to link it by: none of its own where the file system has such files (not all do, those of
+ * containers for one), else a draft's, which `named` says. A killed creator leaves a draft only there. */
+static int begun(const char *path, char *name, size_t room, int *named) {
     const char *slash = strrchr(path, '/');
+    *named = 0;
+    if ((size_t)snprintf(name, room, "%.*s", slash ? (int)(slash - path + 1) : 2, slash ? path : "./") >= room) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    int fd = open(name, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0) snprintf(name, room, "/proc/self/fd/%d", fd);
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR)) return fd;
+    *named = 1;
+    if ((size_t)snprintf(name, room, "%s.%d-%llx.draft", path, (int)getpid(), (unsigned long long)ht_now_ns()) >= room) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    return open(name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+}
+
+/* The ring appears whole or not at all: it is laid out first and linked then, and a link refuses to replace. */
+int ht_create(const char *path, const ht_options *options, ht_ring *ring) {
+    char name[4096];
+    int named;
     memset(ring, 0, sizeof *ring);
     if (!fits(options)) return HT_IMPOSSIBLE;
-    if ((size_t)snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path + 1) : 2, slash ? path : "./") >= sizeof folder) {
-        errno = ENAMETOOLONG;
-        return HT_SYSTEM;
-    }
-    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    int fd = begun(path, name, sizeof name, &named);
     if (fd < 0) return HT_SYSTEM;
     int rc = fchmod(fd, options->mode) == 0 ? fill(fd, options, ring) : HT_SYSTEM;
-    snprintf(draft, sizeof draft, "/proc/self/fd/%d", fd);
-    if (rc == HT_OK && linkat(AT_FDCWD, draft, AT_FDCWD, path, AT_SYMLINK_FOLLOW) != 0) rc = HT_SYSTEM;
+    if (rc == HT_OK && linkat(AT_FDCWD, name, AT_FDCWD, path, named ? 0 : AT_SYMLINK_FOLLOW) != 0) rc = HT_SYSTEM;
     int reason = errno;
+    if (named) unlink(name);
     if (rc != HT_OK) ht_detach(ring);
     close(fd);
     errno = reason;
