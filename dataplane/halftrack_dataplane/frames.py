@@ -5,7 +5,7 @@ Owns no memory and does no I/O; both rings and everything that talks about them 
 
 # ruff: noqa: N818 - these errors say what was met, and read better without a suffix
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from halftrack_dataplane.frame import Batch, Frame
 
@@ -41,6 +41,9 @@ class ReaderStats:
     cursor: int
     lag_frames: int
     overruns: int
+    missed: int = 0
+    priority: int = 0
+    most_lag_frames: int = 0  # when a writer needed room
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,11 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class RingStats:
-    """A ring at one moment. `dropped` and `gap_frames` count sequences, `evicted` counts readers; `writer_pid` 0: none."""
+    """A ring at one moment. `dropped` and `gap_frames` count sequences, `evicted` counts readers; `writer_pid` 0: none.
+
+    `credit_bytes` fit before a lossless reader is in the way. Over the ring's life: `most_lag_frames` of any lossless reader when room was
+    needed, how often a writer was `blocked` by one and for how long, how many writers died as such.
+    """
 
     head: int
     tail: int
@@ -71,6 +78,11 @@ class RingStats:
     evicted: int
     writer_pid: int
     readers: tuple[ReaderStats, ...]
+    credit_bytes: int = 0
+    most_lag_frames: int = 0
+    blocked: int = 0
+    blocked_s: float = field(default=0.0, compare=False)
+    writers_died: int = 0
 
 
 class RingError(Exception):

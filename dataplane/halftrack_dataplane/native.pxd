@@ -9,11 +9,12 @@ cdef extern from "halftrack_ring.h" nogil:
         HT_OK, HT_NOTHING, HT_BEHIND, HT_DAMAGED, HT_FULL, HT_CORRUPT, HT_EVICTION, HT_AGAIN, HT_TAKEN, HT_NO_SLOT
         HT_NO_RING, HT_OTHER_VERSION, HT_BAD_CHECKSUM, HT_CONTRADICTION, HT_TRUNCATED, HT_IMPOSSIBLE, HT_SYSTEM
         HT_TOO_LARGE, HT_WRONG_LENGTH, HT_READONLY
-        HT_BLOCK, HT_DROP, HT_OVERWRITE, HT_GAP, HT_BEFORE, HT_CHECKED
+        HT_BLOCK, HT_DROP, HT_OVERWRITE, HT_GAP, HT_BEFORE, HT_CHECKED, HT_SHARED
     const uint64_t HT_STATE_MASK, HT_PAGE, HT_NO_FENCE, HT_START_NOW, HT_START_OLDEST
 
     ctypedef struct ht_slot:
-        uint64_t owner, cursor, overruns, missed
+        uint64_t owner, cursor, overruns, missed, most_lag
+        uint32_t priority
         char name[64]
     ctypedef struct ht_cut:
         uint64_t state, epoch, generation, fence, applied_at
@@ -24,9 +25,11 @@ cdef extern from "halftrack_ring.h" nogil:
         uint32_t version
         uint64_t total_bytes, slots, capacity_bytes, base_seq, generation, frame_bytes
         uint32_t flags
+        int64_t retain_ns
         char label[128]
         char schema[2048]
         uint64_t head, data_head, records, dropped, gap_frames, tail, tail_record, writer, evicted
+        uint64_t most_lag, blocked, blocked_ns, writers_died
         char writer_name[64]
         uint32_t data_event, space_event, reader_limit
         ht_slot readers[64]
@@ -45,6 +48,7 @@ cdef extern from "halftrack_ring.h" nogil:
         uint32_t flags, mode
         const char *label
         const char *schema
+        int64_t retain_ns
     ctypedef struct ht_ring:
         ht_header *header
         uint64_t bytes
@@ -64,7 +68,8 @@ cdef extern from "halftrack_ring.h" nogil:
         ht_slot slot
     ctypedef struct ht_output:
         ht_writer w
-        int policy
+        int policy, shared, held
+        uint32_t spare
 
     uint32_t ht_event(const uint32_t *word)
     void ht_sleep(uint32_t *word, uint32_t seen, int64_t ns)
@@ -101,7 +106,12 @@ cdef extern from "halftrack_ring.h" nogil:
     int ht_room(ht_output *out, uint64_t bytes, int64_t deadline_ns)
     void ht_unblock(ht_output *out)
     void ht_dropped(ht_output *out, uint64_t count)
-    int ht_join(const ht_ring *ring, int lossless, uint64_t start, int64_t evict_after_ns, const char *name, ht_reader *reader)
+    int ht_take_turn(ht_output *out, int64_t deadline_ns)
+    void ht_pass_turn(ht_output *out)
+    uint64_t ht_credit(const ht_header *h)
+    int ht_join(
+        const ht_ring *ring, int lossless, uint64_t start, int64_t evict_after_ns, uint32_t priority, const char *name, ht_reader *reader
+    )
     void ht_leave(ht_reader *reader)
     int ht_seek(ht_reader *reader, uint64_t seq)
     int ht_wait(ht_reader *reader, int64_t deadline_ns)

@@ -24,7 +24,7 @@ from halftrack_dataplane.reference_writer import Writer
 
 __all__ = ["Reader", "Ring", "Writer", "forget"]
 
-PAGE = 4096
+PAGE, PRIORITIES = 4096, 255
 RING_LABEL_BYTES, SCHEMA_BYTES = 127, 2047
 
 _registry: dict[str, State] = {}
@@ -47,6 +47,9 @@ class Ring(Closing):
         self.frame_bytes = state.frame_bytes
         self.schema = state.schema
         self.checked = state.checked
+        self.shared = state.shared
+        self.retain_s = state.retain_ns / 1e9 if state.retain_ns else None
+        self.base_seq = state.base_seq
         self._state: State | None = state
         self._readonly = readonly
 
@@ -63,7 +66,11 @@ class Ring(Closing):
         frame_bytes: int = 0,
         schema: str = "",
         checked: bool = False,
+        shared: bool = False,
+        retain_s: float | None = None,
     ) -> "Ring":
+        if retain_s is not None and not 0 < retain_s < 1e9:
+            raise ValueError(f"retain_s must be positive and below 10**9, not {retain_s}")
         if capacity_bytes < 1 or slots < 2 or slots & (slots - 1) or slots > 1 << 32:
             raise ValueError(
                 f"slots must be a power of two from 2 on and capacity positive: {slots=} {capacity_bytes=}"
@@ -79,8 +86,9 @@ class Ring(Closing):
         if path in _registry:
             raise FileExistsError(f"{path} exists; remove it first if its stream is no longer used")
         _registry[path] = state = State(
-            capacity_bytes, slots, label, generation, base_seq, base_seq, frame_bytes, schema, checked
-        )
+            capacity_bytes, slots, label, generation, base_seq, base_seq, frame_bytes, schema, checked, shared,
+            int((retain_s or 0) * 1e9),
+        )  # fmt: skip
         return Ring(path, state, readonly=False)
 
     @staticmethod
@@ -109,13 +117,23 @@ class Ring(Closing):
     def tail(self) -> int:
         return self._shared().tail
 
-    def writer(self, *, full: Literal["block", "drop", "overwrite"] = "block", name: str = "") -> "Writer":
+    @property
+    def credit_bytes(self) -> int:
+        return self._shared().credit_bytes
+
+    def writer(
+        self, *, full: Literal["block", "drop", "overwrite"] = "block", name: str = "", spare: int | None = None
+    ) -> "Writer":
         if full not in ("block", "drop", "overwrite"):
             raise ValueError(f"full must be one of block, drop, overwrite, not {full!r}")
+        if spare is not None and (full != "overwrite" or not 0 <= spare <= PRIORITIES):
+            raise ValueError(f"spare is a priority, from 0 to {PRIORITIES}, for a writer that overwrites, not {spare!r}")
         state = self._writable()
+        if state.shared:
+            return Writer(state, full, name, spare)
         if state.writer is not None:
             raise WriterBusy(f"{self.path} is being written by {state.writer.name!r}; a ring has one writer")
-        state.writer = Writer(state, full, name)
+        state.writer = Writer(state, full, name, spare)
         return state.writer
 
     def reader(
@@ -129,6 +147,7 @@ class Ring(Closing):
         latest: bool = False,
         evict_after_s: float | None = None,
         verify: bool = False,
+        priority: int = 0,
     ) -> "Reader":
         del verify  # what is in this process's own memory is what was written
         if policy not in ("lossless", "lossy", "sample"):
@@ -138,6 +157,8 @@ class Ring(Closing):
             raise ValueError("every, per_s and latest are for policy 'sample'")
         if every < 1 or (per_s is not None and per_s <= 0) or (evict_after_s is not None and evict_after_s <= 0):
             raise ValueError(f"every, per_s and evict_after_s must be positive: {every=} {per_s=} {evict_after_s=}")
+        if not 0 <= priority <= PRIORITIES:
+            raise ValueError(f"a priority is from 0 to {PRIORITIES}, not {priority}")
         state = self._writable()
         with state.changed:
             wanted = _start(state, start)
@@ -145,6 +166,7 @@ class Ring(Closing):
                 raise ReadersFull(f"{self.path} has {READERS} living readers, and no room for more; close or evict one")
             slot = state.readers.index(None)
             reader = Reader(state, slot, policy, name, wanted, sample, evict_after_s)
+            reader.priority = priority
             state.readers[slot] = reader
             reader._clamp()
             return reader
@@ -173,10 +195,16 @@ class Ring(Closing):
             state.evicted,
             0 if state.writer is None else os.getpid(),
             tuple(
-                ReaderStats(r.slot, r.name, os.getpid(), r.hold, r.cursor, r.lag_frames, r.overruns)
+                ReaderStats(
+                    r.slot, r.name, os.getpid(), r.hold, r.cursor, r.lag_frames, r.overruns, r.missed, r.priority, r.most_lag
+                )
                 for r in state.readers
                 if r is not None and not r._evicted
             ),
+            state.credit_bytes,
+            state.most_lag,
+            state.blocked,
+            state.blocked_s,
         )
 
     def reap(self) -> tuple[ReaderStats, ...]:

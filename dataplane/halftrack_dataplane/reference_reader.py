@@ -31,6 +31,8 @@ class Reader(Closing):
         self._sample = sample
         self._evict_after_s = evict_after_s
         self._next_s = 0.0
+        self.priority = 0
+        self.most_lag = 0
         self.slot = slot
         self.policy = policy
         self.name = name

@@ -131,11 +131,17 @@ class State:
     frame_bytes: int = 0
     schema: str = ""
     checked: bool = False
+    shared: bool = False
+    retain_ns: int = 0
     data_head: int = 0
     dropped: int = 0
     gap_frames: int = 0
     evicted: int = 0
-    writer: "Writer | None" = None
+    writer: "Writer | None" = None  # in a shared ring the one whose turn it is
+    waits_for_room: bool = False
+    most_lag: int = 0
+    blocked: int = 0
+    blocked_s: float = 0.0
     records: deque[Record] = field(default_factory=deque)
     readers: list["Reader | None"] = field(default_factory=lambda: [None] * READERS)
     owners: OwnerTable = field(default_factory=OwnerTable)
@@ -154,6 +160,30 @@ class State:
     def oldest(self) -> int:
         """Where a stream begins: behind the record, if there is one, that says where it does."""
         return self.records[0].end if self.records and self.records[0].before else self.tail
+
+    @property
+    def gate(self) -> int | None:
+        """The least cursor of all lossless readers; None if there are none."""
+        return min((r.cursor for r in self.readers if r is not None and r._gates()), default=None)
+
+    @property
+    def credit_bytes(self) -> int:
+        """What fits before a lossless reader is in the way; a record goes as a whole."""
+        record = None if self.gate is None else self.find(self.gate)
+        return self.capacity_bytes if record is None else self.capacity_bytes - (self.data_head - record.offset)
+
+    def note_lags(self) -> None:
+        """The high-water marks, when room is needed."""
+        for reader in self.readers:
+            if reader is not None and reader._gates():
+                reader.most_lag = max(reader.most_lag, self.head - reader.cursor)
+                self.most_lag = max(self.most_lag, reader.most_lag)
+
+    def expire(self, before: int) -> None:
+        """Retention by time: what is older goes, unless a lossless reader needs it."""
+        gate = self.head if self.gate is None else self.gate
+        while self.records and self.records[0].timestamp_ns < before and self.records[0].end <= gate:
+            self.records.popleft()
 
     def find(self, seq: int) -> Record | None:
         """The retained record that covers `seq`."""

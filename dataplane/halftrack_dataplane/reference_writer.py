@@ -3,8 +3,9 @@
 Owns what is reclaimed and when. Never moves a reader's cursor.
 """
 
+import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from halftrack_dataplane.frames import FrameTooLarge, RingError, RingFull, WrongLength
@@ -17,9 +18,10 @@ __all__ = ["Writer"]
 
 
 class Writer(Closing):
-    """The ring's one writer."""
+    """The ring's one writer; in a shared ring one of several, who take turns."""
 
-    def __init__(self, state: State, full: str, name: str) -> None:
+    def __init__(self, state: State, full: str, name: str, spare: int | None = None) -> None:
+        self._spare = 256 if spare is None else spare
         self.full = full
         self.name = name
         self._state = state
@@ -43,6 +45,33 @@ class Writer(Closing):
                 f"a frame of {length} bytes; this ring of {s.capacity_bytes} takes half of that at most"
             )
 
+    @contextlib.contextmanager
+    def _turn(self, timeout_s: float | None) -> Iterator[bool]:
+        """The ring is this writer's until the end, or until its claim ends; False if it will not wait behind one that waits for room."""
+        s = self._state
+        if s.shared and s.writer is not self:
+            hasty = self.full == "drop"
+            s.wait(lambda: self._closed or s.writer is None or (hasty and s.waits_for_room), timeout_s)
+            if s.writer is not None and hasty:
+                yield False
+                return
+            if s.writer is not None:
+                raise RingFull(f"another writer of this ring had the turn for {timeout_s} s")
+            self._check()
+            s.writer = self
+            newest = s.records[-1] if s.records else None
+            self._growing = newest if newest is not None and s.frame_bytes and not newest.gap and not s.checked else None
+        try:
+            yield True
+        finally:
+            if self._claim is None:
+                self._pass_turn()
+
+    def _pass_turn(self) -> None:
+        if self._state.shared and self._state.writer is self:
+            self._state.writer = None
+            self._state.changed.notify_all()
+
     def _fit(self, length: int, blocked_since: float) -> bool:
         """Reclaims what must go for `length` bytes to fit; nothing if a lossless reader still needs some of it."""
         s = self._state
@@ -55,12 +84,14 @@ class Writer(Closing):
         needed = s.records[drop].seq if drop < len(s.records) else s.head
         if not drop:
             return True
+        s.note_lags()
         blocked_s = time.monotonic() - blocked_since
         for reader in [r for r in s.readers if r is not None and r._gates() and r.cursor < needed]:
-            if self.full == "overwrite" or (self.full == "block" and reader._impatient(blocked_s)):
+            low = self.full == "overwrite" and reader.priority < self._spare
+            if low or (self.full != "drop" and reader._impatient(blocked_s)):
                 reader._evict()
-            else:
-                return False
+        if any(r is not None and r._gates() and r.cursor < needed for r in s.readers):
+            return False
         for _ in range(drop):
             s.records.popleft()
         return True
@@ -71,10 +102,16 @@ class Writer(Closing):
 
     def _reserve(self, length: int, timeout_s: float | None) -> bool:
         s, began = self._state, time.monotonic()
-        if self.full == "drop" and not self._fit(length, began):
-            return False
-        if not s.wait(lambda: self._closed or self._fit(length, began), timeout_s):
-            raise RingFull(f"no room for {length} bytes after {timeout_s} s: a lossless reader lags")
+        if not self._fit(length, began):
+            if self.full == "drop":
+                return False
+            s.blocked += timeout_s is None or timeout_s > 0
+            s.waits_for_room = True
+            room = s.wait(lambda: self._closed or self._fit(length, began), timeout_s)
+            s.waits_for_room = False
+            s.blocked_s += time.monotonic() - began
+            if not room:
+                raise RingFull(f"no room for {length} bytes after {timeout_s} s: a lossless reader lags")
         if self._closed:
             raise RingError("this Writer was closed while it waited")
         self._growing = None
@@ -87,6 +124,8 @@ class Writer(Closing):
         self._growing = record if s.frame_bytes and not gap and not s.checked else None
         s.gap_frames += gap
         self._show(record)
+        if s.retain_ns:
+            s.expire(timestamp_ns - s.retain_ns)
         return record.seq
 
     def _show(self, record: Record) -> None:
@@ -122,10 +161,11 @@ class Writer(Closing):
         with self._state.changed:
             self._check()
             self._check_length(len(payload))
-            if not self._put([payload], epoch, timestamp_ns, timeout_s):
-                self._state.dropped += 1
-                return -1
-            return self._state.head - 1
+            with self._turn(timeout_s) as mine:
+                if not mine or not self._put([payload], epoch, timestamp_ns, timeout_s):
+                    self._state.dropped += 1
+                    return -1
+                return self._state.head - 1
 
     def write_many(
         self, frames: "Iterable[Buffer]", *, epoch: int = 0, timestamp_ns: int = 0, timeout_s: float | None = None
@@ -135,20 +175,21 @@ class Writer(Closing):
             self._check()
             for item in items:
                 self._check_length(len(item))
-            first, done = self._state.head, 0
-            while done < len(items):
-                length = len(items[done])
-                run = items[done : done + self._state.run_frames(length)]
-                run = run[: next((at for at, item in enumerate(run) if len(item) != length), len(run))]
-                try:
-                    if not self._put(run, epoch, timestamp_ns, timeout_s):
-                        self._state.dropped += len(items) - done
-                        break
-                except RingFull as error:
-                    error.written = done
-                    raise
-                done += len(run)
-            return range(first, first + done)
+            with self._turn(timeout_s) as mine:
+                first, done = self._state.head, 0
+                while done < len(items):
+                    length = len(items[done])
+                    run = items[done : done + self._state.run_frames(length)]
+                    run = run[: next((at for at, item in enumerate(run) if len(item) != length), len(run))]
+                    try:
+                        if not mine or not self._put(run, epoch, timestamp_ns, timeout_s):
+                            self._state.dropped += len(items) - done
+                            break
+                    except RingFull as error:
+                        error.written = done
+                        raise
+                    done += len(run)
+                return range(first, first + done)
 
     def write_array(
         self, array: "Buffer", *, epoch: int = 0, timestamp_ns: int = 0, timeout_s: float | None = None
@@ -167,12 +208,13 @@ class Writer(Closing):
         with self._state.changed:
             self._check()
             self._check_length(nbytes, batch=True)
-            if not self._reserve(nbytes, timeout_s):
-                self._state.dropped += 1
-                raise RingFull(f"no room for {nbytes} bytes, and the writer's policy is to drop; counted as dropped")
-            room = bytearray(nbytes)
-            self._claim = (self._offset(nbytes), room, memoryview(room))
-            return self._claim[2]
+            with self._turn(timeout_s) as mine:
+                if not mine or not self._reserve(nbytes, timeout_s):
+                    self._state.dropped += 1
+                    raise RingFull(f"no room for {nbytes} bytes, and the writer's policy is to drop; counted as dropped")
+                room = bytearray(nbytes)
+                self._claim = (self._offset(nbytes), room, memoryview(room))
+                return self._claim[2]
 
     def commit(self, *, epoch: int = 0, timestamp_ns: int = 0) -> int:
         with self._state.changed:
@@ -183,6 +225,7 @@ class Writer(Closing):
             length = self._state.frame_bytes or len(room) or 1
             frames = [bytes(room[at : at + length]) for at in range(0, len(room), length)] or [b""]
             seq = self._publish(offset, frames, epoch, timestamp_ns)
+            self._pass_turn()
         retire(view)
         return seq
 
@@ -192,34 +235,41 @@ class Writer(Closing):
         if self._claim is not None:
             retire(self._claim[2])
             self._claim = None
+            with self._state.changed:
+                self._pass_turn()
 
     def gap(self, count: int, *, epoch: int = 0, timestamp_ns: int = 0, timeout_s: float | None = None) -> int:
         if not 1 <= count < 1 << 62:
             raise ValueError(f"a gap covers at least one sequence, not {count}")
         with self._state.changed:
             self._check()
-            if not self._reserve(0, timeout_s):
-                self._state.dropped += count
-                return -1
-            return self._publish(self._offset(0), [], epoch, timestamp_ns, count)
+            with self._turn(timeout_s) as mine:
+                if not mine or not self._reserve(0, timeout_s):
+                    self._state.dropped += count
+                    return -1
+                return self._publish(self._offset(0), [], epoch, timestamp_ns, count)
 
     def start_at(self, seq: int) -> None:
         if not 0 <= seq < 1 << 62:
             raise ValueError(f"a sequence must be in [0, 2**62), not {seq}")
         with self._state.changed:
             self._check()
-            head = self._state.head
-            if head != self._state.base_seq or seq < head:
-                raise RingError(f"this ring goes on at {head}, so it cannot start at {seq}; declare a gap instead")
-            if seq > head:
-                self._publish(self._offset(0), [], 0, 0, seq - head)
-                self._state.records[-1].before = True
-                self._state.gap_frames = 0
+            with self._turn(0) as mine:
+                if not mine:
+                    raise RingFull("another writer of this ring has the turn")
+                head = self._state.head
+                if head != self._state.base_seq or seq < head:
+                    raise RingError(f"this ring goes on at {head}, so it cannot start at {seq}; declare a gap instead")
+                if seq > head:
+                    self._publish(self._offset(0), [], 0, 0, seq - head)
+                    self._state.records[-1].before = True
+                    self._state.gap_frames = 0
 
     def close(self) -> None:
         if not self._closed:
             self.abort()
             with self._state.changed:
                 self._closed = True
-                self._state.writer = None
+                if self._state.writer is self:
+                    self._state.writer = None
                 self._state.changed.notify_all()

@@ -12,6 +12,9 @@ cdef class Ring:
     cdef readonly object frame_bytes
     cdef readonly str schema
     cdef readonly bint checked
+    cdef readonly bint shared
+    cdef readonly object retain_s
+    cdef readonly object base_seq
     cdef int fd
     cdef ht_header *_shared(self) except NULL
     cdef ht_header *_writable(self) except NULL

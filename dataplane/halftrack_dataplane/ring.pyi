@@ -17,6 +17,9 @@ class Ring:
     frame_bytes: int
     schema: str
     checked: bool
+    shared: bool
+    retain_s: float | None
+    base_seq: int
     @staticmethod
     def create(
         path: str | PathLike[str] | None,
@@ -30,6 +33,8 @@ class Ring:
         frame_bytes: int = 0,
         schema: str = "",
         checked: bool = False,
+        shared: bool = False,
+        retain_s: float | None = None,
     ) -> Ring: ...
     @staticmethod
     def open(path: str | PathLike[str] | int, *, readonly: bool = False) -> Ring: ...
@@ -40,7 +45,11 @@ class Ring:
     def fileno(self) -> int: ...
     def prefault(self) -> bool: ...
     def seq_at(self, timestamp_ns: int) -> int: ...
-    def writer(self, *, full: Literal["block", "drop", "overwrite"] = "block", name: str = "") -> Writer: ...
+    @property
+    def credit_bytes(self) -> int: ...
+    def writer(
+        self, *, full: Literal["block", "drop", "overwrite"] = "block", name: str = "", spare: int | None = None
+    ) -> Writer: ...
     def reader(
         self,
         *,
@@ -52,6 +61,7 @@ class Ring:
         latest: bool = False,
         evict_after_s: float | None = None,
         verify: bool = False,
+        priority: int = 0,
     ) -> Reader: ...
     def peek(self, seq: int) -> Frame | None: ...
     def stats(self) -> RingStats: ...

@@ -7,9 +7,7 @@ unlinks it. An object belongs to one thread at a time; after a fork, open the ri
 
 import os
 
-from halftrack_dataplane.frames import (
-    Cut, ReadersFull, ReaderStats, RingDamaged, RingError, RingMissing, RingStats, RingVersion, StaleCut, WriterBusy,
-)
+from halftrack_dataplane.frames import Cut, ReadersFull, RingDamaged, RingError, RingMissing, RingVersion, StaleCut, WriterBusy
 
 from libc.errno cimport ENOENT, errno
 from libc.string cimport memset, strcpy
@@ -19,6 +17,7 @@ from halftrack_dataplane.mapping cimport Mapping, copy_out, damaged, forks, labe
 from halftrack_dataplane.native cimport *
 from halftrack_dataplane.ring_reader cimport Reader
 from halftrack_dataplane.ring_sampler cimport Sampler
+from halftrack_dataplane.ring_stats cimport ring_stats, slot_stats
 from halftrack_dataplane.ring_writer cimport Writer
 
 __all__ = ["Reader", "Ring", "Writer"]
@@ -26,7 +25,7 @@ __all__ = ["Reader", "Ring", "Writer"]
 globals().update(Reader=Reader, Writer=Writer)  # a cimported class is no attribute of the module by itself
 
 _POLICIES = {"block": HT_BLOCK, "drop": HT_DROP, "overwrite": HT_OVERWRITE}
-_READER_POLICIES = {HT_LOSSLESS: "lossless", HT_LOSSY: "lossy"}
+_PRIORITIES = 255
 _ADVICE = "Stop its writer and readers, remove the file and create the stream anew; frames in it are lost."
 
 
@@ -59,17 +58,21 @@ cdef class Ring:
     @staticmethod
     def create(
         path, *, capacity_bytes=64 << 20, slots=4096, base_seq=0, label="", generation=0, mode=0o600, frame_bytes=0, schema="",
-        checked=False,
+        checked=False, shared=False, retain_s=None,
     ):
         """Makes a ring; it appears whole or not at all. Its capacity is rounded up to whole pages.
 
         `frame_bytes`: all frames have that length (0: any); `schema` says what is in one, for readers that want arrays.
         `checked`: each record carries the CRC-32C of its bytes. No path (None): a memfd, to be passed on (`Ring.fileno`).
+        `shared`: several writers may have it, and take turns. `retain_s`: what is older than the newest by more, both by their
+        own time stamps, goes as soon as no lossless reader needs it; else only when its room is wanted.
         """
         cdef ht_options options
         cdef Mapping mapping = Mapping.__new__(Mapping)
         cdef bytes label_bytes = label_of(label, HT_RING_LABEL), schema_bytes = label_of(schema, HT_SCHEMA), name
         cdef int rc, fd = -1
+        if retain_s is not None and not 0 < retain_s < 1e9:
+            raise ValueError(f"retain_s must be positive and below 10**9, not {retain_s}")
         if capacity_bytes < 1 or slots < 2 or slots & (slots - 1) or slots > 1 << 32:
             raise ValueError(f"slots must be a power of two from 2 on and capacity positive: {slots=} {capacity_bytes=}")
         if not 0 <= base_seq < 1 << 62:
@@ -77,7 +80,8 @@ cdef class Ring:
         if not 0 <= frame_bytes <= ht_round(capacity_bytes, HT_PAGE) // 2:
             raise ValueError(f"frame_bytes must be at most half of the capacity, not {frame_bytes}")
         options.capacity_bytes, options.slots, options.base_seq = capacity_bytes, slots, base_seq
-        options.generation, options.frame_bytes, options.flags = generation, frame_bytes, HT_CHECKED if checked else 0
+        options.generation, options.frame_bytes, options.retain_ns = generation, frame_bytes, 0 if retain_s is None else int(retain_s * 1e9)
+        options.flags = (HT_CHECKED if checked else 0) | (HT_SHARED if shared else 0)
         options.mode, options.label, options.schema = mode, label_bytes, schema_bytes
         if path is None:
             name = name_of(label) or b"ring"
@@ -152,10 +156,20 @@ cdef class Ring:
         """
         return ht_seq_at(self._shared(), timestamp_ns)
 
-    def writer(self, *, full="block", name=""):
-        """Becomes the ring's one writer, taking a dead one's place. `full`: what to do when there is no room."""
+    @property
+    def credit_bytes(self):
+        """How many bytes fit before a lossless reader is in the way: what upstream may still send."""
+        return ht_credit(self._shared())
+
+    def writer(self, *, full="block", name="", spare=None):
+        """Becomes the ring's one writer, taking a dead one's place; of a shared ring one more. `full`: what to do when there is no room.
+
+        "overwrite" evicts the lossless readers in the way, but waits for those of priority `spare` or more, if that is given.
+        """
         if full not in _POLICIES:
             raise ValueError(f"full must be one of {', '.join(_POLICIES)}, not {full!r}")
+        if spare is not None and (full != "overwrite" or not 0 <= spare <= _PRIORITIES):
+            raise ValueError(f"spare is a priority, from 0 to {_PRIORITIES}, for a writer that overwrites, not {spare!r}")
         cdef ht_header *h = self._writable()
         cdef Writer writer = Writer.__new__(Writer)
         cdef bytes shown = name_of(name)
@@ -167,13 +181,18 @@ cdef class Ring:
             who = text_of(h.writer_name, HT_NAME)
             raise WriterBusy(f"{self.path} is being written by process {ht_pid_of(holder)} {who!r}; a ring has one writer")
         writer.mapping, writer.name, writer.full, writer.forks = self.mapping, name, full, forks()
+        if spare is not None:
+            writer.out.spare = spare
         return writer
 
-    def reader(self, *, policy="lossless", name="", start="now", every=1, per_s=None, latest=False, evict_after_s=None, verify=False):
+    def reader(
+        self, *, policy="lossless", name="", start="now", every=1, per_s=None, latest=False, evict_after_s=None, verify=False, priority=0,
+    ):
         """Joins at `start`: "now", "oldest" or a sequence (clamped to what is retained; the difference is `missed`).
 
         `policy` "sample" is lossy and picks: sequences that `every` divides, at most `per_s` a second, or the `latest` only.
-        `evict_after_s`: how long this reader may hold up a blocked writer before it is evicted. `verify`: compare checksums.
+        `evict_after_s`: how long this reader may hold up a blocked writer before it is evicted. `verify`: compare checksums. `priority`, up to
+        255: see `writer`.
         """
         if policy not in ("lossless", "lossy", "sample"):
             raise ValueError(f"policy must be one of lossless, lossy, sample, not {policy!r}")
@@ -183,12 +202,14 @@ cdef class Ring:
             raise ValueError("every, per_s and latest are for policy 'sample'")
         if every < 1 or (per_s is not None and not per_s > 0) or (evict_after_s is not None and not evict_after_s > 0):
             raise ValueError(f"every, per_s and evict_after_s must be positive: {every=} {per_s=} {evict_after_s=}")
+        if not 0 <= priority <= _PRIORITIES:
+            raise ValueError(f"a priority is from 0 to {_PRIORITIES}, not {priority}")
         self._writable()
         cdef Reader reader = Reader.__new__(Reader)
         cdef bytes shown = name_of(name)
         cdef uint64_t at = HT_START_NOW if start == "now" else HT_START_OLDEST if start == "oldest" else start
         cdef int64_t patience = 0 if evict_after_s is None else max(1, int(evict_after_s * 1e9))
-        if ht_join(&self.mapping.ring, policy == "lossless", at, patience, shown, &reader.r) != HT_OK:
+        if ht_join(&self.mapping.ring, policy == "lossless", at, patience, priority, shown, &reader.r) != HT_OK:
             raise ReadersFull(f"{self.path} has {HT_READERS} living readers, and no room for more; close or evict one")
         reader.mapping, reader.slot, reader.forks = self.mapping, reader.r.number, forks()
         reader.name, reader.policy, reader.position = name, policy, reader.r.cursor
@@ -214,30 +235,14 @@ cdef class Ring:
 
     def stats(self):
         """Counters and readers; each is current, together they are a moment's blur if the ring is in use."""
-        cdef ht_header *h = self._shared()
-        cdef uint64_t tail, oldest, used
-        while True:
-            used = 0
-            tail = ht_load(&h.tail)
-            oldest = ht_load(&ht_descriptor_of(h, ht_load(&h.tail_record)).offset)
-            head = ht_load(&h.head)
-            if head > tail:
-                used = ht_load(&h.data_head) - oldest
-            if ht_load(&h.tail) == tail:
-                break
-        readers = [_reader_stats(h, slot, ht_load(&h.readers[slot].owner)) for slot in range(ht_limit(h))]
-        return RingStats(
-            head, tail, h.capacity_bytes, min(used, h.capacity_bytes), h.slots, ht_load(&h.dropped),
-            ht_load(&h.gap_frames), ht_load(&h.evicted), ht_pid_of(ht_load(&h.writer)),
-            tuple([reader for reader in readers if reader is not None]),
-        )
+        return ring_stats(self._shared())
 
     def reap(self):
         """Evicts readers whose process is dead and clears a dead writer. Returns the readers; wakes whom they blocked."""
         cdef uint64_t head = ht_load(&self._writable().head)
         cdef ht_gone gone[HT_READERS]
         cdef int i, count = ht_reap(&self.mapping.ring, gone)
-        return tuple([_stats_of(gone[i].number, gone[i].owner, &gone[i].slot, head) for i in range(count)])
+        return tuple([slot_stats(gone[i].number, gone[i].owner, &gone[i].slot, head) for i in range(count)])
 
     def evict(self, slot):
         """Takes a reader's hold off the ring; its next call raises Evicted. Evicting an empty slot does nothing."""
@@ -355,22 +360,6 @@ cdef Ring _attached(path, Mapping mapping, int fd):
     cdef ht_header *h = mapping.ring.header
     ring.mapping, ring.fd, ring.path = mapping, fd, f"memfd {fd}" if path is None else path
     ring.capacity_bytes, ring.slots, ring.frame_bytes, ring.checked = h.capacity_bytes, h.slots, h.frame_bytes, h.flags & HT_CHECKED
+    ring.shared, ring.retain_s, ring.base_seq = h.flags & HT_SHARED, h.retain_ns / 1e9 if h.retain_ns else None, h.base_seq
     ring.label, ring.schema, ring.generation = text_of(h.label, HT_RING_LABEL), text_of(h.schema, HT_SCHEMA), h.generation
     return ring
-
-
-cdef object _stats_of(int slot, uint64_t owner, const ht_slot *reader, uint64_t head):
-    return ReaderStats(
-        slot, text_of(reader.name, HT_NAME), ht_pid_of(owner), _READER_POLICIES[owner & HT_STATE_MASK], reader.cursor,
-        head - reader.cursor if head > reader.cursor else 0, reader.overruns,
-    )
-
-
-cdef object _reader_stats(ht_header *h, int slot, uint64_t owner):
-    """None if the slot holds no reader, or changed hands while we looked."""
-    cdef ht_slot was = h.readers[slot]
-    if owner & HT_STATE_MASK not in _READER_POLICIES:
-        return None
-    stats = _stats_of(slot, owner, &was, ht_load(&h.head))
-    return stats if ht_load(&h.readers[slot].owner) == owner else None
-

@@ -12,7 +12,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from cpython.exc cimport PyErr_CheckSignals
 from libc.string cimport memcpy
 
-from halftrack_dataplane.mapping cimport copy_in, deadline_of, export, forked, forks, retire
+from halftrack_dataplane.mapping cimport copy_in, damaged, deadline_of, export, forked, forks, retire
 from halftrack_dataplane.native cimport *
 
 __all__ = ["Writer"]
@@ -40,7 +40,7 @@ cdef void gather(char *into, list items, uint64_t first, uint64_t count, uint64_
 
 @cython.no_gc_clear  # __dealloc__ needs the mapping to give the claim back
 cdef class Writer:
-    """The ring's one writer."""
+    """The ring's one writer; in a shared ring one of several, who take turns."""
 
     def __init__(self):
         raise TypeError("use Ring.writer()")
@@ -59,6 +59,8 @@ cdef class Writer:
 
     cdef int _leave(self) except -1:
         self.busy = False
+        if self.claim_view is None:
+            ht_pass_turn(&self.out)
         if self.closing:
             self._let_go()
         return 0
@@ -71,10 +73,32 @@ cdef class Writer:
             raise FrameTooLarge(f"a frame of {length} bytes; this ring of {h.capacity_bytes} takes half of that at most")
         return 0
 
+    cdef bint _turn(self, object timeout_s) except -1:
+        """In a shared ring: waits for this writer's turn, which ends in `_leave`. False if the policy is not to wait for room, and who has
+        the turn does."""
+        cdef int rc = HT_AGAIN
+        cdef int64_t deadline
+        if self.out.held:
+            return True
+        deadline = deadline_of(timeout_s)
+        while rc == HT_AGAIN:
+            with nogil:
+                rc = ht_take_turn(&self.out, deadline)
+            if rc == HT_AGAIN:
+                self._still_wanted()
+        if rc == HT_DAMAGED:
+            raise damaged(ht_load(&self.out.w.h.tail))
+        if rc == HT_FULL and self.out.policy != HT_DROP:
+            raise RingFull(f"another writer of this ring, process {ht_pid_of(ht_load(&self.out.w.h.writer))}, had the turn for {timeout_s} s")
+        return rc == HT_OK
+
     cdef bint _room(self, uint64_t bytes, object timeout_s) except -1:
         """Reserves `bytes`; False if the policy is to drop and there is no room."""
-        cdef int rc = ht_reserve(&self.out.w, bytes)
+        cdef int rc
         cdef int64_t deadline
+        if not self._turn(timeout_s):
+            return False
+        rc = ht_reserve(&self.out.w, bytes)
         if rc == HT_OK:
             return True
         deadline = deadline_of(timeout_s)
@@ -103,6 +127,8 @@ cdef class Writer:
     cdef bint _put(self, const char *at, uint64_t count, uint64_t length, uint64_t epoch, int64_t time, object timeout_s) except -1:
         """Publishes frames that lie one behind the other as one record or a part of one; False if they are to be dropped."""
         cdef ht_writer *w = &self.out.w
+        if not self.out.held and not self._turn(timeout_s):
+            return False
         if ht_grows(w, count * length, epoch, time):
             copy_in(w.at, at, count * length)
             ht_grow(w, count, length)
@@ -164,9 +190,12 @@ cdef class Writer:
         cdef bint grows
         self._enter()
         try:
-            first = w.head
             for item in items:
                 self._check(PyBytes_GET_SIZE(item), False)
+            if not self._turn(timeout_s):
+                ht_dropped(&self.out, count)
+                return range(ht_load(&w.h.head), ht_load(&w.h.head))
+            first = w.head
             while done < count:
                 length = PyBytes_GET_SIZE(items[done])
                 some = run_of(items, done, length, ht_run_frames(w.h, length))
@@ -195,10 +224,14 @@ cdef class Writer:
             try:
                 if source.ndim < 1:
                     raise ValueError("an array without rows holds no frames; give it a first axis")
-                first, count = self.out.w.head, source.shape[0]
+                count = source.shape[0]
                 length = source.len // count if count else 0
                 if count:
                     self._check(length, False)
+                if not self._turn(timeout_s):
+                    ht_dropped(&self.out, count)
+                    return range(ht_load(&self.out.w.h.head), ht_load(&self.out.w.h.head))
+                first = self.out.w.head
                 try:
                     done = self._put_all(<const char *>source.buf, count, length, number, stamp, timeout_s)
                 except RingFull as error:
@@ -280,6 +313,8 @@ cdef class Writer:
             raise ValueError(f"a sequence must be in [0, 2**62), not {seq}")
         self._enter()
         try:
+            if not self._turn(0):
+                raise RingFull("another writer of this ring has the turn")
             h = self.out.w.h
             if h.head != h.base_seq or seq < h.head:
                 raise RingError(f"this ring goes on at {h.head}, so it cannot start at {seq}; declare a gap instead")

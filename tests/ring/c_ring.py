@@ -33,12 +33,12 @@ OK, NOTHING, BEHIND, DAMAGED, FULL, CORRUPT, EVICTION, AGAIN, TAKEN, NO_SLOT = r
 POLICIES = {"block": 0, "drop": 1, "overwrite": 2}
 STARTS = {"now": 2**64 - 1, "oldest": 2**64 - 2}
 STATES = {2: "lossless", 3: "lossy"}
-CHECKED = 1
+CHECKED, SHARED = 1, 2
 
 
 class Options(ctypes.Structure):
     _fields_ = [(n, ctypes.c_uint64) for n in ("capacity_bytes", "slots", "base_seq", "generation", "frame_bytes")] + [
-        ("flags", ctypes.c_uint32), ("mode", ctypes.c_uint32), ("label", ctypes.c_char_p), ("schema", ctypes.c_char_p)
+        ("flags", ctypes.c_uint32), ("mode", ctypes.c_uint32), ("label", ctypes.c_char_p), ("schema", ctypes.c_char_p), ("retain_ns", ctypes.c_int64)
     ]  # fmt: skip
 
 
@@ -128,6 +128,9 @@ class Ring:
         held.users += 1
         _, _, self.capacity_bytes, self.slots, *_, self.generation, self.frame_bytes, checked = self._words()[:11]
         self.checked = bool(checked)
+        *_, shared, retain_ns = self._words()
+        self.shared, self.retain_s = bool(shared), retain_ns / 1e9 if retain_ns else None
+        self.base_seq = self._words()[11]
         self.label, self.schema = (
             core().c_text(ctypes.byref(held), what).decode("utf-8", "replace") for what in (0, 1)
         )
@@ -135,12 +138,16 @@ class Ring:
     @staticmethod
     def create(
         path: Any, *, capacity_bytes: int = 64 << 20, slots: int = 4096, base_seq: int = 0, label: str = "",
-        generation: int = 0, mode: int = 0o600, frame_bytes: int = 0, schema: str = "", checked: bool = False
+        generation: int = 0, mode: int = 0o600, frame_bytes: int = 0, schema: str = "", checked: bool = False,
+        shared: bool = False, retain_s: float | None = None
     ) -> "Ring":  # fmt: skip
         held, path, numbers = Held(), os.fspath(path), (capacity_bytes, slots, base_seq, generation, frame_bytes)
         if min(numbers) < 0:
             raise ValueError(f"slots, base_seq, ... are not negative: {numbers}")
-        options = Options(*numbers, CHECKED if checked else 0, mode, label.encode(), schema.encode())
+        if retain_s is not None and not 0 < retain_s < 1e9:
+            raise ValueError(f"retain_s: {retain_s}")
+        flags = (CHECKED if checked else 0) | (SHARED if shared else 0)
+        options = Options(*numbers, flags, mode, label.encode(), schema.encode(), int((retain_s or 0) * 1e9))
         code = core().ht_create(path.encode(), ctypes.byref(options), ctypes.byref(held))
         if code == IMPOSSIBLE:
             raise ValueError(
@@ -174,7 +181,7 @@ class Ring:
         return ring
 
     def _words(self) -> list[int]:
-        into = words(15)
+        into = words(22)
         core().c_header(self._ring(), into)
         return list(into)
 
@@ -186,11 +193,17 @@ class Ring:
     def tail(self) -> int:
         return self._words()[1]
 
-    def writer(self, *, full: str = "block", name: str = "") -> Any:
+    @property
+    def credit_bytes(self) -> int:
+        return self._words()[15]
+
+    def writer(self, *, full: str = "block", name: str = "", spare: int | None = None) -> Any:
         from tests.ring.c_ring_peers import Writer
 
         if full not in POLICIES:
             raise ValueError(f"full must be one of block, drop, overwrite, not {full!r}")
+        if spare is not None and (full != "overwrite" or not 0 <= spare <= 255):
+            raise ValueError(f"spare: {spare!r}")
         out, holder = opaque(0), ctypes.c_uint64()
         code = core().ht_begin(self._ring(), POLICIES[full], name.encode(), out, ctypes.byref(holder))
         if code == TAKEN:
@@ -199,11 +212,13 @@ class Ring:
             )
         if code != OK:
             raise refused(code, self.path)
+        if spare is not None:
+            core().c_spare(out, spare)
         return Writer(self._held, out, name, full, self.frame_bytes)
 
     def reader(
         self, *, policy: str = "lossless", name: str = "", start: Any = "now", every: int = 1, per_s: float | None = None,
-        latest: bool = False, evict_after_s: float | None = None, verify: bool = False
+        latest: bool = False, evict_after_s: float | None = None, verify: bool = False, priority: int = 0
     ) -> Any:  # fmt: skip
         from tests.ring.c_ring_reader import Reader
 
@@ -215,10 +230,12 @@ class Ring:
             raise ValueError(f"start must be 'now', 'oldest' or a sequence, not {start!r}")
         if evict_after_s is not None and not evict_after_s > 0:
             raise ValueError(f"evict_after_s must be positive: {evict_after_s}")
+        if not 0 <= priority <= 255:
+            raise ValueError(f"priority: {priority}")
         self._writable()
         reader, patience = opaque(1), ctypes.c_int64(int((evict_after_s or 0) * 1e9))
         at = u64(STARTS.get(start, start) if isinstance(start, str) else start)
-        code = core().ht_join(self._ring(), policy == "lossless", at, patience, name.encode(), reader)
+        code = core().ht_join(self._ring(), policy == "lossless", at, patience, priority, name.encode(), reader)
         if code == NO_SLOT:
             raise frames.ReadersFull("the ring has 64 living readers, and no room for more")
         if code != OK:
@@ -244,19 +261,21 @@ class Ring:
         return frame if core().c_peek_intact(self._ring(), u64(seq)) else None
 
     def stats(self) -> RingStats:
-        head, tail, capacity, slots, dropped, gaps, evicted, pid, *_, limit, data_head, oldest = self._words()
+        head, tail, capacity, slots, dropped, gaps, evicted, pid, *_ = self._words()
+        limit, data_head, oldest, credit, most_lag, blocked, blocked_ns, died = self._words()[12:20]
         used = data_head - oldest if head > tail else 0
         readers = []
         for number in range(limit):
-            into = words(3)
+            into = words(6)
             name = core().c_slot(self._ring(), number, into).decode("utf-8", "replace")
-            owner, cursor, overruns = into
+            owner, cursor, overruns, *rest = into
             if owner & 7 in STATES:
                 lag = max(0, head - cursor)
                 readers.append(
-                    ReaderStats(number, name, owner >> 3 & 0x3FFFFF, STATES[owner & 7], cursor, lag, overruns)
+                    ReaderStats(number, name, owner >> 3 & 0x3FFFFF, STATES[owner & 7], cursor, lag, overruns, *rest)
                 )
-        return RingStats(head, tail, capacity, used, slots, dropped, gaps, evicted, pid, tuple(readers))
+        return RingStats(head, tail, capacity, used, slots, dropped, gaps, evicted, pid, tuple(readers),
+                         credit, most_lag, blocked, blocked_ns / 1e9, died)  # fmt: skip
 
     def reap(self) -> tuple[ReaderStats, ...]:
         ring = self._writable()

@@ -32,6 +32,7 @@ def operation(method: Any) -> Any:
         finally:
             with self._guard:
                 self._busy = False
+                self._let_go_of_turn()
                 if self._closing:
                     self._let_go()
 
@@ -67,6 +68,9 @@ class Peer:
 
     def _let_go(self) -> None:
         raise NotImplementedError
+
+    def _let_go_of_turn(self) -> None:
+        """Between two operations no reader and no writer of several holds anything up, unless it has claimed."""
 
     def close(self) -> None:
         with self._guard:
@@ -111,6 +115,13 @@ class Writer(Peer):
         call = (self._thing, data, u64(count), u64(length), u64(epoch), ctypes.c_int64(stamp), until)
         return self._done(self._until(lambda: core().ht_send(*call)), len(data))
 
+    def _turn(self, until: ctypes.c_int64) -> bool:
+        return self._done(self._until(lambda: core().ht_take_turn(self._thing, until)), 0)
+
+    def _let_go_of_turn(self) -> None:
+        if self._thing is not None and self._view is None:
+            core().ht_pass_turn(self._thing)
+
     def _room(self, nbytes: int, until: ctypes.c_int64) -> bool:
         return self._done(self._until(lambda: core().ht_room(self._thing, u64(nbytes), until)), nbytes)
 
@@ -123,7 +134,7 @@ class Writer(Peer):
     def write(self, data: Any, *, epoch: int = 0, timestamp_ns: int = 0, timeout_s: float | None = None) -> int:
         payload = memoryview(data).tobytes()
         self._enter()
-        if self._send(payload, 1, len(payload), epoch, timestamp_ns, deadline(timeout_s)):
+        if self._turn(deadline(timeout_s)) and self._send(payload, 1, len(payload), epoch, timestamp_ns, deadline(timeout_s)):
             return self._head - 1
         self._dropped(1)
         return -1
@@ -133,6 +144,9 @@ class Writer(Peer):
         items = [memoryview(item).tobytes() for item in items]
         self._enter()
         self._check(items)
+        if not self._turn(deadline(timeout_s)):
+            self._dropped(len(items))
+            return range(0)
         first, done = self._head, 0
         while done < len(items):
             length = len(items[done])
@@ -157,7 +171,7 @@ class Writer(Peer):
                 raise frames.FrameTooLarge(f"a frame of {len(item)} bytes")
 
     def _capacity(self) -> int:
-        into = words(15)
+        into = words(22)
         core().c_header(ctypes.byref(self._held), into)
         return int(into[2])
 
@@ -213,7 +227,9 @@ class Writer(Peer):
         if not 0 <= seq < 1 << 62:
             raise ValueError(f"a sequence must be in [0, 2**62), not {seq}")
         self._enter()
-        into = words(15)
+        if not self._turn(deadline(0)):
+            raise RingFull("another writer of this ring has the turn")
+        into = words(22)
         core().c_header(ctypes.byref(self._held), into)
         if self._head != into[11] or seq < self._head:
             raise RingError(f"this ring goes on at {self._head}, so it cannot start at {seq}; declare a gap instead")

@@ -33,7 +33,7 @@ class Reader(Peer):
     def lag_frames(self) -> int:
         if self._thing is None:
             return 0
-        into = words(15)
+        into = words(22)
         core().c_header(ctypes.byref(self._held), into)
         return max(0, into[0] - self.cursor)
 

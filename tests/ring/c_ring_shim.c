@@ -6,7 +6,8 @@ uint64_t c_size(int what) {
     return sizes[what];
 }
 
-int c_reserve(ht_output *out, uint64_t bytes) { return ht_reserve(&out->w, bytes); }
+int c_reserve(ht_output *out, uint64_t bytes) { return out->held ? ht_reserve(&out->w, bytes) : HT_FULL; }
+void c_spare(ht_output *out, uint32_t priority) { out->spare = priority; }
 void *c_at(ht_output *out) { return out->w.at; }
 uint64_t c_published(ht_output *out) { return out->w.head; }
 uint64_t c_run(ht_output *out, uint64_t length) { return ht_run_frames(out->w.h, length); }
@@ -49,7 +50,8 @@ void c_header(const ht_ring *ring, uint64_t *into) {
     const ht_header *h = ring->header;
     uint64_t words[] = {ht_load(&h->head), ht_load(&h->tail), h->capacity_bytes, h->slots, h->dropped, h->gap_frames, h->evicted,
                         ht_pid_of(ht_load(&h->writer)), h->generation, h->frame_bytes, h->flags & HT_CHECKED, h->base_seq,
-                        ht_limit(h), h->data_head, ht_descriptor_of(h, h->tail_record)->offset};
+                        ht_limit(h), h->data_head, ht_descriptor_of(h, h->tail_record)->offset,
+                        ht_credit(h), h->most_lag, h->blocked, h->blocked_ns, h->writers_died, h->flags & HT_SHARED, (uint64_t)h->retain_ns};
     memcpy(into, words, sizeof words);
 }
 const char *c_text(const ht_ring *ring, int what) { return what ? ring->header->schema : ring->header->label; }
@@ -59,5 +61,8 @@ const char *c_slot(const ht_ring *ring, int number, uint64_t *into) {
     into[0] = ht_load(&slot->owner);
     into[1] = ht_load(&slot->cursor);
     into[2] = ht_load(&slot->overruns);
+    into[3] = ht_load(&slot->missed);
+    into[4] = slot->priority;
+    into[5] = ht_load(&slot->most_lag);
     return slot->name;
 }

@@ -42,7 +42,7 @@ def test_the_header_is_what_the_layout_says(written: Path) -> None:
     data = written.read_bytes()
     assert data[:8] == b"HTRKRING"
     version, header, total, index, slots, frames, capacity = struct.unpack_from("<II5Q", data, 8)
-    assert (version, header, total) == (2, HEADER_BYTES, len(data))
+    assert (version, header, total) == (3, HEADER_BYTES, len(data))
     assert (index, slots, frames, capacity) == (HEADER_BYTES, 16, HEADER_BYTES + 4096, 8192)
     assert struct.unpack_from("<Q", data, CHECKSUM_AT)[0] == checksum(data)
     assert data[frames : frames + 5] == b"frame"
@@ -113,7 +113,7 @@ def test_any_damaged_static_byte_is_refused(written: Path) -> None:
 
 def test_another_version_is_told_apart_from_damage(written: Path) -> None:
     overwrite(written, VERSION_AT, struct.pack("<I", 1))
-    with pytest.raises(RingVersion, match=r"version 1.*knows version 2 only.*Run the Halftrack that made it"):
+    with pytest.raises(RingVersion, match=r"version 1.*knows version 3 only.*Run the Halftrack that made it"):
         Ring.open(written)
 
 

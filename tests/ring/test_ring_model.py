@@ -56,6 +56,7 @@ class TwoRings(RuleBasedStateMachine):
             for module in (self.module, reference)
         )
         self.writers: Both = tuple(ring.writer(full="block") for ring in self.rings)
+        self.others: list[Both] = []  # further writers, of a ring that is shared
 
     def same(self, call: Callable[..., Any], *pairs: Both) -> Any:
         ours, theirs = (outcome(lambda side=side: call(*(pair[side] for pair in pairs))) for side in (0, 1))
@@ -124,12 +125,25 @@ class TwoRings(RuleBasedStateMachine):
         seq = self.rings[1].head + ahead
         self.same(lambda writer: writer.start_at(seq), self.writers)
 
-    @rule(full=st.sampled_from(["block", "drop", "overwrite"]))
-    def another_writer(self, full: Any) -> None:
-        self.same(lambda ring: ring.writer(), self.rings)
-        for writer in self.writers:
-            writer.close()
-        self.writers = tuple(ring.writer(full=full) for ring in self.rings)
+    @rule(full=st.sampled_from(["block", "drop", "overwrite"]), spare=st.one_of(st.none(), st.integers(0, 2)))
+    def another_writer(self, full: Any, spare: int | None) -> None:
+        marks = {"full": full, "spare": spare if full == "overwrite" else None}
+        if self.options.get("shared"):
+            self.others.append(self.writers)
+            if len(self.others) > 2:
+                for writer in self.others.pop(0):
+                    writer.close()
+        else:
+            self.same(lambda ring: ring.writer(), self.rings)
+            for writer in self.writers:
+                writer.close()
+        self.writers = tuple(ring.writer(**marks) for ring in self.rings)
+
+    @rule()
+    def the_other_writer(self) -> None:
+        if self.others:
+            self.others.append(self.writers)
+            self.writers = self.others.pop(0)
 
     @rule(
         target=readers,
@@ -138,13 +152,14 @@ class TwoRings(RuleBasedStateMachine):
         every=st.integers(1, 4),
         latest=st.booleans(),
         verify=st.booleans(),
+        priority=st.integers(0, 3),
     )
-    def join(self, policy: Any, start: Any, every: int, latest: bool, verify: bool) -> Any:
+    def join(self, policy: Any, start: Any, every: int, latest: bool, verify: bool, priority: int) -> Any:
         if isinstance(start, int):
             start = max(0, self.rings[1].head + start)
         if len(self.rings[1].stats().readers) > 5:
             return multiple()
-        marks: dict[str, Any] = {"policy": policy, "start": start, "verify": verify}
+        marks: dict[str, Any] = {"policy": policy, "start": start, "verify": verify, "priority": priority}
         if policy == "sample" and self.module is not c_ring:
             marks |= {"every": every, "latest": latest}
         elif policy == "sample":
@@ -244,7 +259,24 @@ class TwoCheckedRings(TwoRings):
     options: ClassVar[dict[str, Any]] = {"capacity_bytes": 16384, "checked": True}
 
 
+class TwoSharedRings(TwoRings):
+    """Up to three writers, whose claims are turns; and what is older than a nanosecond goes."""
+
+    options: ClassVar[dict[str, Any]] = {"capacity_bytes": 4096, "shared": True, "retain_s": 1e-9}
+
+
+class TwoSharedEvenRings(TwoRings):
+    """Records that frames of several writers share."""
+
+    even = EVEN
+    options: ClassVar[dict[str, Any]] = {"capacity_bytes": 16384, "shared": True}
+
+
 class CRings(TwoRings):
+    module = c_ring
+
+
+class SharedCRings(TwoSharedEvenRings):
     module = c_ring
 
 
@@ -256,13 +288,19 @@ class EvenCRings(TwoEvenRings):
 TestTwoRings = TwoRings.TestCase
 TestTwoEvenRings = TwoEvenRings.TestCase
 TestTwoCheckedRings = TwoCheckedRings.TestCase
+TestTwoSharedRings = TwoSharedRings.TestCase
+TestTwoSharedEvenRings = TwoSharedEvenRings.TestCase
 TestCRings = CRings.TestCase
+TestSharedCRings = SharedCRings.TestCase
 TestEvenCRings = EvenCRings.TestCase
 for case, examples in (
     (TestTwoRings, 100),
     (TestTwoEvenRings, 100),
     (TestTwoCheckedRings, 40),
+    (TestTwoSharedRings, 80),
+    (TestTwoSharedEvenRings, 80),
     (TestCRings, 40),
+    (TestSharedCRings, 40),
     (TestEvenCRings, 40),
 ):
     case.settings = settings(max_examples=examples, stateful_step_count=60, deadline=None)

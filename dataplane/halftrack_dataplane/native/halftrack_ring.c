@@ -5,7 +5,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "halftrack_ring.h"
+#include "ring_turns.h"
 
 #include <sched.h>
 
@@ -50,37 +50,59 @@ int ht_begin(const ht_ring *ring, int policy, const char *name, ht_output *out, 
     *holder = HT_FREE;
     if (ring->readonly) return HT_READONLY;
     if ((unsigned)policy > HT_OVERWRITE) return HT_IMPOSSIBLE;
+    out->policy = policy;
+    out->spare = UINT32_MAX;
+    out->w.h = h;
+    out->w.owner = mine;
+    out->w.registered = ring->registered;
+    out->shared = (h->flags & HT_SHARED) != 0;
+    if (out->shared) return HT_OK; /* it looks at the ring when its first turn comes */
     while (!ht_swap_if(&h->writer, HT_FREE, mine)) { /* SYNC: slot owned */
         *holder = ht_load(&h->writer);
         if (*holder == HT_FREE) continue;
         if (!ht_is_dead(*holder)) return HT_TAKEN;
-        if (ht_swap_if(&h->writer, *holder, mine)) break;
+        if (ht_swap_if(&h->writer, *holder, mine)) {
+            ht_add(&h->writers_died, 1);
+            break;
+        }
     }
     if (ht_resume(&out->w, h, mine, ring->registered) != HT_OK) {
         memset(out, 0, sizeof *out);
         ht_swap_if(&h->writer, mine, HT_FREE); /* SYNC: slot owned */
         return HT_DAMAGED;
     }
-    out->policy = policy;
+    out->held = out->known = 1;
     put_name(h->writer_name, name);
     if (*holder != HT_FREE) ht_wake(&h->data_event); /* its predecessor may have published a frame and told nobody */
     return HT_OK;
 }
 
-void ht_unblock(ht_output *out) {
+static void begin_waiting(ht_output *out, int64_t now) {
+    if (!out->blocked_ns) ht_add(&out->w.h->blocked, 1);
+    if (!out->blocked_ns || out->blocked_at != out->w.head) out->blocked_ns = now;
+    out->blocked_at = out->w.head;
+}
+
+static void stop_waiting(ht_output *out) {
     if (out->armed) ht_disarm_writer(out->w.h);
     out->armed = 0;
+    if (out->blocked_ns) ht_add(&out->w.h->blocked_ns, (uint64_t)(ht_now_ns() - out->blocked_ns));
     out->blocked_ns = 0;
+}
+
+void ht_unblock(ht_output *out) {
+    stop_waiting(out);
+    ht_pass_turn(out);
 }
 
 void ht_finish(ht_output *out) {
     if (!out->w.h) return;
     ht_unblock(out);
-    ht_swap_if(&out->w.h->writer, out->w.owner, HT_FREE); /* SYNC: slot owned */
+    if (!out->shared) ht_swap_if(&out->w.h->writer, out->w.owner, HT_FREE); /* SYNC: slot owned */
     memset(out, 0, sizeof *out);
 }
 
-void ht_dropped(ht_output *out, uint64_t count) { ht_store(&out->w.h->dropped, out->w.h->dropped + count); }
+void ht_dropped(ht_output *out, uint64_t count) { ht_add(&out->w.h->dropped, count); }
 
 /* The slot is another's from now on, or nobody's: wakes whom that may concern. */
 static void slot_taken(ht_header *h) {
@@ -108,18 +130,35 @@ static int free_slot(ht_header *h, int slot, uint64_t owner) {
     return 1;
 }
 
-/* Evicts lossless readers in the way: all of them (newest frames win), or those whose patience with us is over. Returns how
- * long the most impatient of the rest still has, at most `slice`. */
-static int64_t evict_laggards(ht_output *out, int all, int64_t now, int64_t slice) {
-    ht_header *h = out->w.h;
-    uint32_t limit = ht_limit(h);
+/* The owner of a slot whose reader stands in the writer's way; else HT_FREE. */
+static uint64_t in_the_way(const ht_output *out, uint32_t slot) {
+    const ht_slot *reader = &out->w.h->readers[slot];
+    uint64_t owner = ht_load(&reader->owner);
+    return (owner & HT_STATE_MASK) == HT_LOSSLESS && ht_load(&reader->cursor) < out->w.needed ? owner : HT_FREE;
+}
+
+/* Newest frames win: evicts those in the way that have less than this priority. How many that were. */
+static int evict_below(ht_output *out, uint32_t priority) {
+    int evicted = 0;
+    uint32_t limit = ht_limit(out->w.h);
     for (uint32_t i = 0; i < limit; i++) {
-        ht_slot *reader = &h->readers[i];
-        uint64_t owner = ht_load(&reader->owner);
-        if ((owner & HT_STATE_MASK) != HT_LOSSLESS || ht_load(&reader->cursor) >= out->w.needed) continue;
-        int64_t patience = HT_RELAXED(&reader->evict_after_ns); /* of the slot's next owner, if it has just changed hands */
-        int64_t left = patience ? patience - (now - out->blocked_ns) : slice;
-        if (all || left <= 0) evict_slot(h, (int)i, owner);
+        uint64_t owner = in_the_way(out, i);
+        if (owner == HT_FREE || HT_RELAXED(&out->w.h->readers[i].priority) >= priority) continue;
+        evicted += evict_slot(out->w.h, (int)i, owner);
+    }
+    return evicted;
+}
+
+/* Evicts those in the way whose patience with us is over. Returns how long the most impatient of the rest still has, at most
+ * `slice`. */
+static int64_t evict_laggards(ht_output *out, int64_t now, int64_t slice) {
+    uint32_t limit = ht_limit(out->w.h);
+    for (uint32_t i = 0; i < limit; i++) {
+        uint64_t owner = in_the_way(out, i);
+        int64_t patience = HT_RELAXED(&out->w.h->readers[i].evict_after_ns); /* of the slot's next owner, if it has just changed hands */
+        if (owner == HT_FREE || !patience) continue;
+        int64_t left = patience - (now - out->blocked_ns);
+        if (left <= 0) evict_slot(out->w.h, (int)i, owner);
         else if (left < slice) slice = left;
     }
     return slice;
@@ -127,36 +166,44 @@ static int64_t evict_laggards(ht_output *out, int all, int64_t now, int64_t slic
 
 int ht_room(ht_output *out, uint64_t bytes, int64_t deadline_ns) {
     ht_header *h = out->w.h;
-    int rc = ht_reserve(&out->w, bytes);
-    while (rc == HT_FULL && out->policy == HT_OVERWRITE) {
-        evict_laggards(out, 1, 0, 0);
-        rc = ht_reserve(&out->w, bytes);
-    }
-    if (rc == HT_FULL && out->policy == HT_BLOCK) {
+    int rc = ht_take_turn(out, deadline_ns);
+    if (rc != HT_OK) return rc;
+    rc = ht_reserve(&out->w, bytes);
+    while (rc == HT_FULL && out->policy == HT_OVERWRITE && evict_below(out, out->spare)) rc = ht_reserve(&out->w, bytes);
+    if (rc == HT_FULL && out->policy != HT_DROP) {
         int64_t now = ht_now_ns();
         if (deadline_ns < 0 || now < deadline_ns) {
-            if (!out->blocked_ns || out->blocked_at != out->w.head) out->blocked_ns = now;
-            out->blocked_at = out->w.head;
+            begin_waiting(out, now);
             uint32_t event = ht_event(&h->space_event); /* first: who takes an announcement back has yet to bump it */
             if (!out->armed || !HT_RELAXED(&h->space_waiting)) out->sure = ht_arm_writer(h);
             out->armed = 1;
             rc = ht_reserve(&out->w, bytes); /* SYNC: space wake-up: having announced, look again */
             if (rc == HT_FULL) {
-                ht_sleep(&h->space_event, event, evict_laggards(out, 0, now, ht_slice(deadline_ns, out->sure)));
+                ht_sleep(&h->space_event, event, evict_laggards(out, now, ht_slice(deadline_ns, out->sure)));
                 return HT_AGAIN;
             }
         }
     }
-    if (out->armed || out->blocked_ns) ht_unblock(out);
+    if (out->armed || out->blocked_ns) stop_waiting(out);
+    if (rc != HT_OK) ht_pass_turn(out);
     return rc;
 }
 
 int ht_send(ht_output *out, const void *frames, uint64_t count, uint64_t length, uint64_t epoch, int64_t time, int64_t deadline_ns) {
-    int rc = ht_write(&out->w, frames, count, length, epoch, time);
-    if (rc == HT_FULL && (rc = ht_room(out, count * length, deadline_ns)) == HT_OK) {
-        memcpy(out->w.at, frames, count * length);
-        ht_publish(&out->w, count, length, 0, epoch, time);
+    if (!out->held) {
+        int turn = ht_take_turn(out, deadline_ns);
+        if (turn != HT_OK) return turn;
+        out->sending = 1;
     }
+    int rc = ht_write(&out->w, frames, count, length, epoch, time);
+    if (rc == HT_FULL) {
+        rc = ht_room(out, count * length, deadline_ns);
+        if (rc == HT_OK) {
+            memcpy(out->w.at, frames, count * length);
+            ht_publish(&out->w, count, length, 0, epoch, time);
+        }
+    } else if (out->armed || out->blocked_ns) stop_waiting(out); /* between two slices, room was made */
+    if (rc != HT_AGAIN && out->sending) ht_pass_turn(out); /* it stays ours while we wait for room: first come, first served, also with large frames */
     return rc;
 }
 
@@ -186,7 +233,9 @@ static uint64_t oldest(const ht_header *h, ht_found *found) {
     return ht_locate(h, tail, found) == HT_OK && found->flags & HT_BEFORE ? found->end : tail;
 }
 
-int ht_join(const ht_ring *ring, int lossless, uint64_t start, int64_t evict_after_ns, const char *name, ht_reader *r) {
+int ht_join(
+    const ht_ring *ring, int lossless, uint64_t start, int64_t evict_after_ns, uint32_t priority, const char *name, ht_reader *r
+) {
     ht_header *h = ring->header;
     memset(r, 0, sizeof *r);
     if (ring->readonly) return HT_READONLY;
@@ -206,6 +255,8 @@ int ht_join(const ht_ring *ring, int lossless, uint64_t start, int64_t evict_aft
     ht_store(&r->slot->overruns, 0);
     ht_store(&r->slot->missed, 0);
     HT_PUT(&r->slot->evict_after_ns, evict_after_ns);
+    HT_PUT(&r->slot->most_lag, 0);
+    HT_PUT(&r->slot->priority, priority);
     int named = start < HT_START_OLDEST;
     uint64_t wanted = named ? start : start == HT_START_NOW ? ht_load(&h->head) : oldest(h, &r->found);
     ht_store(&r->slot->cursor, wanted);
@@ -305,7 +356,8 @@ int ht_reap(const ht_ring *ring, ht_gone *gone) {
     uint64_t writer = ht_load(&h->writer);
     if (writer != HT_FREE && ht_is_dead(writer)) {
         ht_wake(&h->data_event); /* it may have published a frame and told nobody */
-        ht_swap_if(&h->writer, writer, HT_FREE);
+        if (h->flags & HT_SHARED) ht_inherit_turn(ring, writer);
+        else if (ht_swap_if(&h->writer, writer, HT_FREE)) ht_add(&h->writers_died, 1);
     }
     return count;
 }

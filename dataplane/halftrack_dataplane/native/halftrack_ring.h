@@ -1,6 +1,6 @@
 /* Rings for programs in C and C++: make, open, write, read, wait, leave. Link with libhalftrack_ring.a.
  *
- * ABI version 1: HT_ABI_VERSION is the headers', ht_abi() the library's; they must be equal, since the inline functions and the
+ * ABI version 2: HT_ABI_VERSION is the headers', ht_abi() the library's; they must be equal, since the inline functions and the
  * library share structures. Any change of a structure's size or of a function's meaning makes a new version; new functions and
  * codes do not. Structures are the caller's, zeroed by the function that first fills them. Processes need not agree on the ABI, only
  * on the layout: a ring made by one layout version is refused by another (HT_OTHER_VERSION). Every function returns an HT_ code; HT_SYSTEM leaves its reason in errno. An object belongs
@@ -15,7 +15,7 @@
 #include "ring_cuts.h"
 #include "ring_protocol.h"
 
-#define HT_ABI_VERSION 1
+#define HT_ABI_VERSION 2
 
 enum {
     HT_EVICTION = 6,       /* this reader was evicted: leave, and join again to go on */
@@ -45,10 +45,11 @@ typedef struct {
     uint64_t base_seq;
     uint64_t generation;
     uint64_t frame_bytes; /* of every frame; 0: frames of any length */
-    uint32_t flags;       /* HT_CHECKED */
+    uint32_t flags;       /* HT_CHECKED, HT_SHARED */
     uint32_t mode;        /* of the file, as chmod takes it */
     const char *label;    /* less than HT_RING_LABEL bytes; NULL: none */
     const char *schema;   /* less than HT_SCHEMA bytes; NULL: none */
+    int64_t retain_ns;    /* records older than the newest by more go, unless a lossless reader needs them; 0: when room is wanted */
 } ht_options;
 
 typedef struct {
@@ -75,11 +76,17 @@ typedef struct {
     uint64_t checked; /* the record after the last one that was compared */
 } ht_reader;
 
-/* What to do when there is no room; and how long that has lasted. */
+/* What to do when there is no room; how long that has lasted; and, in a shared ring, whose turn it is. */
 typedef struct {
     ht_writer w;
     int policy; /* HT_BLOCK, HT_DROP, HT_OVERWRITE */
     int armed, sure;
+    uint32_t spare; /* of a writer that overwrites: readers of this priority or more are waited for instead of evicted */
+    int shared;
+    int held;  /* has this writer the turn? In a ring of one writer always */
+    int known;   /* has it seen what the ring holds? */
+    int sending; /* did ht_send take the turn, and will give it back? */
+    int64_t gave_ns; /* when it woke others for theirs; 0: not */
     int64_t blocked_ns; /* since when; 0: not */
     uint64_t blocked_at; /* for which sequence */
 } ht_output;
@@ -90,8 +97,8 @@ typedef struct {
     ht_slot slot;
 } ht_gone;
 
-HT_ASSERT(sizeof(ht_options) == 64 && sizeof(ht_ring) == 32 && sizeof(ht_found) == 72, "ABI version 1");
-HT_ASSERT(sizeof(ht_writer) == 136 && sizeof(ht_output) == 168 && sizeof(ht_reader) == 152 && sizeof(ht_gone) == 144, "ABI version 1");
+HT_ASSERT(sizeof(ht_options) == 72 && sizeof(ht_ring) == 32 && sizeof(ht_found) == 72, "ABI version 2");
+HT_ASSERT(sizeof(ht_writer) == 144 && sizeof(ht_output) == 200 && sizeof(ht_reader) == 152 && sizeof(ht_gone) == 144, "ABI version 2");
 
 int ht_abi(void);
 
@@ -107,13 +114,21 @@ void ht_finish(ht_output *out);
 int ht_room(ht_output *out, uint64_t bytes, int64_t deadline_ns); /* HT_OK: reserved. One slice of waiting at most */
 /* ht_write that waits: HT_AGAIN after each slice (call again with the same), HT_FULL by policy or at the deadline. */
 int ht_send(ht_output *out, const void *frames, uint64_t count, uint64_t length, uint64_t epoch, int64_t time, int64_t deadline_ns);
-void ht_unblock(ht_output *out); /* gives up after HT_AGAIN: nobody needs to wake this writer */
+void ht_unblock(ht_output *out); /* gives up after HT_AGAIN: nobody needs to wake this writer, and it is another's turn */
 void ht_dropped(ht_output *out, uint64_t count);
+/* Shared rings: whoever has the turn publishes, frames of one turn follow each other. ht_send takes it and gives it back; ht_room takes it and keeps it if
+ * it returns HT_OK, as ht_take_turn does: then ht_send and ht_publish use it until ht_pass_turn. Neither HT_FULL nor an error keeps it. One slice
+ * of waiting at most: HT_AGAIN; HT_FULL at the deadline. In rings of one writer both do nothing. */
+int ht_take_turn(ht_output *out, int64_t deadline_ns);
+void ht_pass_turn(ht_output *out);
+uint64_t ht_credit(const ht_header *h); /* bytes that fit before a lossless reader is in the way */
 
 /* Joins at `start`, clamped to what is retained; HT_START_NOW and HT_START_OLDEST are words of their own. */
 #define HT_START_NOW UINT64_MAX
 #define HT_START_OLDEST (UINT64_MAX - 1)
-int ht_join(const ht_ring *ring, int lossless, uint64_t start, int64_t evict_after_ns, const char *name, ht_reader *reader);
+int ht_join(
+    const ht_ring *ring, int lossless, uint64_t start, int64_t evict_after_ns, uint32_t priority, const char *name, ht_reader *reader
+);
 void ht_leave(ht_reader *reader);
 int ht_seek(ht_reader *reader, uint64_t seq);
 int ht_wait(ht_reader *reader, int64_t deadline_ns); /* HT_OK: a record is at the cursor. One slice of waiting at most */

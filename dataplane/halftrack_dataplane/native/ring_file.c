@@ -19,7 +19,7 @@
 
 static int fits(const ht_options *o) {
     return o->capacity_bytes >= 1 && o->capacity_bytes < UINT64_C(1) << 62 && o->slots >= 2 && !(o->slots & (o->slots - 1)) &&
-           o->slots <= UINT64_C(1) << 32 && o->base_seq < UINT64_C(1) << 62 && !(o->flags & ~(uint32_t)HT_CHECKED) &&
+           o->slots <= UINT64_C(1) << 32 && o->base_seq < UINT64_C(1) << 62 && o->retain_ns >= 0 && !(o->flags & ~(uint32_t)HT_FLAGS) &&
            o->frame_bytes <= ht_round(o->capacity_bytes, HT_PAGE) / 2 && (!o->label || strlen(o->label) < HT_RING_LABEL) &&
            (!o->schema || strlen(o->schema) < HT_SCHEMA);
 }
@@ -45,6 +45,7 @@ static int fill(int fd, const ht_options *o, ht_ring *ring) {
     if (o->schema) strcpy(ring->header->schema, o->schema);
     ring->header->frame_bytes = o->frame_bytes;
     ring->header->flags = o->flags;
+    ring->header->retain_ns = o->retain_ns;
     ht_format(ring->header, o->slots, capacity, o->base_seq, o->generation);
     return HT_OK;
 }

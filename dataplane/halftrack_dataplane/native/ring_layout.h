@@ -1,4 +1,4 @@
-/* The ring's layout in shared memory, version 2, for Cython and for instruments in C or C++.
+/* The ring's layout in shared memory, version 3, for Cython and for instruments in C or C++.
  *
  * Owns: every offset, and how a new ring is laid out. Never: moves a frame; that is ring_protocol.h.
  * Words with one writer sit on cache lines of their own. Lines are 128 bytes: x86 prefetches them in pairs of 64.
@@ -19,7 +19,7 @@
 #endif
 
 #define HT_MAGIC UINT64_C(0x474e49524b525448) /* "HTRKRING" as little-endian bytes */
-#define HT_LAYOUT_VERSION 2u
+#define HT_LAYOUT_VERSION 3u
 #define HT_READERS 64 /* as many as bits in data_waiters */
 #define HT_CUTS 64
 #define HT_ALIGN UINT64_C(64) /* records start on a cache line, so that views suit vector code */
@@ -44,7 +44,11 @@ enum {
     HT_HAS_CRC = 2,
     HT_BEFORE = 4 /* with HT_GAP: sequences before the stream's first; nothing was lost */
 }; /* flags of a descriptor */
-enum { HT_CHECKED = 1 };             /* flags of a ring: each record carries the CRC-32C of its bytes */
+enum {
+    HT_CHECKED = 1, /* each record carries the CRC-32C of its bytes */
+    HT_SHARED = 2   /* several writers, who take turns */
+}; /* flags of a ring */
+#define HT_FLAGS (HT_CHECKED | HT_SHARED)
 
 typedef struct {
     uint64_t owner;    /* state and identity, changed by compare-and-swap only */
@@ -53,7 +57,9 @@ typedef struct {
     uint64_t missed;   /* sequences that it lost by that */
     char name[HT_NAME];
     int64_t evict_after_ns; /* how long it may hold up the writer; 0: for ever */
-    uint8_t reserved[24];
+    uint64_t most_lag;      /* high-water mark: sequences that it was behind when a writer needed room; the writer's to write */
+    uint32_t priority;      /* a writer that overwrites may spare those from some priority on */
+    uint8_t reserved[12];
 } ht_slot;
 
 typedef struct {
@@ -93,7 +99,8 @@ typedef struct {
     uint64_t frame_bytes; /* of every frame; 0: frames of any length */
     uint32_t flags;
     uint32_t pad_flags;
-    uint8_t pad_static[288];
+    int64_t retain_ns; /* records older than the newest by more go early; 0: only when their room is wanted */
+    uint8_t pad_static[280];
     uint64_t checksum;
 
     /* written by the writer: what is published */
@@ -110,10 +117,12 @@ typedef struct {
     uint64_t tail_record; /* the record that begins at tail; behind it if a writer died between two stores */
     uint8_t pad_tail[104];
 
-    /* the writer's claim */
+    /* the writer's claim; in a shared ring that of the writer whose turn it is */
     uint64_t writer;
     char writer_name[HT_NAME];
-    uint8_t pad_writer[56];
+    uint32_t turn_event; /* futex */
+    uint32_t turn_waiting;
+    uint8_t pad_writer[48];
 
     /* readers waiting for frames */
     uint32_t data_event; /* futex: bumped only when somebody waits */
@@ -130,7 +139,11 @@ typedef struct {
     uint32_t reader_limit; /* no slot from here on was ever claimed; only grows */
     uint32_t pad_limit;
     uint64_t evicted;
-    uint8_t pad_rare[112];
+    uint64_t most_lag;   /* high-water mark over all lossless readers that there were */
+    uint64_t blocked;    /* how often a writer had to wait for readers, and for how long in all */
+    uint64_t blocked_ns;
+    uint64_t writers_died; /* as writers, or in their turn */
+    uint8_t pad_rare[80];
 
     char schema[HT_SCHEMA]; /* what a frame is, as NumPy's dtype descriptor; empty: bytes */
     uint8_t pad_page[768];
@@ -144,7 +157,8 @@ HT_ASSERT(sizeof(void *) == 8 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the
 HT_ASSERT(sizeof(ht_slot) == 128, "a reader slot is one line");
 HT_ASSERT(offsetof(ht_slot, cursor) == 8 && offsetof(ht_slot, overruns) == 16, "reader");
 HT_ASSERT(offsetof(ht_slot, missed) == 24 && offsetof(ht_slot, name) == 32, "reader");
-HT_ASSERT(offsetof(ht_slot, evict_after_ns) == 96, "reader");
+HT_ASSERT(offsetof(ht_slot, evict_after_ns) == 96 && offsetof(ht_slot, most_lag) == 104, "reader");
+HT_ASSERT(offsetof(ht_slot, priority) == 112, "reader");
 HT_ASSERT(sizeof(ht_cut) == 128, "a cut is one line");
 HT_ASSERT(offsetof(ht_cut, epoch) == 8 && offsetof(ht_cut, generation) == 16 && offsetof(ht_cut, fence) == 24, "cut");
 HT_ASSERT(offsetof(ht_cut, applied_at) == 32 && offsetof(ht_cut, label) == 40, "cut");
@@ -158,6 +172,7 @@ HT_ASSERT(offsetof(ht_header, slots) == 32 && offsetof(ht_header, data_offset) =
 HT_ASSERT(offsetof(ht_header, capacity_bytes) == 48 && offsetof(ht_header, base_seq) == 56, "static");
 HT_ASSERT(offsetof(ht_header, generation) == 64 && offsetof(ht_header, label) == 72, "static");
 HT_ASSERT(offsetof(ht_header, frame_bytes) == 200 && offsetof(ht_header, flags) == 208, "static");
+HT_ASSERT(offsetof(ht_header, retain_ns) == 216, "static");
 HT_ASSERT(offsetof(ht_header, checksum) == 0x1f8, "the checksum ends the static part");
 HT_ASSERT(offsetof(ht_header, head) == 0x200 && offsetof(ht_header, data_head) == 0x208, "head line");
 HT_ASSERT(offsetof(ht_header, records) == 0x210 && offsetof(ht_header, dropped) == 0x218, "head line");
@@ -165,9 +180,12 @@ HT_ASSERT(offsetof(ht_header, gap_frames) == 0x220, "head line");
 HT_ASSERT(offsetof(ht_header, tail) == 0x280 && offsetof(ht_header, reclaim) == 0x288, "tail line");
 HT_ASSERT(offsetof(ht_header, tail_record) == 0x290, "tail line");
 HT_ASSERT(offsetof(ht_header, writer) == 0x300 && offsetof(ht_header, writer_name) == 0x308, "writer line");
+HT_ASSERT(offsetof(ht_header, turn_event) == 0x348 && offsetof(ht_header, turn_waiting) == 0x34c, "writer line");
 HT_ASSERT(offsetof(ht_header, data_event) == 0x380 && offsetof(ht_header, data_waiters) == 0x388, "data wait line");
 HT_ASSERT(offsetof(ht_header, space_event) == 0x400 && offsetof(ht_header, space_waiting) == 0x404, "space wait line");
 HT_ASSERT(offsetof(ht_header, reader_limit) == 0x480 && offsetof(ht_header, evicted) == 0x488, "rare line");
+HT_ASSERT(offsetof(ht_header, most_lag) == 0x490 && offsetof(ht_header, blocked) == 0x498, "rare line");
+HT_ASSERT(offsetof(ht_header, blocked_ns) == 0x4a0 && offsetof(ht_header, writers_died) == 0x4a8, "rare line");
 HT_ASSERT(offsetof(ht_header, schema) == 0x500, "schema");
 HT_ASSERT(offsetof(ht_header, readers) == 0x1000 && offsetof(ht_header, cuts) == 0x3000, "tables");
 HT_ASSERT(sizeof(ht_header) == 0x5000, "the header is five pages");
@@ -193,7 +211,7 @@ static inline uint64_t ht_checksum(const ht_header *h) {
     return ht_hashed(sum, h->schema, HT_SCHEMA);
 }
 
-/* Fills a zeroed mapping whose label, schema, frame_bytes and flags are set; slots is a power of two, capacity a multiple of the page. */
+/* Fills a zeroed mapping whose label, schema, frame_bytes, retain_ns and flags are set; slots is a power of two, capacity a multiple of the page. */
 static inline void ht_format(ht_header *h, uint64_t slots, uint64_t capacity, uint64_t base_seq, uint64_t generation) {
     h->magic = HT_MAGIC;
     h->version = HT_LAYOUT_VERSION;
@@ -216,7 +234,7 @@ static inline int ht_static_fits(const ht_header *h) {
            h->slots <= (UINT64_C(1) << 32) && h->index_offset == sizeof(ht_header) &&
            h->data_offset == h->index_offset + ht_index_bytes(h->slots) && h->capacity_bytes >= HT_PAGE &&
            h->capacity_bytes % HT_PAGE == 0 && h->total_bytes == h->data_offset + h->capacity_bytes &&
-           h->frame_bytes <= h->capacity_bytes / 2 && !(h->flags & ~(uint32_t)HT_CHECKED);
+           h->frame_bytes <= h->capacity_bytes / 2 && h->retain_ns >= 0 && !(h->flags & ~(uint32_t)HT_FLAGS);
 }
 
 #endif

@@ -39,7 +39,8 @@ typedef struct {
     /* the newest record, while it grows */
     uint64_t run_end, run_epoch;
     int64_t run_time;
-    uint64_t frame_bytes; /* a copy of the header's */
+    uint64_t frame_bytes; /* copies of the header's */
+    int64_t retain_ns;
 } ht_writer;
 
 /* No slot from here on was ever claimed. Clamped: what lies in shared memory may be anything. */
@@ -59,6 +60,18 @@ static inline uint64_t ht_gate(const ht_header *h) {
         if (cursor < gate) gate = cursor;
     }
     return gate;
+}
+
+/* Notes how far each lossless reader lags behind `head`: the high-water marks, exact to what is reclaimed at once. */
+static inline void ht_note_lags(ht_header *h, uint64_t head) {
+    uint32_t limit = ht_limit(h);
+    for (uint32_t i = 0; i < limit; i++) {
+        ht_slot *reader = &h->readers[i];
+        if ((HT_ACQUIRE(&reader->owner) & HT_STATE_MASK) != HT_LOSSLESS) continue;
+        uint64_t cursor = HT_RELAXED(&reader->cursor), lag = cursor < head ? head - cursor : 0;
+        if (lag > HT_RELAXED(&reader->most_lag)) HT_PUT(&reader->most_lag, lag);
+        if (lag > HT_RELAXED(&h->most_lag)) HT_PUT(&h->most_lag, lag);
+    }
 }
 
 /* How many frames of `length` a record may hold; at least one. */
@@ -101,6 +114,7 @@ static inline int ht_resume(ht_writer *w, ht_header *h, uint64_t owner, int regi
     w->records = HT_RELAXED(&h->records);
     w->tail_record = HT_RELAXED(&h->tail_record);
     w->frame_bytes = h->frame_bytes;
+    w->retain_ns = h->retain_ns;
     if (w->records - w->tail_record > h->slots) return HT_DAMAGED;
     if (w->records > w->tail_record && ht_descriptor_of(h, w->records - 1)->seq >= w->head) w->records--;
     while (w->tail_record < w->records && ht_first_of(w, w->tail_record) < w->tail) w->tail_record++;
@@ -110,6 +124,27 @@ static inline int ht_resume(ht_writer *w, ht_header *h, uint64_t owner, int regi
     HT_PUT(&h->tail_record, w->tail_record);
     HT_PUT(&h->reclaim, w->tail);
     ht_disarm_writer(h);
+    return HT_OK;
+}
+
+/* Frees the records below `more`, or else those below `goal`; HT_FULL, and nothing has changed, if a lossless reader turns out to need one
+ * of those. */
+static inline int ht_free(ht_writer *w, uint64_t goal, uint64_t more) {
+    ht_header *h = w->h;
+    HT_PUT(&h->reclaim, ht_first_of(w, more));
+    HT_FENCE(SEQ_CST); /* SYNC: reader pinned */
+    uint64_t gate = ht_gate(h), needed = ht_first_of(w, goal);
+    if (gate < ht_first_of(w, more)) { /* somebody joined or went back meanwhile and may not have seen reclaim: give way */
+        more = gate < needed ? w->tail_record : goal;
+        HT_PUT(&h->reclaim, ht_first_of(w, more));
+        if (gate < needed) return HT_FULL;
+    }
+    w->tail = ht_first_of(w, more);
+    w->tail_record = more;
+    w->limit = ht_offset_of(w, more) + h->capacity_bytes;
+    HT_PUT(&h->tail, w->tail);
+    HT_RELEASE(&h->tail_record, more); /* SYNC: record found: whoever begins a search there also sees tail */
+    ht_store_fence();  /* SYNC: bytes reclaimed: whoever sees what we overwrite from here on also sees tail */
     return HT_OK;
 }
 
@@ -123,25 +158,22 @@ static inline int ht_reclaim(ht_writer *w, uint64_t offset, uint64_t bytes) {
         goal++;
     w->needed = ht_first_of(w, goal);
     uint64_t gate = ht_gate(h), enough = ht_offset_of(w, goal);
+    if (gate < w->head) ht_note_lags(h, w->head);
     if (gate < w->needed) return HT_FULL;
     for (more = goal; more < w->records && more - goal < spare && ht_first_of(w, more + 1) <= gate &&
                       ht_offset_of(w, more + 1) - enough <= room;)
         more++;
-    HT_PUT(&h->reclaim, ht_first_of(w, more));
-    HT_FENCE(SEQ_CST); /* SYNC: reader pinned */
-    gate = ht_gate(h);
-    if (gate < ht_first_of(w, more)) { /* somebody joined or went back meanwhile and may not have seen reclaim: give way */
-        more = gate < w->needed ? w->tail_record : goal;
-        HT_PUT(&h->reclaim, ht_first_of(w, more));
-        if (gate < w->needed) return HT_FULL;
-    }
-    w->tail = ht_first_of(w, more);
-    w->tail_record = more;
-    w->limit = ht_offset_of(w, more) + h->capacity_bytes;
-    HT_PUT(&h->tail, w->tail);
-    HT_RELEASE(&h->tail_record, more); /* SYNC: record found: whoever begins a search there also sees tail */
-    ht_store_fence();  /* SYNC: bytes reclaimed: whoever sees what we overwrite from here on also sees tail */
-    return HT_OK;
+    return ht_free(w, goal, more);
+}
+
+/* Retention by time: frees records that are older than `before` and that no lossless reader needs. By the frames' own times, so it
+ * is the same in a replay, and a stream that rests keeps what it has. */
+static inline void ht_expire(ht_writer *w, int64_t before) {
+    uint64_t goal = w->tail_record, gate;
+    while (goal < w->records && ht_descriptor_of(w->h, goal)->timestamp_ns < before) goal++;
+    if (goal == w->tail_record) return;
+    for (gate = ht_gate(w->h); goal > w->tail_record && ht_first_of(w, goal) > gate;) goal--;
+    if (goal > w->tail_record) ht_free(w, goal, goal);
 }
 
 /* Finds room for a new record. One that would wrap starts at the beginning; bytes <= capacity / 2 (HT_TOO_LARGE), so padding and
@@ -201,6 +233,8 @@ static inline uint64_t ht_publish(ht_writer *w, uint64_t count, uint64_t length,
     w->bytes = w->offset + count * length; /* from here on: where the record ends */
     w->at += count * length;
     ht_show(w, w->bytes, count);
+    int64_t before;
+    if (w->retain_ns && !__builtin_sub_overflow(time, w->retain_ns, &before)) ht_expire(w, before);
     return seq;
 }
 

@@ -136,4 +136,17 @@ static inline void ht_wake_writer(ht_header *h, int registered) {
     if (HT_RELAXED(&h->space_waiting) && __atomic_exchange_n(&h->space_waiting, 0, __ATOMIC_SEQ_CST)) ht_wake(&h->space_event);
 }
 
+/* SYNC: turn wake-up. The same once more, between the writers of a shared ring: who waits announces it and tries for the turn again,
+ * who has it gives it back and looks at the announcement. */
+static inline int ht_arm_turn(ht_header *h) {
+    HT_PUT(&h->turn_waiting, 1);
+    return ht_heavy_fence();
+}
+static inline int ht_wake_turn(ht_header *h, int registered) {
+    ht_light_fence(registered); /* SYNC: turn wake-up */
+    if (!HT_RELAXED(&h->turn_waiting) || !__atomic_exchange_n(&h->turn_waiting, 0, __ATOMIC_SEQ_CST)) return 0;
+    ht_wake(&h->turn_event);
+    return 1;
+}
+
 #endif
