@@ -57,7 +57,7 @@ static void read_all(const work *w, int number, int started) {
     (void)number;
     if (!started) {
         attach();
-        if (ht_join(&mine, 1, HT_START_OLDEST, 0, "bench", &reader) != HT_OK) wrong("no reader");
+        if (ht_join(&mine, 1, HT_START_OLDEST, 0, 0, "bench", &reader) != HT_OK) wrong("no reader");
         return;
     }
     while (reader.cursor < w->count) {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from halftrack_dataplane.frame import Batch, Frame
 
 __all__ = [
-    "Batch", "Cut", "Evicted", "Frame", "FrameCorrupt", "FrameTooLarge", "ReaderStats", "ReadersFull", "RingDamaged", "RingError",
+    "Batch", "Cut", "Evicted", "Frame", "FrameCorrupt", "FrameTooLarge", "NotRetained", "ReaderStats", "ReadersFull", "RingDamaged", "RingError",
     "RingFull", "RingMissing", "RingStats", "RingVersion", "StaleCut", "WriterBusy", "WrongLength", "reader_name",
 ]  # fmt: skip
 
@@ -125,6 +125,10 @@ class WrongLength(RingError):
 
 class FrameCorrupt(RingError):
     """A frame's bytes are not those that its checksum was made of."""
+
+
+class NotRetained(RingError):
+    """Some of the wanted range was reclaimed, or is not published yet."""
 
 
 class Evicted(RingError):

@@ -127,7 +127,9 @@ class Ring(Closing):
         if full not in ("block", "drop", "overwrite"):
             raise ValueError(f"full must be one of block, drop, overwrite, not {full!r}")
         if spare is not None and (full != "overwrite" or not 0 <= spare <= PRIORITIES):
-            raise ValueError(f"spare is a priority, from 0 to {PRIORITIES}, for a writer that overwrites, not {spare!r}")
+            raise ValueError(
+                f"spare is a priority, from 0 to {PRIORITIES}, for a writer that overwrites, not {spare!r}"
+            )
         state = self._writable()
         if state.shared:
             return Writer(state, full, name, spare)
@@ -196,7 +198,16 @@ class Ring(Closing):
             0 if state.writer is None else os.getpid(),
             tuple(
                 ReaderStats(
-                    r.slot, r.name, os.getpid(), r.hold, r.cursor, r.lag_frames, r.overruns, r.missed, r.priority, r.most_lag
+                    r.slot,
+                    r.name,
+                    os.getpid(),
+                    r.hold,
+                    r.cursor,
+                    r.lag_frames,
+                    r.overruns,
+                    r.missed,
+                    r.priority,
+                    r.most_lag,
                 )
                 for r in state.readers
                 if r is not None and not r._evicted

@@ -60,7 +60,9 @@ class Writer(Closing):
             self._check()
             s.writer = self
             newest = s.records[-1] if s.records else None
-            self._growing = newest if newest is not None and s.frame_bytes and not newest.gap and not s.checked else None
+            self._growing = (
+                newest if newest is not None and s.frame_bytes and not newest.gap and not s.checked else None
+            )
         try:
             yield True
         finally:
@@ -211,7 +213,9 @@ class Writer(Closing):
             with self._turn(timeout_s) as mine:
                 if not mine or not self._reserve(nbytes, timeout_s):
                     self._state.dropped += 1
-                    raise RingFull(f"no room for {nbytes} bytes, and the writer's policy is to drop; counted as dropped")
+                    raise RingFull(
+                        f"no room for {nbytes} bytes, and the writer's policy is to drop; counted as dropped"
+                    )
                 room = bytearray(nbytes)
                 self._claim = (self._offset(nbytes), room, memoryview(room))
                 return self._claim[2]

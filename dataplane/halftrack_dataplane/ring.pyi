@@ -1,10 +1,12 @@
 from os import PathLike
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from halftrack_dataplane.frames import Cut, Frame, ReaderStats, RingStats
+from halftrack_dataplane.ring_pin import Pin
 from halftrack_dataplane.ring_reader import Reader
 from halftrack_dataplane.ring_writer import Writer
+from halftrack_dataplane.structured import ArrayReader
 
 __all__ = ["Reader", "Ring", "Writer"]
 
@@ -35,6 +37,7 @@ class Ring:
         checked: bool = False,
         shared: bool = False,
         retain_s: float | None = None,
+        dtype: Any = None,
     ) -> Ring: ...
     @staticmethod
     def open(path: str | PathLike[str] | int, *, readonly: bool = False) -> Ring: ...
@@ -63,6 +66,8 @@ class Ring:
         verify: bool = False,
         priority: int = 0,
     ) -> Reader: ...
+    def pin(self, first: int, end: int | None = None, *, hold_s: float = 10.0, name: str = "") -> Pin: ...
+    def arrays(self, **options: Any) -> ArrayReader: ...
     def peek(self, seq: int) -> Frame | None: ...
     def stats(self) -> RingStats: ...
     def reap(self) -> tuple[ReaderStats, ...]: ...

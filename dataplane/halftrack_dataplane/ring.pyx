@@ -12,6 +12,9 @@ from halftrack_dataplane.frames import Cut, ReadersFull, RingDamaged, RingError,
 from libc.errno cimport ENOENT, errno
 from libc.string cimport memset, strcpy
 
+from halftrack_dataplane.ring_pin import Pin
+from halftrack_dataplane.structured import ArrayReader, described
+
 from halftrack_dataplane.frame cimport new_frame
 from halftrack_dataplane.mapping cimport Mapping, copy_out, damaged, forks, label_of, name_of, text_of
 from halftrack_dataplane.native cimport *
@@ -58,15 +61,20 @@ cdef class Ring:
     @staticmethod
     def create(
         path, *, capacity_bytes=64 << 20, slots=4096, base_seq=0, label="", generation=0, mode=0o600, frame_bytes=0, schema="",
-        checked=False, shared=False, retain_s=None,
+        checked=False, shared=False, retain_s=None, dtype=None,
     ):
         """Makes a ring; it appears whole or not at all. Its capacity is rounded up to whole pages.
 
-        `frame_bytes`: all frames have that length (0: any); `schema` says what is in one, for readers that want arrays.
+        `frame_bytes`: all frames have that length (0: any); `schema` says what is in one. `dtype`, NumPy's, says both, for readers that want
+        arrays (`arrays`).
         `checked`: each record carries the CRC-32C of its bytes. No path (None): a memfd, to be passed on (`Ring.fileno`).
         `shared`: several writers may have it, and take turns. `retain_s`: what is older than the newest by more, both by their
         own time stamps, goes as soon as no lossless reader needs it; else only when its room is wanted.
         """
+        if dtype is not None:
+            if schema or frame_bytes:
+                raise ValueError("a dtype says what the schema and the length of a frame are: leave these out")
+            schema, frame_bytes = described(dtype)
         cdef ht_options options
         cdef Mapping mapping = Mapping.__new__(Mapping)
         cdef bytes label_bytes = label_of(label, HT_RING_LABEL), schema_bytes = label_of(schema, HT_SCHEMA), name
@@ -217,6 +225,15 @@ cdef class Ring:
         if policy == "sample":
             reader.sampler = Sampler(every, per_s, latest)
         return reader
+
+    def pin(self, first, end=None, *, hold_s=10.0, name=""):
+        """Keeps [first, end) (None: up to the head) in the ring until it is closed, or has held up a writer for `hold_s` s: see Pin."""
+        last = self.head if end is None else end
+        return Pin(self.reader(name=name, start=first, evict_after_s=hold_s), first, last)
+
+    def arrays(self, **options):
+        """A reader that gives arrays, of a ring that was made with a `dtype`; the options are `reader`'s."""
+        return ArrayReader(self, **options)
 
     def peek(self, seq):
         """A copy of the record that covers `seq`, from `seq` on, or None if it is not retained; needs no slot."""

@@ -49,6 +49,7 @@ class Until:
 @click.option("--framed", is_flag=True, help="Each behind its length: 32 bits, unsigned, little-endian.")
 @click.option("--verify", is_flag=True, help="Compare checksums; what does not match is left out.")
 @click.option("--evict-after", type=SECONDS, metavar="S", help="Let go if we hold up a writer for S seconds.")
+@click.option("--priority", type=click.IntRange(0, 255), default=0, show_default=True, help="See `write --spare`.")
 @click.option("--name", default="read", show_default=True, help="The reader's name, for `top`.")
 def read(
     terminal: Terminal,
@@ -66,6 +67,7 @@ def read(
     framed: bool,
     verify: bool,
     evict_after: float | None,
+    priority: int,
     name: str,
 ) -> int:
     """Write RING's frames to standard output; with -o json, a line about each frame instead.
@@ -84,7 +86,7 @@ def read(
     form = Form("lines") if lines else Form("framed") if framed else Form("raw")
     with Ring.open(ring) as opened:
         until = Until(count, opened.head if drain else None, timeout)
-        options: Mapping[str, Any] = {"policy": policy, "verify": verify, "name": name, **asked}
+        options: Mapping[str, Any] = {"policy": policy, "verify": verify, "name": name, "priority": priority, **asked}
         with joined(opened, start=start, evict_after_s=evict_after or None, **options) as reader:
             intake = Intake(reader, opened.capacity_bytes)
             return _copied(terminal, intake, form, until)

@@ -32,11 +32,15 @@ class ReaderRow:
     cursor: int
     lag_frames: int
     overruns: int
+    missed: int
+    priority: int
+    most_lag_frames: int
 
 
 @dataclass(frozen=True, slots=True)
 class RingRow:
-    """A ring as it stands, and its rates since the last look. `bytes_per_s` is by the mean length of what is retained."""
+    """A ring as it stands, and its rates since the last look. `bytes_per_s` is by the mean length of what is retained; `credit_bytes` fit before
+    a lossless reader is in the way; `blocked` and `blocked_s`: how often and how long in all one was."""
 
     ring: str
     label: str
@@ -46,10 +50,16 @@ class RingRow:
     bytes_per_s: float | None
     used_bytes: int
     capacity_bytes: int
+    credit_bytes: int
     slots: int
+    shared: bool
+    most_lag_frames: int
+    blocked: int
+    blocked_s: float
     dropped: int
     gap_frames: int
     evicted: int
+    writers_died: int
     writer_pid: int
     writer_alive: bool
     readers: tuple[ReaderRow, ...]
@@ -189,7 +199,19 @@ def _row_of(ring: Ring, path: str, stats: RingStats, rate: float | None) -> Ring
     retained = stats.head - stats.tail
     mean = ring.frame_bytes or (stats.used_bytes / retained if retained else 0)
     readers = tuple(
-        ReaderRow(r.name, r.slot, r.pid, _alive(r.pid), r.policy, r.cursor, r.lag_frames, r.overruns)
+        ReaderRow(
+            r.name,
+            r.slot,
+            r.pid,
+            _alive(r.pid),
+            r.policy,
+            r.cursor,
+            r.lag_frames,
+            r.overruns,
+            r.missed,
+            r.priority,
+            r.most_lag_frames,
+        )
         for r in stats.readers
     )
     return RingRow(
@@ -201,10 +223,16 @@ def _row_of(ring: Ring, path: str, stats: RingStats, rate: float | None) -> Ring
         bytes_per_s=None if rate is None else round(rate * mean),
         used_bytes=stats.used_bytes,
         capacity_bytes=stats.capacity_bytes,
+        credit_bytes=stats.credit_bytes,
         slots=stats.slots,
+        shared=ring.shared,
+        most_lag_frames=stats.most_lag_frames,
+        blocked=stats.blocked,
+        blocked_s=round(stats.blocked_s, 3),
         dropped=stats.dropped,
         gap_frames=stats.gap_frames,
         evicted=stats.evicted,
+        writers_died=stats.writers_died,
         writer_pid=stats.writer_pid,
         writer_alive=bool(stats.writer_pid) and _alive(stats.writer_pid),
         readers=readers,
@@ -220,7 +248,20 @@ def _pid_text(pid: int, alive: bool) -> str:
 
 
 def _ring_table(rows: Sequence[RingRow]) -> Table:
-    columns = ("RING", "FRAMES/S", "BYTES/S", "FILL", "HEAD", "TAIL", "WRITER", "DROPPED", "GAPS", "EVICTED")
+    columns = (
+        "RING",
+        "FRAMES/S",
+        "BYTES/S",
+        "FILL",
+        "BACKLOG",
+        "HEAD",
+        "TAIL",
+        "WRITER",
+        "BLOCKED",
+        "DROPPED",
+        "GAPS",
+        "EVICTED",
+    )
     table = _table(*columns)
     for row in rows:
         table.add_row(
@@ -228,9 +269,11 @@ def _ring_table(rows: Sequence[RingRow]) -> Table:
             "-" if row.frames_per_s is None else f"{row.frames_per_s:.0f}",
             "-" if row.bytes_per_s is None else size_text(row.bytes_per_s),
             f"{100 * row.used_bytes / row.capacity_bytes:.0f}%",
+            f"{100 - 100 * row.credit_bytes / row.capacity_bytes:.0f}%",
             str(row.head),
             str(row.tail),
-            _pid_text(row.writer_pid, row.writer_alive),
+            "shared" if row.shared and not row.writer_pid else _pid_text(row.writer_pid, row.writer_alive),
+            f"{row.blocked_s:.1f} s" if row.blocked else "-",
             str(row.dropped),
             str(row.gap_frames),
             str(row.evicted),
@@ -239,12 +282,12 @@ def _ring_table(rows: Sequence[RingRow]) -> Table:
 
 
 def _reader_table(rows: Sequence[RingRow]) -> Table:
-    table = _table("RING", "READER", "POLICY", "PID", "LAG", "OVERRUNS")
+    table = _table("RING", "READER", "POLICY", "PID", "LAG", "MOST LAG", "MISSED")
     for row in rows:
         for reader in row.readers:
             pid = _pid_text(reader.pid, reader.alive)
-            lag, overruns = str(reader.lag_frames), str(reader.overruns)
-            table.add_row(row.ring, reader.name or f"slot {reader.slot}", reader.policy, pid, lag, overruns)
+            lags = str(reader.lag_frames), str(reader.most_lag_frames), str(reader.missed)
+            table.add_row(row.ring, reader.name or f"slot {reader.slot}", reader.policy, pid, *lags)
     return table
 
 

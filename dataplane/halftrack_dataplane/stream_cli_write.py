@@ -15,6 +15,7 @@ from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.ring_writer import Writer
 from halftrack_dataplane.stream_cli_frame import (
     DONE,
+    SECONDS,
     Failed,
     Program,
     Progress,
@@ -62,7 +63,12 @@ def declare(program: Program) -> None:
 @click.option("--slots", type=click.IntRange(2), default=4096, show_default=True, help="Records it holds.")
 @click.option("--frame-bytes", type=click.IntRange(0), default=0, metavar="N", help="All frames have N bytes.")
 @click.option("--schema", default="", metavar="TEXT", help="What a frame is, as a NumPy dtype descriptor.")
+@click.option(
+    "--dtype", metavar="DTYPE", help="Frames are NumPy's: '<f4', '(1024,)<i2'. Says --frame-bytes and --schema."
+)
 @click.option("--checked", is_flag=True, help="Each record carries the CRC-32C of its bytes.")
+@click.option("--shared", is_flag=True, help="Several writers may have it, and take turns.")
+@click.option("--retain", type=SECONDS, metavar="S", help="Frames older than the newest by S seconds go early.")
 @click.option("--label", default="", metavar="TEXT", help="What the stream is, for people.")
 @click.option("--mode", default="600", show_default=True, metavar="OCTAL", help="Permissions of the file.")
 def create(
@@ -72,13 +78,17 @@ def create(
     slots: int,
     frame_bytes: int,
     schema: str,
+    dtype: str | None,
     checked: bool,
+    shared: bool,
+    retain: float | None,
     label: str,
     mode: str,
 ) -> int:
     """Make a ring at the path RING; rm removes it.
 
-    Put it on a file system in memory, /dev/shm for one. --slots is a power of two. A frame may have half of --size.
+    Put it on a file system in memory, /dev/shm for one. --slots is a power of two. A frame may have half of --size. --retain goes by
+    the frames' own times, and never takes what a lossless reader needs.
     """
     try:
         permissions = int(mode, 8)
@@ -92,13 +102,16 @@ def create(
         slots=slots,
         frame_bytes=frame_bytes,
         schema=schema,
+        dtype=dtype,
         checked=checked,
+        shared=shared,
+        retain_s=retain,
         label=label,
         mode=permissions,
     ) as new:
         value = {name: getattr(new, name) for name in ("capacity_bytes", "slots", "frame_bytes", "checked")}
-        value |= {"label": new.label, "schema": new.schema}
-        each = f"frames of {frame_bytes} bytes" if frame_bytes else "frames of any length"
+        value |= {name: getattr(new, name) for name in ("label", "schema", "shared", "retain_s", "base_seq")}
+        each = f"frames of {new.frame_bytes} bytes" if new.frame_bytes else "frames of any length"
         text = f"{ring}: {size_text(new.capacity_bytes)} in {new.slots} slots, {each}"
         terminal.result({"ring": ring, **value}, text)
     return DONE
@@ -111,7 +124,8 @@ def _declare_create(program: Program) -> None:
         "create",
         "halftrack-stream create /dev/shm/adc.ring",
         "halftrack-stream create /dev/shm/adc.ring --size 1GiB --slots 65536 --frame-bytes 8192 --checked",
-        "halftrack-stream create /dev/shm/log.ring --size 4MiB --label 'site log' --mode 640",
+        "halftrack-stream create /dev/shm/log.ring --size 4MiB --label 'site log' --mode 640 --shared",
+        "halftrack-stream create /dev/shm/spectra.ring --dtype '(1024,)<f4' --retain 60",
     )(create)
 
 
@@ -120,6 +134,12 @@ def _declare_create(program: Program) -> None:
 @full_option
 @timeout_option
 @creation_options
+@click.option(
+    "--spare",
+    type=click.IntRange(0, 255),
+    metavar="P",
+    help="With --full overwrite: wait for readers of priority P or more.",
+)
 @click.option("--epoch", type=click.IntRange(0), default=0, show_default=True, help="The frames' epoch.")
 @click.option("--name", default="write", show_default=True, help="The writer's name, for `top`.")
 def write(
@@ -133,6 +153,7 @@ def write(
     create: bool,
     size: int | None,
     slots: int | None,
+    spare: int | None,
     epoch: int,
     name: str,
 ) -> int:
@@ -141,6 +162,8 @@ def write(
     In a ring whose frames all have one length, input is cut to that; else say how it is cut. --timeout is for one wait for room.
     Frames carry the time at which they were read.
     """
+    if spare is not None and full != "overwrite":
+        raise click.UsageError("--spare is for --full overwrite: the others evict nobody.")
     form = form_of(frame_bytes, lines, framed)
     with opened(ring, create, size, slots, frame_bytes=frame_bytes or 0) as opened_ring:
         form = form or (Form("fixed", opened_ring.frame_bytes) if opened_ring.frame_bytes else None)
@@ -148,7 +171,7 @@ def write(
             raise click.UsageError(
                 f"{ring} takes frames of any length: say how the input is cut, --frame-bytes N, --lines or --framed."
             )
-        with opened_ring.writer(full=full, name=name) as writer, terminal.progress("writing") as progress:
+        with opened_ring.writer(full=full, name=name, spare=spare) as writer, terminal.progress("writing") as progress:
             pen = _Pen(opened_ring, writer, epoch, timeout, progress)
             try:
                 pen.copy(form)

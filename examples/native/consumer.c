@@ -50,7 +50,7 @@ int main(int count, char **words) {
 
     int code = ht_open(words[1], 0, &ring);
     if (code != HT_OK) return give_up(words[1], code);
-    if ((code = ht_join(&ring, 1, HT_START_OLDEST, 0, "consumer", &reader)) != HT_OK) return give_up("joining", code);
+    if ((code = ht_join(&ring, 1, HT_START_OLDEST, 0, 0, "consumer", &reader)) != HT_OK) return give_up("joining", code);
     uint64_t until = reader.cursor + frames;
     while (reader.cursor < until) {
         do code = ht_wait(&reader, -1);

@@ -53,6 +53,9 @@ def test_create_makes_the_ring_that_was_asked_for(folder: Path) -> None:
         "checked": True,
         "label": "a b",
         "schema": "<i8",
+        "shared": False,
+        "retain_s": None,
+        "base_seq": 0,
     }
     assert path.stat().st_mode & 0o777 == 0o640
     with Ring.open(path) as made:

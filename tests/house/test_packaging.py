@@ -1,5 +1,6 @@
 """What a distribution must carry, seen from its declarations; `.ci/run` builds, installs and runs the real thing."""
 
+import ast
 import importlib
 import re
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.source import COMPONENTS, ROOT, imports, package, shown, sources
+from tests.house.source import COMPONENTS, ROOT, imports, package, shown, sources, tree
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 UNITS = {
@@ -37,15 +38,37 @@ _PROVIDES = {
 }
 
 
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=\[ ]", text, maxsplit=1)[0] for text in requirements}
+
+
+def _tried(path: Path) -> set[int]:
+    """Lines of imports whose failure is seen to: what they import may be an extra's."""
+    if path.suffix == ".pyx":
+        return set()
+    tries = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Try)]
+    caught = [
+        node
+        for node in tries
+        if any(isinstance(h.type, ast.Name) and h.type.id == "ImportError" for h in node.handlers)
+    ]
+    return {statement.lineno for node in caught for statement in node.body}
+
+
 def test_everything_that_is_imported_is_a_declared_dependency() -> None:
-    declared = {re.split(r"[<>=\[ ]", text, maxsplit=1)[0] for text in PROJECT["dependencies"]}
+    declared = _names(PROJECT["dependencies"])
+    extras = _names(
+        [text for name, texts in PROJECT["optional-dependencies"].items() if name != "dev" for text in texts]
+    )
     known = set(sys.stdlib_module_names) | {f"halftrack_{component}" for component in COMPONENTS}
     undeclared = set()
     for path in sources(*COMPONENTS):
-        tops = {entry.module.partition(".")[0] for entry in imports(path)} - known
-        undeclared |= {
-            f"{shown(path)}: {top}" for top in tops if _distribution(top) not in declared and not _cython(path, top)
-        }
+        tried = _tried(path)
+        for entry in imports(path):
+            top = entry.module.partition(".")[0]
+            allowed = declared | extras if entry.line in tried else declared
+            if top not in known and _distribution(top) not in allowed and not _cython(path, top):
+                undeclared.add(f"{shown(path)}: {top}")
     assert not undeclared, f"{sorted(undeclared)}: a user's installation has only what pyproject.toml asks for"
 
 

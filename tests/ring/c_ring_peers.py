@@ -134,7 +134,9 @@ class Writer(Peer):
     def write(self, data: Any, *, epoch: int = 0, timestamp_ns: int = 0, timeout_s: float | None = None) -> int:
         payload = memoryview(data).tobytes()
         self._enter()
-        if self._turn(deadline(timeout_s)) and self._send(payload, 1, len(payload), epoch, timestamp_ns, deadline(timeout_s)):
+        if self._turn(deadline(timeout_s)) and self._send(
+            payload, 1, len(payload), epoch, timestamp_ns, deadline(timeout_s)
+        ):
             return self._head - 1
         self._dropped(1)
         return -1

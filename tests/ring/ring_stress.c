@@ -55,6 +55,14 @@ static int room(ht_output *out, uint64_t bytes) {
     return rc == HT_OK;
 }
 
+static int turn(ht_output *out) {
+    int rc;
+    do rc = ht_take_turn(out, -1);
+    while (rc == HT_AGAIN && !ht_load(&stop));
+    if (rc != HT_OK && rc != HT_AGAIN) complain(ht_explain(rc), out->w.head);
+    return rc == HT_OK;
+}
+
 static void write_some(ht_output *out, uint64_t *state) {
     uint64_t seq = out->w.head, length = length_of(seq), count = even ? 1 + draw(state, 20) : 1;
     if (draw(state, 40) == 0) {
@@ -71,16 +79,19 @@ static void write_some(ht_output *out, uint64_t *state) {
     }
 }
 
-static void *write_all(void *unused) {
-    uint64_t state = seed * 2 + 1, holder;
+static void *write_all(void *second) {
+    uint64_t state = seed * 2 + (second ? 65 : 1), holder;
     while (!ht_load(&stop)) {
         ht_output out;
         if (ht_begin(&ring, policy, "writer", &out, &holder) != HT_OK) complain("no writer", 0);
-        for (int i = 0; i < 5000 && !ht_load(&stop); i++) write_some(&out, &state);
-        ht_store(&written, out.w.head);
+        for (int i = 0; i < 5000 && !ht_load(&stop); i++) {
+            if (turn(&out)) write_some(&out, &state);
+            ht_pass_turn(&out);
+        }
+        ht_store(&written, ht_load(&ring.header->head));
         ht_finish(&out);
     }
-    return unused;
+    return second;
 }
 
 /* Takes what is at the cursor; with `sure`, where nobody is evicted or overrun, reads in place. */
@@ -117,7 +128,7 @@ static void *read_all(void *lossless) {
     int sure = lossless && policy == HT_BLOCK;
     while (!ht_load(&stop)) {
         ht_reader r;
-        if (ht_join(&ring, lossless != NULL, HT_START_OLDEST, 0, "all", &r) != HT_OK) complain("no slot", 0);
+        if (ht_join(&ring, lossless != NULL, HT_START_OLDEST, 0, 0, "all", &r) != HT_OK) complain("no slot", 0);
         r.verify = 1;
         read_some(&r, UINT64_MAX, sure, lossless ? "lossless" : "lossy");
         ht_add(&lost, ht_load(&r.slot->missed));
@@ -132,7 +143,7 @@ static void *join_and_leave(void *unused) {
         ht_reader r;
         int lossless = (int)draw(&state, 2);
         starts[2] = ht_load(&ring.header->tail) + draw(&state, 8);
-        if (ht_join(&ring, lossless, starts[draw(&state, 3)], 1000000, "guest", &r) != HT_OK) complain("no slot", 0);
+        if (ht_join(&ring, lossless, starts[draw(&state, 3)], 1000000, 0, "guest", &r) != HT_OK) complain("no slot", 0);
         ht_add(&joined, 1);
         read_some(&r, draw(&state, 6), 0, "guest");
         if (ht_seek(&r, ht_load(&ring.header->tail) + draw(&state, 4)) == HT_OK) read_some(&r, draw(&state, 3), 0, "guest that went back");
@@ -154,7 +165,7 @@ static void *evict_some(void *unused) {
 
 int main(int count, char **words) {
     ht_options options = {.capacity_bytes = 65536, .slots = 32};
-    pthread_t threads[6];
+    pthread_t threads[7];
     int fd;
     if (count != 6) return 2;
     policy = atoi(words[2]);
@@ -163,12 +174,13 @@ int main(int count, char **words) {
     seed = strtoull(words[5], NULL, 10);
     int rc = ht_create_fd("stress", &options, &ring, &fd);
     if (rc != HT_OK) return fprintf(stderr, "%s\n", ht_explain(rc)), 2;
-    void *(*const work[])(void *) = {write_all, read_all, read_all, read_all, join_and_leave, evict_some};
-    for (int i = 0; i < 6; i++) pthread_create(&threads[i], NULL, work[i], i == 1 || i == 2 ? &ring : NULL);
+    void *(*const work[])(void *) = {write_all, read_all, read_all, read_all, join_and_leave, evict_some, write_all};
+    int many = options.flags & HT_SHARED ? 7 : 6;
+    for (int i = 0; i < many; i++) pthread_create(&threads[i], NULL, work[i], i == 1 || i == 2 || i == 6 ? &ring : NULL);
     struct timespec pause = {atoi(words[1]) / 1000, atoi(words[1]) % 1000 * 1000000};
     nanosleep(&pause, NULL);
     ht_store(&stop, 1);
-    for (int i = 0; i < 6; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < many; i++) pthread_join(threads[i], NULL);
     evicted = ring.header->evicted;
     printf("%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", written, taken, lost, joined, evicted);
     ht_detach(&ring);

@@ -35,9 +35,7 @@ def goes_on(ring: Ring, sizes: dict[int, int], *, reaped: bool) -> tuple[int, bo
 # invariants: S1, S2
 @pytest.mark.parametrize("reaped", [True, False], ids=["reaped", "found"])
 @pytest.mark.parametrize("sizes", [[200], [1900, 0, -700]], ids=["full", "wrapping, gap, claim"])
-def test_a_writer_of_several_may_die_at_any_instruction_of_its_turn(
-    path: Path, sizes: list[int], reaped: bool
-) -> None:
+def test_a_writer_of_several_may_die_at_any_instruction_of_its_turn(path: Path, sizes: list[int], reaped: bool) -> None:
     ring, expected = Ring.create(path, **SMALL), {}
     with ring.writer() as writer:
         while ring.head < 20:

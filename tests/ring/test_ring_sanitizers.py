@@ -19,7 +19,7 @@ BUILDS = {
     "thread": ["-O1", "-g", "-fsanitize=thread", "-DHT_FULL_FENCES", "-Wno-tsan"],
     "address": ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
-BLOCK, OVERWRITE, CHECKED = 0, 2, 1
+BLOCK, OVERWRITE, CHECKED, SHARED = 0, 2, 1, 2
 MILLISECONDS = 700
 
 
@@ -56,8 +56,15 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 # invariants: S1, S2
 @pytest.mark.parametrize(
     ("policy", "frame_bytes", "flags"),
-    [(BLOCK, 0, 0), (BLOCK, 64, 0), (OVERWRITE, 0, 0), (OVERWRITE, 64, CHECKED)],
-    ids=["waiting", "growing", "overwriting", "checked"],
+    [
+        (BLOCK, 0, 0),
+        (BLOCK, 64, 0),
+        (OVERWRITE, 0, 0),
+        (OVERWRITE, 64, CHECKED),
+        (BLOCK, 64, SHARED),
+        (OVERWRITE, 0, SHARED),
+    ],
+    ids=["waiting", "growing", "overwriting", "checked", "shared and waiting", "shared and overwriting"],
 )
 def test_many_peers_see_whole_frames_and_no_sanitizer_complains(
     program: Path, policy: int, frame_bytes: int, flags: int
