@@ -12,7 +12,7 @@ from tests.ring.model.explorer import BrokenError, Explorer, Program
 
 WAITS = {"head": 0, "waiters": 0, "data_event": 0, "data0": 0, "data1": 0, "data2": 0}
 SHARED = {
-    "head": 2, "tail": 0, "reclaim": 0, "space_event": 0, "space_waiting": 0, "data0": 1, "data1": 2, "more0": 1, "more1": 2,
+    "head": 2, "tail": 0, "reclaim": 0, "space_event": 0, "space_waiting": 0, "space_wanted": 0, "data0": 1, "data1": 2, "more0": 1, "more1": 2,
     "owner0": 0, "cursor0": 0, "owner1": 0, "cursor1": 0, "waiters": 0, "dead": 0, "left": 0,
 }  # fmt: skip
 
@@ -76,6 +76,37 @@ def staying(registered: bool = True, without: str = "", slots: int = 2) -> list[
         protocol.writer(2, slots=slots, readers=1, registered=registered, without=without),
         protocol.stayer(2, slots=slots, registered=registered, without=without),
     ]
+
+
+def pair(without: str = "") -> list[Program]:
+    """Two readers that have joined, of which the last one to get there wakes the writer."""
+    return [
+        protocol.writer(1, slots=1, readers=2, without=without),
+        *[protocol.goer(1, slots=1, slot=slot, without=without) for slot in (0, 1)],
+    ]
+
+
+JOINED = SHARED | {"head": 1, "owner0": protocol.LOSSLESS, "owner1": protocol.LOSSLESS}
+
+
+# invariant: S2
+@pytest.mark.parametrize("registered", [True, False])
+def test_a_writer_that_asks_for_more_than_it_needs_is_woken_all_the_same(registered: bool) -> None:
+    programs = staying(registered)
+    programs[0] = protocol.writer(2, slots=2, readers=1, registered=registered, more=1)
+    assert states(*programs, memory=SHARED) > 500
+
+
+# invariant: S2
+def test_the_last_of_several_readers_wakes_the_writer() -> None:
+    assert states(*pair(), memory=JOINED) > 500
+
+
+def test_each_ordering_among_readers_and_of_what_is_wanted_is_needed() -> None:
+    broken("writer.* wait for ever", *pair("among readers"), memory=JOINED)
+    left_by_another = SHARED | {"space_wanted": 9}  # a writer before this one wanted more
+    broken("writer.* wait for ever", *staying(without="wanted in time"), memory=left_by_another)
+    assert states(*staying(), memory=left_by_another) > 500
 
 
 # invariant: S2

@@ -150,6 +150,41 @@ def test_a_reader_that_gave_way_while_joining_wakes_the_writer_that_gave_way_to_
         assert words.word(path, words.SPACE_EVENT, "<I") == before + 1
 
 
+def test_only_the_last_reader_to_get_where_the_writer_wants_all_wakes_it(ring: Ring, path: Path) -> None:
+    writer, readers = ring.writer(), [ring.reader(), ring.reader()]
+    for _ in range(8):
+        writer.write(b"x")
+    words.put(path, words.SPACE_WANTED, 3)
+    words.put(path, words.SPACE_WAITING, 1, "<I")
+    before = words.word(path, words.SPACE_EVENT, "<I")
+    for reader, counts in ((readers[0], (3, 4, 5)), (readers[1], (1, 2))):
+        for count in counts:
+            while reader.cursor < count:
+                reader.read(0)
+            assert words.word(path, words.SPACE_EVENT, "<I") == before
+    readers[1].read(0)
+    assert words.word(path, words.SPACE_EVENT, "<I") == before + 1
+    assert words.word(path, words.SPACE_WAITING, "<I") == 0
+
+
+def test_a_writer_that_waits_long_wants_no_more_than_it_needs(path: Path) -> None:
+    """Else who reads slowly, or waits for the same writer elsewhere, would hold it up for longer than it must."""
+    ring = Ring.create(path, capacity_bytes=4096, slots=32)
+    writer, reader = ring.writer(), ring.reader()
+    for _ in range(32):
+        writer.write(b"x")
+    thread = threading.Thread(target=writer.write, args=(b"y",), daemon=True)
+    thread.start()
+    wanted = set()
+    while 1 not in wanted:
+        if words.word(path, words.SPACE_WAITING, "<I"):
+            wanted.add(words.word(path, words.SPACE_WANTED))
+    assert wanted <= {1, 1 + 31 // 8}
+    assert reader.read(0).seq == 0
+    thread.join(20)
+    assert ring.head == 33
+
+
 def test_a_process_whose_first_thread_has_ended_lives_on(ring: Ring, path: Path) -> None:
     """Its state is "zombie" then, although another of its threads uses the ring."""
 

@@ -16,19 +16,24 @@
  * it may want this very processor. */
 #define SPIN_MOST_NS 40000
 #define SPIN_LEAST_NS 1000
-#define SPINS 64
+#define SPINS 16
 
-static int spun(int64_t *budget_ns, const uint64_t *word, uint64_t passes, int64_t deadline_ns) {
+/* Is the head past `passes` (for a reader), or are all lossless cursors (for the writer, `head` NULL)? */
+static int passed(const ht_header *h, const uint64_t *head, uint64_t passes) {
+    return (head ? HT_RELAXED(head) : ht_gate(h)) > passes;
+}
+
+static int spun(const ht_header *h, int32_t *budget_ns, const uint64_t *head, uint64_t passes, int64_t deadline_ns) {
     int64_t now = ht_now_ns(), end = now + *budget_ns;
     if (deadline_ns >= 0 && deadline_ns < end) return 0; /* too little time to learn anything from: who only looks does not spin */
     for (int i = 0; i < SPINS; i++) {
-        if (HT_RELAXED(word) > passes) return 1;
+        if (passed(h, head, passes)) return 1;
         ht_pause();
     }
     for (; now < end; now = ht_now_ns()) {
         sched_yield();
-        if (HT_RELAXED(word) > passes) {
-            *budget_ns = *budget_ns * 2 < SPIN_MOST_NS ? *budget_ns * 2 : SPIN_MOST_NS;
+        if (passed(h, head, passes)) {
+            *budget_ns = *budget_ns < SPIN_MOST_NS / 2 ? *budget_ns * 2 : SPIN_MOST_NS;
             return 1;
         }
     }
@@ -52,6 +57,7 @@ int ht_begin(const ht_ring *ring, int policy, const char *name, ht_output *out, 
     if ((unsigned)policy > HT_OVERWRITE) return HT_IMPOSSIBLE;
     out->policy = policy;
     out->spare = UINT32_MAX;
+    out->spin_ns = SPIN_MOST_NS;
     out->w.h = h;
     out->w.owner = mine;
     out->w.registered = ring->registered;
@@ -77,10 +83,13 @@ int ht_begin(const ht_ring *ring, int policy, const char *name, ht_output *out, 
     return HT_OK;
 }
 
-static void begin_waiting(ht_output *out, int64_t now) {
+/* Does the wait for this sequence begin now? */
+static int begin_waiting(ht_output *out, int64_t now) {
+    int began = !out->blocked_ns || out->blocked_at != out->w.head;
     if (!out->blocked_ns) ht_add(&out->w.h->blocked, 1);
-    if (!out->blocked_ns || out->blocked_at != out->w.head) out->blocked_ns = now;
+    if (began) out->blocked_ns = now;
     out->blocked_at = out->w.head;
+    return began;
 }
 
 static void stop_waiting(ht_output *out) {
@@ -164,8 +173,27 @@ static int64_t evict_laggards(ht_output *out, int64_t now, int64_t slice) {
     return slice;
 }
 
-int ht_room(ht_output *out, uint64_t bytes, int64_t deadline_ns) {
+/* A writer that waits wants a part of the ring free and not just one record, so that it sleeps once a part; but not for long, since
+ * who reads slowly, or waits for this writer elsewhere, would make it wait for nothing. */
+#define GENEROUS_PART 8
+#define GENEROUS_NS 1000000
+
+/* One slice of sleeping until readers have made room; `now`: it was found full just then. */
+static int sleep_for_room(ht_output *out, int64_t now, int64_t deadline_ns) {
     ht_header *h = out->w.h;
+    int64_t generous = out->blocked_ns + GENEROUS_NS - now, slice;
+    uint64_t wanted = out->w.needed + (generous > 0 ? (out->w.head - out->w.needed) / GENEROUS_PART : 0);
+    uint32_t event = ht_event(&h->space_event); /* first: who takes an announcement back has yet to bump it */
+    if (!out->armed || !HT_RELAXED(&h->space_waiting) || HT_RELAXED(&h->space_wanted) != wanted) out->sure = ht_arm_writer(h, wanted);
+    out->armed = 1;
+    if (ht_gate(h) < wanted) { /* SYNC: space wake-up: having announced, look again */
+        slice = evict_laggards(out, now, ht_slice(deadline_ns, out->sure));
+        ht_sleep(&h->space_event, event, generous > 0 && generous < slice ? generous : slice);
+    }
+    return HT_AGAIN;
+}
+
+int ht_room(ht_output *out, uint64_t bytes, int64_t deadline_ns) {
     int rc = ht_take_turn(out, deadline_ns);
     if (rc != HT_OK) return rc;
     rc = ht_reserve(&out->w, bytes);
@@ -173,15 +201,10 @@ int ht_room(ht_output *out, uint64_t bytes, int64_t deadline_ns) {
     if (rc == HT_FULL && out->policy != HT_DROP) {
         int64_t now = ht_now_ns();
         if (deadline_ns < 0 || now < deadline_ns) {
-            begin_waiting(out, now);
-            uint32_t event = ht_event(&h->space_event); /* first: who takes an announcement back has yet to bump it */
-            if (!out->armed || !HT_RELAXED(&h->space_waiting)) out->sure = ht_arm_writer(h);
-            out->armed = 1;
-            rc = ht_reserve(&out->w, bytes); /* SYNC: space wake-up: having announced, look again */
-            if (rc == HT_FULL) {
-                ht_sleep(&h->space_event, event, evict_laggards(out, now, ht_slice(deadline_ns, out->sure)));
-                return HT_AGAIN;
-            }
+            int began = begin_waiting(out, now);
+            if (!began || !spun(out->w.h, &out->spin_ns, NULL, out->w.needed - 1, deadline_ns)) return sleep_for_room(out, now, deadline_ns);
+            rc = ht_reserve(&out->w, bytes);
+            if (rc == HT_FULL) return HT_AGAIN; /* somebody joined or went back just now */
         }
     }
     if (out->armed || out->blocked_ns) stop_waiting(out);
@@ -264,7 +287,7 @@ int ht_join(
     r->cursor = ht_pin(h, r->slot, wanted);
     if (named && r->cursor > wanted) missed(r->slot, r->cursor - wanted);
     /* A writer that saw `wanted` gave way to us; now that we want less it must hear of it, or it would sleep. */
-    if (lossless && r->cursor > wanted) ht_wake_writer(h, r->registered);
+    if (lossless && r->cursor > wanted) ht_wake_writer(h, r->cursor, r->registered);
     return HT_OK;
 }
 
@@ -278,7 +301,7 @@ void ht_leave(ht_reader *r) {
 int ht_seek(ht_reader *r, uint64_t seq) {
     if (!ht_held(r)) return HT_EVICTION;
     r->cursor = ht_pin(r->h, r->slot, seq);
-    if (r->lossless) ht_wake_writer(r->h, r->registered);
+    if (r->lossless) ht_wake_writer(r->h, r->cursor, r->registered);
     if (r->cursor > seq) missed(r->slot, r->cursor - seq);
     return HT_OK;
 }
@@ -294,7 +317,7 @@ int ht_overrun(ht_reader *r, int again) {
 
 int ht_wait(ht_reader *r, int64_t deadline_ns) {
     int rc = ht_look(r);
-    if (rc == HT_NOTHING && !r->armed && spun(&r->spin_ns, &r->h->head, r->cursor, deadline_ns)) rc = ht_look(r);
+    if (rc == HT_NOTHING && !r->armed && spun(r->h, &r->spin_ns, &r->h->head, r->cursor, deadline_ns)) rc = ht_look(r);
     if (rc == HT_NOTHING && (deadline_ns < 0 || ht_now_ns() < deadline_ns)) {
         uint32_t event = ht_event(&r->h->data_event); /* first: who takes announcements back has yet to bump it */
         if (!r->armed || !(HT_RELAXED(&r->h->data_waiters) >> r->number & 1)) r->sure = ht_arm_reader(r->h, r->number);

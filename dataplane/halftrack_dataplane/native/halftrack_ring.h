@@ -72,7 +72,8 @@ typedef struct {
     int evicted;
     uint64_t cursor; /* the next sequence that this reader wants */
     ht_found found;
-    int64_t spin_ns;  /* how long waiting awake has proved worth while */
+    int32_t spin_ns;  /* how long waiting awake has proved worth while */
+    uint32_t reserved;
     uint64_t checked; /* the record after the last one that was compared */
 } ht_reader;
 
@@ -87,6 +88,7 @@ typedef struct {
     int known;   /* has it seen what the ring holds? */
     int sending; /* did ht_send take the turn, and will give it back? */
     int64_t gave_ns; /* when it woke others for theirs; 0: not */
+    int32_t spin_ns;   /* how long waiting awake has proved worth while */
     int64_t blocked_ns; /* since when; 0: not */
     uint64_t blocked_at; /* for which sequence */
 } ht_output;
@@ -98,7 +100,7 @@ typedef struct {
 } ht_gone;
 
 HT_ASSERT(sizeof(ht_options) == 72 && sizeof(ht_ring) == 32 && sizeof(ht_found) == 72, "ABI version 2");
-HT_ASSERT(sizeof(ht_writer) == 144 && sizeof(ht_output) == 200 && sizeof(ht_reader) == 152 && sizeof(ht_gone) == 144, "ABI version 2");
+HT_ASSERT(sizeof(ht_writer) == 144 && sizeof(ht_output) == 208 && sizeof(ht_reader) == 152 && sizeof(ht_gone) == 144, "ABI version 2");
 
 int ht_abi(void);
 

@@ -133,7 +133,8 @@ typedef struct {
     /* the writer waiting for space */
     uint32_t space_event; /* futex */
     uint32_t space_waiting;
-    uint8_t pad_space_wait[120];
+    uint64_t space_wanted; /* sequence: a reader below it need not wake the writer */
+    uint8_t pad_space_wait[112];
 
     /* rare: joins and evictions */
     uint32_t reader_limit; /* no slot from here on was ever claimed; only grows */
@@ -183,6 +184,7 @@ HT_ASSERT(offsetof(ht_header, writer) == 0x300 && offsetof(ht_header, writer_nam
 HT_ASSERT(offsetof(ht_header, turn_event) == 0x348 && offsetof(ht_header, turn_waiting) == 0x34c, "writer line");
 HT_ASSERT(offsetof(ht_header, data_event) == 0x380 && offsetof(ht_header, data_waiters) == 0x388, "data wait line");
 HT_ASSERT(offsetof(ht_header, space_event) == 0x400 && offsetof(ht_header, space_waiting) == 0x404, "space wait line");
+HT_ASSERT(offsetof(ht_header, space_wanted) == 0x408, "space wait line");
 HT_ASSERT(offsetof(ht_header, reader_limit) == 0x480 && offsetof(ht_header, evicted) == 0x488, "rare line");
 HT_ASSERT(offsetof(ht_header, most_lag) == 0x490 && offsetof(ht_header, blocked) == 0x498, "rare line");
 HT_ASSERT(offsetof(ht_header, blocked_ns) == 0x4a0 && offsetof(ht_header, writers_died) == 0x4a8, "rare line");

@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "ring_copy.h"
 #include "ring_wait.h"
 
 enum { HT_OK = 0, HT_NOTHING = 1, HT_BEHIND = 2, HT_DAMAGED = 3, HT_FULL = 4, HT_CORRUPT = 5, HT_TOO_LARGE = 17, HT_WRONG_LENGTH = 18 };
@@ -42,25 +43,6 @@ typedef struct {
     uint64_t frame_bytes; /* copies of the header's */
     int64_t retain_ns;
 } ht_writer;
-
-/* No slot from here on was ever claimed. Clamped: what lies in shared memory may be anything. */
-static inline uint32_t ht_limit(const ht_header *h) {
-    uint32_t limit = HT_ACQUIRE(&h->reader_limit);
-    return limit < HT_READERS ? limit : HT_READERS;
-}
-
-/* The least cursor of all lossless readers. */
-static inline uint64_t ht_gate(const ht_header *h) {
-    uint64_t gate = UINT64_MAX;
-    uint32_t limit = ht_limit(h);
-    for (uint32_t i = 0; i < limit; i++) {
-        const ht_slot *reader = &h->readers[i];
-        if ((HT_ACQUIRE(&reader->owner) & HT_STATE_MASK) != HT_LOSSLESS) continue;
-        uint64_t cursor = HT_ACQUIRE(&reader->cursor); /* SYNC: frame released */
-        if (cursor < gate) gate = cursor;
-    }
-    return gate;
-}
 
 /* Notes how far each lossless reader lags behind `head`: the high-water marks, exact to what is reclaimed at once. */
 static inline void ht_note_lags(ht_header *h, uint64_t head) {
@@ -259,13 +241,13 @@ static inline int ht_write(ht_writer *w, const void *frames, uint64_t count, uin
     if ((w->frame_bytes && length != w->frame_bytes) || !count) return HT_WRONG_LENGTH;
     if (__builtin_mul_overflow(count, length, &bytes)) return HT_TOO_LARGE;
     if (ht_grows(w, bytes, epoch, time)) {
-        memcpy(w->at, frames, bytes);
+        ht_copy(w->at, (const char *)frames, bytes);
         ht_grow(w, count, length);
         return HT_OK;
     }
     int rc = ht_reserve(w, bytes);
     if (rc != HT_OK) return rc;
-    memcpy(w->at, frames, bytes);
+    ht_copy(w->at, (const char *)frames, bytes);
     ht_publish(w, count, length, 0, epoch, time);
     return HT_OK;
 }
@@ -344,7 +326,10 @@ static inline int ht_locate(const ht_header *h, uint64_t seq, ht_found *found) {
         uint64_t tail = HT_ACQUIRE(&h->tail);
         if (tail > seq) return HT_BEHIND;
         ht_describe(h, ht_bisect(h, low, high, seq), head, found);
-        if (!ht_intact(h, seq)) return HT_BEHIND;
+        if (!ht_intact(h, seq)) {
+            found->end = 0; /* it may be half of one and half of another */
+            return HT_BEHIND;
+        }
         /* Seeing a descriptor that was written anew can lead to one below `seq` that goes as well: intact, it would cover `seq`. */
         if (ht_plausible(h, seq, found) && ht_intact(h, found->first)) return HT_OK;
         if (HT_ACQUIRE(&h->tail) != tail || HT_ACQUIRE(&h->tail_record) != low) continue; /* it went while we looked */
@@ -378,7 +363,7 @@ static inline uint64_t ht_pin(ht_header *h, ht_slot *reader, uint64_t cursor) {
 
 static inline void ht_advance(ht_header *h, ht_slot *reader, uint64_t cursor, int lossless, int registered) {
     HT_RELEASE(&reader->cursor, cursor); /* SYNC: frame released */
-    if (lossless) ht_wake_writer(h, registered);
+    if (lossless) ht_wake_writer(h, cursor, registered);
 }
 
 #endif

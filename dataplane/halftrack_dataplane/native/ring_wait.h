@@ -124,16 +124,40 @@ static inline void ht_wake_readers(ht_header *h, int registered) {
     if (HT_RELAXED(&h->data_waiters) && __atomic_exchange_n(&h->data_waiters, 0, __ATOMIC_SEQ_CST)) ht_wake(&h->data_event);
 }
 
-/* SYNC: space wake-up. The same with the sides exchanged: the writer announces and looks at cursors, a reader stores its
- * cursor and looks at the announcement. */
-static inline int ht_arm_writer(ht_header *h) {
+/* No slot from here on was ever claimed. Clamped: what lies in shared memory may be anything. */
+static inline uint32_t ht_limit(const ht_header *h) {
+    uint32_t limit = HT_ACQUIRE(&h->reader_limit);
+    return limit < HT_READERS ? limit : HT_READERS;
+}
+
+/* The least cursor of all lossless readers. */
+static inline uint64_t ht_gate(const ht_header *h) {
+    uint64_t gate = UINT64_MAX;
+    uint32_t limit = ht_limit(h);
+    for (uint32_t i = 0; i < limit; i++) {
+        const ht_slot *reader = &h->readers[i];
+        if ((HT_ACQUIRE(&reader->owner) & HT_STATE_MASK) != HT_LOSSLESS) continue;
+        uint64_t cursor = HT_ACQUIRE(&reader->cursor); /* SYNC: frame released */
+        if (cursor < gate) gate = cursor;
+    }
+    return gate;
+}
+
+/* SYNC: space wake-up. The same with the sides exchanged: the writer announces how far it wants the cursors and looks at them, a
+ * reader stores its cursor and looks at the announcement. Of several readers the last one to get there wakes: each fences before it
+ * looks at the others, so that of two that get there at once one sees both. */
+static inline int ht_arm_writer(ht_header *h, uint64_t wanted) {
+    HT_PUT(&h->space_wanted, wanted);
     HT_PUT(&h->space_waiting, 1);
     return ht_heavy_fence();
 }
 static inline void ht_disarm_writer(ht_header *h) { HT_PUT(&h->space_waiting, 0); }
-static inline void ht_wake_writer(ht_header *h, int registered) {
+static inline void ht_wake_writer(ht_header *h, uint64_t cursor, int registered) {
     ht_light_fence(registered); /* SYNC: space wake-up */
-    if (HT_RELAXED(&h->space_waiting) && __atomic_exchange_n(&h->space_waiting, 0, __ATOMIC_SEQ_CST)) ht_wake(&h->space_event);
+    if (!HT_RELAXED(&h->space_waiting) || cursor < HT_RELAXED(&h->space_wanted)) return;
+    HT_FENCE(SEQ_CST); /* SYNC: space wake-up: among readers */
+    if (ht_gate(h) < HT_RELAXED(&h->space_wanted)) return;
+    if (__atomic_exchange_n(&h->space_waiting, 0, __ATOMIC_SEQ_CST)) ht_wake(&h->space_event);
 }
 
 /* SYNC: turn wake-up. The same once more, between the writers of a shared ring: who waits announces it and tries for the turn again,

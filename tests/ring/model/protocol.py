@@ -50,11 +50,28 @@ def wake_readers(registered: bool, without: str = "") -> list[Step]:
     ]  # fmt: skip
 
 
-def wake_writer(registered: bool, at: str, without: str = "") -> list[Step]:
-    """ht_wake_writer. SYNC: space wake-up."""
+def gate(readers: int, into: str, tag: str) -> list[Step]:
+    """ht_gate: the least cursor of all lossless readers."""
+    steps: list[Step] = [let(into, lambda _: NO_ONE)]
+    for slot in range(readers):
+        skip = f"{tag} not {slot}"
+        steps += [
+            load("owner", f"owner{slot}"), when(lambda r: r["owner"] != LOSSLESS, skip),
+            load("cursor", f"cursor{slot}"),  # SYNC: frame released
+            let(into, lambda r: min(r[into], r["cursor"])), mark(skip),
+        ]  # fmt: skip
+    return steps
+
+
+def wake_writer(registered: bool, at: str, without: str = "", readers: int = 1) -> list[Step]:
+    """ht_wake_writer: a reader whose cursor is in register `at` wakes if it is the last to get where the writer wants all. SYNC: space
+    wake-up."""
     return [
         *light(registered, without),
         load("waits", "space_waiting"), when(lambda r: not r["waits"], at),
+        load("wanted", "space_wanted"), when(lambda r: r["at"] < r["wanted"], at),
+        *([] if "among readers" in without else [fence()]),
+        *gate(readers, "least", f"{at} all"), when(lambda r: r["least"] < r["wanted"], at),
         change("space_waiting", lambda _, __: 0, "waits"), when(lambda r: not r["waits"], at),
         wake("space_event"), mark(at),
     ]  # fmt: skip
@@ -104,19 +121,6 @@ def sleeper(frames: int, *, registered: bool, without: str = "") -> Program:
     ))  # fmt: skip
 
 
-def gate(readers: int, into: str, tag: str) -> list[Step]:
-    """ht_gate: the least cursor of all lossless readers."""
-    steps: list[Step] = [let(into, lambda _: NO_ONE)]
-    for slot in range(readers):
-        skip = f"{tag} not {slot}"
-        steps += [
-            load("owner", f"owner{slot}"), when(lambda r: r["owner"] != LOSSLESS, skip),
-            load("cursor", f"cursor{slot}"),  # SYNC: frame released
-            let(into, lambda r: min(r[into], r["cursor"])), mark(skip),
-        ]  # fmt: skip
-    return steps
-
-
 def reserve(tag: str, readers: int, slots: int, without: str) -> list[Step]:
     """ht_reserve and ht_reclaim for one frame: goes to `full TAG` if a reader is in the way, else past it."""
     need = [let("needed", lambda r: r["seq"] + 1 - slots)]
@@ -134,22 +138,31 @@ def reserve(tag: str, readers: int, slots: int, without: str) -> list[Step]:
     ]  # fmt: skip
 
 
-def writer(frames: int, *, slots: int, readers: int, registered: bool = True, without: str = "") -> Program:
-    """A writer that waits for room: ht_room, ht_reclaim, ht_publish. It begins where `slots` frames are retained."""
+def writer(
+    frames: int, *, slots: int, readers: int, registered: bool = True, without: str = "", more: int = 0
+) -> Program:
+    """A writer that waits for room: ht_room, ht_reclaim, ht_publish. It begins where `slots` frames are retained.
+
+    Before it sleeps it asks for `more` frames than it needs, as long as there are so many; the time-out after which it asks for less is not
+    here, and must not be needed by readers that go on.
+    """
+    announce = [store("space_wanted", lambda r: r["wanted"]), store("space_waiting", 1), *heavy(registered, without)]
+    if "wanted in time" in without:
+        announce = [*announce[1:], announce[0]]
     return Program("writer", (
         let("seq", lambda _: slots), let("tail", lambda _: 0), let("armed", lambda _: 0),
         mark("next"),
         *reserve("at once", readers, slots, without), go("write"),
         mark("full at once"),
+        let("wanted", lambda r: min(r["needed"] + more, r["seq"])),
         *([] if "event first" in without else [load("event", "space_event")]),
         when(lambda r: r["armed"] == 0, "arm"),
         load("bits", "space_waiting"), when(lambda r: r["bits"] == 1, "armed"),  # not taken back by who has woken us
         mark("arm"),
-        store("space_waiting", 1), let("armed", lambda _: 1), *heavy(registered, without),
+        let("armed", lambda _: 1), *announce,
         mark("armed"),
         *([load("event", "space_event")] if "event first" in without else []),
-        *reserve("announced", readers, slots, without), go("write"),
-        mark("full announced"),
+        *gate(readers, "gate", "announced"), when(lambda r: r["gate"] >= r["wanted"], "next"),
         sleep("space_event", "event"),
         go("next"),
         mark("write"),
@@ -182,7 +195,9 @@ def freed(slot: int, state: int, early: bool) -> list[Step]:
     return [swap_if(f"owner{slot}", state, CLAIMING), *told, swap_if(f"owner{slot}", CLAIMING, FREE)]
 
 
-def joiner(slot: int, *, slots: int, registered: bool = True, without: str = "", mortal: str = "") -> Program:
+def joiner(
+    slot: int, *, slots: int, registered: bool = True, without: str = "", mortal: str = "", readers: int = 1
+) -> Program:
     """Joins at the oldest, views what is there twice, releases it, and leaves: ht_join, ht_look, ht_done, ht_leave."""
     whole = must(lambda r: r["seen"] == r["at"] + 1, "what a reader had pinned was overwritten")
     look = [load("seen", lambda r: f"data{r['at'] % slots}"), whole]
@@ -193,33 +208,42 @@ def joiner(slot: int, *, slots: int, registered: bool = True, without: str = "",
         swap_if(f"owner{slot}", CLAIMING, LOSSLESS),
         *pin(slot, without),
         *([] if "wake" in without else [
-            when(lambda r: r["at"] == r["wanted"], "as wanted"), *wake_writer(registered, "told"), mark("as wanted")
+            when(lambda r: r["at"] == r["wanted"], "as wanted"), *wake_writer(registered, "told", "", readers), mark("as wanted")
         ]),
         load("head", "head"), when(lambda r: r["head"] <= r["at"], "leave"),
         *look, *look,
         store(f"cursor{slot}", lambda r: r["at"] + 1, release=True),  # SYNC: frame released
-        *wake_writer(registered, "released", without),
+        let("at", lambda r: r["at"] + 1), *wake_writer(registered, "released", without, readers),
         mark("leave"),
         *freed(slot, LOSSLESS, "early" in without),
         store("left", 1),
     ), mortal)  # fmt: skip
 
 
-def stayer(frames: int, *, slots: int, registered: bool = True, without: str = "") -> Program:
-    """Joins at the oldest in slot 0 and takes all there is and will be, looking again and again: only the writer sleeps."""
-    joined = joiner(0, slots=slots, registered=registered, without=without).steps
+def stayer(
+    frames: int, *, slots: int, registered: bool = True, without: str = "", slot: int = 0, readers: int = 1
+) -> Program:
+    """Joins at the oldest and takes all there is and will be, looking again and again: only the writer sleeps."""
+    joined = joiner(slot, slots=slots, registered=registered, without=without, readers=readers).steps
     leave = next(at for at, step in enumerate(joined) if step.word == "head")
-    return Program("reader 0", (
+    return Program(f"reader {slot}", (
         *joined[:leave],
         mark("more"),
         until(lambda memory, r: memory["head"] > r["at"]),
         load("seen", lambda r: f"data{r['at'] % slots}"),
         must(lambda r: r["seen"] == r["at"] + 1, "what a reader had pinned was overwritten"),
         let("at", lambda r: r["at"] + 1),
-        store("cursor0", lambda r: r["at"], release=True),  # SYNC: frame released
-        *wake_writer(registered, "released", without),
+        store(f"cursor{slot}", lambda r: r["at"], release=True),  # SYNC: frame released
+        *wake_writer(registered, "released", without, readers),
         when(lambda r: r["at"] < slots + frames, "more"),
     ))  # fmt: skip
+
+
+def goer(frames: int, *, slots: int, slot: int, without: str = "") -> Program:
+    """One of two readers that have joined at the oldest: the second half of `stayer`."""
+    steps = stayer(frames, slots=slots, slot=slot, readers=2, without=without).steps
+    more = next(at for at, step in enumerate(steps) if step.word == "more")
+    return Program(f"reader {slot}", (let("at", lambda _: 0), *steps[more:]))
 
 
 def seeker(*, slots: int, without: str = "") -> Program:
