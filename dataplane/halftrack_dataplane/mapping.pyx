@@ -5,11 +5,14 @@ Owns the lifetime of the mapping: it ends with its last user, exported views inc
 
 import os
 
+import cython
+
 from halftrack_dataplane.frames import RingDamaged, RingError
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.string cimport memcpy
 from posix.time cimport nanosleep, timespec
 
@@ -26,9 +29,9 @@ def _after_fork():
 os.register_at_fork(after_in_child=_after_fork)
 
 
-cdef int forks() noexcept:
-    """How many forks lie between the import and this process: objects of a parent's count are not ours."""
-    return fork_count
+cdef const int *forks_word() noexcept:
+    """Where it is counted how many forks lie between the import and this process: objects of a parent's count are not ours."""
+    return &fork_count
 
 
 cdef object forked():
@@ -42,6 +45,8 @@ cdef class Mapping:
         ht_detach(&self.ring)
 
 
+@cython.freelist(4)
+@cython.no_gc  # a mapping leads nowhere
 cdef class Span:
     """Some bytes of a mapping; exists to export them as a memoryview that keeps the mapping."""
 
@@ -58,7 +63,7 @@ cdef object export(Mapping mapping, char *start, uint64_t length, bint locked):
     span.start = start
     span.length = length
     span.locked = locked
-    return memoryview(span)
+    return PyMemoryView_FromObject(span)
 
 
 cdef object copy_out(const char *at, uint64_t length):
@@ -71,15 +76,6 @@ cdef object copy_out(const char *at, uint64_t length):
     with nogil:
         memcpy(into, at, length)
     return payload
-
-
-cdef int copy_in(char *into, const char *at, uint64_t length) except -1:
-    if length < NOGIL_BYTES:
-        memcpy(into, at, length)
-    else:
-        with nogil:
-            memcpy(into, at, length)
-    return 0
 
 
 cdef int retire(object view) except -1:

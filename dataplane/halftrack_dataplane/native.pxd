@@ -36,7 +36,7 @@ cdef extern from "halftrack_ring.h" nogil:
         ht_cut cuts[64]
     ctypedef struct ht_writer:
         ht_header *h
-        uint64_t head, needed
+        uint64_t head, needed, frame_bytes
         char *at
     ctypedef struct ht_found:
         uint64_t record, first, end, length, epoch, offset
@@ -71,6 +71,7 @@ cdef extern from "halftrack_ring.h" nogil:
         int policy, shared, held
         uint32_t spare
 
+    void ht_copy(char *into, const char *at, uint64_t bytes)
     uint32_t ht_event(const uint32_t *word)
     void ht_sleep(uint32_t *word, uint32_t seen, int64_t ns)
     int64_t ht_slice(int64_t deadline, int sure)

@@ -16,7 +16,7 @@ from halftrack_dataplane.ring_pin import Pin
 from halftrack_dataplane.structured import ArrayReader, described
 
 from halftrack_dataplane.frame cimport new_frame
-from halftrack_dataplane.mapping cimport Mapping, copy_out, damaged, forks, label_of, name_of, text_of
+from halftrack_dataplane.mapping cimport Mapping, copy_out, damaged, forks_word, label_of, name_of, text_of
 from halftrack_dataplane.native cimport *
 from halftrack_dataplane.ring_reader cimport Reader
 from halftrack_dataplane.ring_sampler cimport Sampler
@@ -188,7 +188,7 @@ cdef class Ring:
         if rc == HT_TAKEN:
             who = text_of(h.writer_name, HT_NAME)
             raise WriterBusy(f"{self.path} is being written by process {ht_pid_of(holder)} {who!r}; a ring has one writer")
-        writer.mapping, writer.name, writer.full, writer.forks = self.mapping, name, full, forks()
+        writer.mapping, writer.name, writer.full, writer.forks = self.mapping, name, full, forks_word()[0]
         if spare is not None:
             writer.out.spare = spare
         return writer
@@ -219,7 +219,7 @@ cdef class Ring:
         cdef int64_t patience = 0 if evict_after_s is None else max(1, int(evict_after_s * 1e9))
         if ht_join(&self.mapping.ring, policy == "lossless", at, patience, priority, shown, &reader.r) != HT_OK:
             raise ReadersFull(f"{self.path} has {HT_READERS} living readers, and no room for more; close or evict one")
-        reader.mapping, reader.slot, reader.forks = self.mapping, reader.r.number, forks()
+        reader.mapping, reader.slot, reader.forks = self.mapping, reader.r.number, forks_word()[0]
         reader.name, reader.policy, reader.position = name, policy, reader.r.cursor
         reader.r.verify = verify
         if policy == "sample":

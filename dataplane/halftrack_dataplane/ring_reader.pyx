@@ -4,23 +4,24 @@ Owns the cursor, its slot until it is closed or learns that it was evicted, the 
 the steps and their orderings are in native/ring_protocol.h. Never moves anybody else's cursor.
 """
 
-import select
-
 import cython
 
 from halftrack_dataplane.frames import Evicted, FrameCorrupt, RingError
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 
 from halftrack_dataplane.frame cimport new_batch, new_frame
-from halftrack_dataplane.mapping cimport SLICE_NS, copy_in, copy_out, damaged, deadline_of, export, forked, forks, retire, slept_until
+from halftrack_dataplane.mapping cimport copy_in, copy_out, damaged, deadline_of, export, forked, forks_word, retire, slept_until
 from halftrack_dataplane.native cimport *
+from halftrack_dataplane.reuse cimport HT_REUSE_BYTES, frame_of, ht_fill, ht_forget, ht_listed
 
 __all__ = ["Reader"]
 
+cdef const int *FORKS = forks_word()
 
+
+@cython.final
 @cython.no_gc_clear  # __dealloc__ needs the mapping to give the slot back
 cdef class Reader:
     """One reader's cursor. Lossless: the writer waits for it. Lossy and sampling: it may be overrun, and counts what it missed."""
@@ -29,12 +30,13 @@ cdef class Reader:
         raise TypeError("use Ring.reader()")
 
     cdef int _enter(self) except -1:
-        if self.evicted or self.closing or self.mapping is None or self.busy or self.forks != forks():
+        self.known_end = 0
+        if self.evicted or self.closing or self.mapping is None or self.busy or self.forks != FORKS[0]:
             if self.evicted:
                 raise self._gone()
             if self.closing or self.mapping is None:
                 raise RingError("this Reader is closed")
-            if self.forks != forks():
+            if self.forks != FORKS[0]:
                 raise forked()
             raise RingError("this Reader is in use by another thread; give each thread its own")
         if ht_load(&self.r.slot.owner) != self.r.owner:  # SYNC: slot owned
@@ -60,9 +62,13 @@ cdef class Reader:
     cdef object _gone(self):
         return Evicted(f"reader {self.name!r} was evicted at sequence {self.position}; join again to go on")
 
-    cdef bint _await(self, int64_t deadline) except -1:
+    cdef bint _await(self, object timeout_s) except -1:
         """Makes self.r.found the record at the cursor; False if there was none until the deadline."""
         cdef int rc
+        cdef int64_t deadline
+        if self.sampler is None and ht_look(&self.r) == HT_OK:
+            return True
+        deadline = deadline_of(timeout_s)  # only here, since it asks the clock
         if self.sampler is not None:
             if self.sampler.next_ns > ht_now_ns() and not self._in_time(deadline):
                 return False
@@ -95,19 +101,11 @@ cdef class Reader:
     cdef int _wait(self, int64_t deadline) except -1:
         """One slice. A reader with a descriptor leaves the sleeping on the ring to its waker."""
         cdef int rc
-        cdef int64_t left
-        if self.waker is None:
-            with nogil:
-                rc = ht_wait(&self.r, deadline)
-            return rc
-        self.waker.again(self.r.cursor)
-        left = SLICE_NS if deadline < 0 else min(deadline - ht_now_ns(), SLICE_NS)
-        if left <= 0:
-            return HT_NOTHING
-        watched = select.poll()
-        watched.register(self.waker.ready_fd, select.POLLIN)
-        watched.poll(left / 1e6)
-        return HT_AGAIN
+        if self.waker is not None:
+            return HT_AGAIN if self.waker.waited(self.r.cursor, deadline) else HT_NOTHING
+        with nogil:
+            rc = ht_wait(&self.r, deadline)
+        return rc
 
     cdef int _still_wanted(self) except -1:
         """Between two slices of waiting. Whoever gives up must not stay among the waiters: each publish would be a system call."""
@@ -146,19 +144,26 @@ cdef class Reader:
         self.position = self.r.cursor
         return True
 
-    def read(self, timeout_s=None):
+    cpdef object read(self, timeout_s=None):
         """The next frame or gap record, copied; None if there is none within `timeout_s` (None: wait, 0: only look)."""
-        return self._read(deadline_of(timeout_s))
+        cdef uint64_t seq = self.r.cursor
+        if seq < self.known_end and self.forks == FORKS[0]:
+            frame = frame_of(&self.kept[2], &self.r.found, seq)
+            if ht_held(&self.r) and (self.r.lossless or ht_intact(self.r.h, seq)):
+                self.position = seq + 1
+                ht_done(&self.r, self.position)
+                return frame
+        return self._awaited(timeout_s)
 
-    cdef object _read(self, int64_t deadline):
+    cdef object _awaited(self, object timeout_s):
+        """Whatever is next, after waiting for it."""
         cdef bint again = False
         cdef uint64_t seq, gap
         self._enter()
         try:
-            if self.exported is not None:
-                self._end_view(True)
+            self._end_view(True)
             while True:
-                if not self._await(deadline):
+                if not self._await(timeout_s):
                     return None
                 seq = self.r.cursor
                 gap = self.r.found.end - seq if self.r.found.flags & HT_GAP else 0
@@ -168,6 +173,8 @@ cdef class Reader:
                 again = True
             self.position = seq + gap if gap else seq + 1
             ht_done(&self.r, self.position)
+            if not gap and self.sampler is None and not self.r.verify and self.r.found.length <= HT_REUSE_BYTES:
+                self.known_end = self.r.found.end
             return new_frame(seq, self.r.found.epoch, self.r.found.timestamp_ns, payload, gap)
         finally:
             self._leave()
@@ -177,52 +184,46 @@ cdef class Reader:
 
     def __next__(self):
         """The next frame, for ever: `for frame in reader`."""
-        return self._read(-1)
+        return self.read()
 
     def read_many(self, limit=1024, timeout_s=None):
         """Up to `limit` frames of one epoch at once, as a Batch with a list of bytes; None if there is none within `timeout_s`.
 
         It waits for the first only. A gap record comes alone.
         """
-        cdef int64_t deadline = deadline_of(timeout_s)
-        cdef uint64_t first, last, epoch, most = limit, length
+        cdef uint64_t first, last, epoch, most = limit, length, some
         cdef int64_t stamp
-        cdef const char *at
-        cdef list payloads
         if most < 1:
             raise ValueError(f"a batch has at least one frame, not {limit}")
         self._enter_batch()
         try:
             self._end_view(True)
             while True:
-                if not self._await(deadline):
+                if not self._await(timeout_s):
                     return None
                 first, epoch, stamp, length = self.r.cursor, self.r.found.epoch, self.r.found.timestamp_ns, self.r.found.length
                 if self.r.found.flags & HT_GAP:
                     self.position = self.r.found.end
                     ht_done(&self.r, self.position)
                     return new_batch(first, 0, epoch, stamp, 0, [], self.position - first)
-                payloads = []
+                self.turn ^= 1
                 last = first
                 while last - first < most and ht_locate(self.r.h, last, &self.r.found) == HT_OK:
                     if self.r.found.flags & HT_GAP or self.r.found.epoch != epoch or not ht_verified(&self.r):
                         break
-                    at, length = ht_frame_at(&self.r.found, last), self.r.found.length
-                    while last < self.r.found.end and last - first < most:
-                        payloads.append(PyBytes_FromStringAndSize(at, length))
-                        at += length
-                        last += 1
+                    length, some = self.r.found.length, min(self.r.found.end - last, most - (last - first))
+                    ht_fill(&self.kept[self.turn], last - first, some, ht_frame_at(&self.r.found, last), length)
+                    last += some
                 if not self._torn(True) and last > first:
                     break
             self.position = last
             ht_done(&self.r, last)
-            return new_batch(first, last - first, epoch, stamp, length, payloads, 0)
+            return new_batch(first, last - first, epoch, stamp, length, ht_listed(&self.kept[self.turn], last - first, length), 0)
         finally:
             self._leave()
 
     def read_into(self, buffer, timeout_s=None):
         """Copies as many whole frames of one record as there are and fit into `buffer`; a Batch without payload, or None."""
-        cdef int64_t deadline = deadline_of(timeout_s)
         cdef uint64_t first, count
         cdef Py_buffer target
         self._enter_batch()
@@ -231,7 +232,7 @@ cdef class Reader:
             PyObject_GetBuffer(buffer, &target, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
             try:
                 while True:
-                    if not self._await(deadline):
+                    if not self._await(timeout_s):
                         return None
                     first, count = self.r.cursor, 0
                     if not self.r.found.flags & HT_GAP:
@@ -247,57 +248,55 @@ cdef class Reader:
                 PyBuffer_Release(&target)
             self.position = first + count if count else self.r.found.end
             ht_done(&self.r, self.position)
-            return new_batch(
-                first, count, self.r.found.epoch, self.r.found.timestamp_ns, self.r.found.length, None,
-                0 if count else self.position - first,
-            )
+            gap = 0 if count else self.position - first
+            return new_batch(first, count, self.r.found.epoch, self.r.found.timestamp_ns, self.r.found.length, None, gap)
         finally:
             self._leave()
 
     def view(self, timeout_s=None):
         """Like `read`, but the payload is the ring's memory, valid until the next view, read, seek, release or close."""
-        cdef uint64_t seq, gap
+        cdef int64_t count
         self._enter()
         try:
-            if not self._viewable(timeout_s):
+            count = self._lend(1, timeout_s)
+            if count < 0:
                 return None
-            seq = self.r.cursor
-            gap = self.r.found.end - seq if self.r.found.flags & HT_GAP else 0
-            self.view_end = self.r.found.end if gap else seq + 1
-            self.exported = self._lent(seq, 0 if gap else self.r.found.length)
-            return new_frame(seq, self.r.found.epoch, self.r.found.timestamp_ns, self.exported, gap)
+            gap = 0 if count else self.view_end - self.r.cursor
+            return new_frame(self.r.cursor, self.r.found.epoch, self.r.found.timestamp_ns, self.exported, gap)
         finally:
             self._leave()
 
     def view_many(self, limit=1 << 32, timeout_s=None):
         """Up to `limit` frames of one record in the ring's memory: a Batch whose payload is one block. See `view`."""
-        cdef uint64_t seq, count, most = limit
+        cdef uint64_t most = limit
+        cdef int64_t count
         if most < 1:
             raise ValueError(f"a batch has at least one frame, not {limit}")
         self._enter()
         try:
-            if not self._viewable(timeout_s):
+            count = self._lend(most, timeout_s)
+            if count < 0:
                 return None
-            seq, count = self.r.cursor, 0
-            if not self.r.found.flags & HT_GAP:
-                count = min(self.r.found.end - seq, most)
-            self.view_end = seq + count if count else self.r.found.end
-            self.exported = self._lent(seq, count * self.r.found.length)
-            return new_batch(
-                seq, count, self.r.found.epoch, self.r.found.timestamp_ns, self.r.found.length, self.exported,
-                0 if count else self.view_end - seq,
-            )
+            gap, length = 0 if count else self.view_end - self.r.cursor, self.r.found.length
+            return new_batch(self.r.cursor, count, self.r.found.epoch, self.r.found.timestamp_ns, length, self.exported, gap)
         finally:
             self._leave()
 
-    def _viewable(self, timeout_s):
+    cdef int64_t _lend(self, uint64_t most, object timeout_s) except -2:
+        """Makes self.exported a view of the frames at the cursor; how many, 0: a gap, -1: nothing came."""
+        cdef uint64_t count = 0, length
         if not self.r.lossless:
             raise RingError("only a lossless reader can view: a lossy one's frames may be overwritten meanwhile")
         self._end_view(True)
-        return self._await(deadline_of(timeout_s))
-
-    cdef object _lent(self, uint64_t seq, uint64_t length):
-        return export(self.mapping, <char *>(ht_frame_at(&self.r.found, seq) if length else self.r.found.bytes), length, True)
+        if not self._await(timeout_s):
+            return -1
+        if not self.r.found.flags & HT_GAP:
+            count = min(self.r.found.end - self.r.cursor, most)
+        self.view_end = self.r.cursor + count if count else self.r.found.end
+        length = count * self.r.found.length
+        at = ht_frame_at(&self.r.found, self.r.cursor) if length else self.r.found.bytes
+        self.exported = export(self.mapping, <char *>at, length, True)
+        return count
 
     cdef int _end_view(self, bint advance) except -1:
         if self.exported is not None:
@@ -375,14 +374,14 @@ cdef class Reader:
             self._end_view(False)
             self._end_waker()
             self.last_overruns, self.last_missed = self.overruns, self.missed
-            if self.forks == forks():
+            if self.forks == FORKS[0]:
                 ht_leave(&self.r)
             self.mapping = None
         return 0
 
     def close(self):
         """Gives the slot back. Ends a wait in another thread."""
-        self.closing = True
+        self.closing, self.known_end = True, 0
         if not self.busy:
             self._let_go()
 
@@ -393,6 +392,7 @@ cdef class Reader:
         self.close()
 
     def __dealloc__(self):
-        if self.mapping is not None and self.forks == forks():
+        ht_forget(self.kept, 3)
+        if self.mapping is not None and self.forks == FORKS[0]:
             self._end_waker()
             ht_leave(&self.r)

@@ -1,5 +1,5 @@
 from halftrack_dataplane.mapping cimport Mapping
-from halftrack_dataplane.native cimport uint64_t
+from halftrack_dataplane.native cimport int64_t, uint64_t
 
 
 cdef class Waker:
@@ -11,4 +11,5 @@ cdef class Waker:
     cdef readonly int ready_fd
     cdef int again_fd
     cdef int forks
+    cdef bint waited(self, uint64_t wanted, int64_t deadline) except -1
     cdef bint _published(self) noexcept

@@ -5,12 +5,15 @@ descriptors; never reads a frame nor moves a cursor.
 """
 
 import os
+import select
 import threading
 
-from halftrack_dataplane.mapping cimport Mapping, forks
+from halftrack_dataplane.mapping cimport SLICE_NS, Mapping, forks_word
 from halftrack_dataplane.native cimport *
 
 __all__ = ["Waker"]
+
+cdef const int *FORKS = forks_word()
 
 
 cdef class Waker:
@@ -36,9 +39,20 @@ cdef class Waker:
         self.wanted = wanted
         os.eventfd_write(self.again_fd, 1)
 
+    cdef bint waited(self, uint64_t wanted, int64_t deadline) except -1:
+        """Has a slice of waiting passed, or a moment in which something came? False: it is past the deadline (-1: there is none)."""
+        cdef int64_t left
+        self.again(wanted)
+        left = SLICE_NS if deadline < 0 else min(deadline - ht_now_ns(), SLICE_NS)
+        if left > 0:
+            watched = select.poll()
+            watched.register(self.ready_fd, select.POLLIN)
+            watched.poll(left / 1e6)
+        return left > 0
+
     def end(self):
         """The thread ends, and the descriptors with it."""
-        if self.ready_fd < 0 or self.forks != forks():
+        if self.ready_fd < 0 or self.forks != FORKS[0]:
             return
         self.ending = True
         os.eventfd_write(self.again_fd, 1)

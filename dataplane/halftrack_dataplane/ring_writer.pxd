@@ -1,7 +1,10 @@
+cimport cython
+
 from halftrack_dataplane.mapping cimport Mapping
 from halftrack_dataplane.native cimport ht_header, ht_output, int64_t, uint64_t
 
 
+@cython.final
 cdef class Writer:
     cdef Mapping mapping
     cdef ht_output out
@@ -16,6 +19,8 @@ cdef class Writer:
     cdef int _enter(self) except -1
     cdef int _leave(self) except -1
     cdef int _check(self, uint64_t length, bint batch) except -1
+    cdef bint _joins(self, const char *at, uint64_t length, uint64_t epoch, int64_t time) noexcept
+    cdef list _checked(self, frames)
     cdef int _still_wanted(self) except -1
     cdef bint _turn(self, object timeout_s) except -1
     cdef bint _room(self, uint64_t bytes, object timeout_s) except -1

@@ -10,34 +10,18 @@ from halftrack_dataplane.frames import FrameTooLarge, RingError, RingFull, Wrong
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_ND, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
-from libc.string cimport memcpy
 
-from halftrack_dataplane.mapping cimport copy_in, damaged, deadline_of, export, forked, forks, retire
+from halftrack_dataplane.mapping cimport NOGIL_BYTES, copy_in, damaged, deadline_of, export, forked, forks_word, retire
 from halftrack_dataplane.native cimport *
+from halftrack_dataplane.reuse cimport ht_gather, ht_run_of
 
 __all__ = ["Writer"]
 
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-cdef uint64_t run_of(list items, uint64_t first, uint64_t length, uint64_t most):
-    """How many items from `first` on have `length` bytes each, at most `most`."""
-    cdef uint64_t last = first + 1, end = min(<uint64_t>len(items), first + most)
-    while last < end and <uint64_t>PyBytes_GET_SIZE(items[last]) == length:
-        last += 1
-    return last - first
+cdef const int *FORKS = forks_word()
 
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-cdef void gather(char *into, list items, uint64_t first, uint64_t count, uint64_t length):
-    """Copies items of one length one behind the other."""
-    cdef uint64_t i
-    for i in range(first, first + count):
-        memcpy(into, PyBytes_AS_STRING(items[i]), length)
-        into += length
-
-
+@cython.final
 @cython.no_gc_clear  # __dealloc__ needs the mapping to give the claim back
 cdef class Writer:
     """The ring's one writer; in a shared ring one of several, who take turns."""
@@ -48,7 +32,7 @@ cdef class Writer:
     cdef int _enter(self) except -1:
         if self.closing or self.mapping is None:
             raise RingError("this Writer is closed")
-        if self.forks != forks():
+        if self.forks != FORKS[0]:
             raise forked()
         if self.busy:
             raise RingError("this Writer is in use by another thread; a ring has one writer at a time")
@@ -92,6 +76,19 @@ cdef class Writer:
             raise RingFull(f"another writer of this ring, process {ht_pid_of(ht_load(&self.out.w.h.writer))}, had the turn for {timeout_s} s")
         return rc == HT_OK
 
+    cdef list _checked(self, frames):
+        """A list of bytes whose lengths are right: `frames` itself, if it is one."""
+        cdef Py_ssize_t done = 0, count, length
+        cdef list items = frames if type(frames) is list else list(frames)
+        count = len(items)
+        while done < count:
+            if not PyBytes_CheckExact(items[done]):
+                return self._checked([item if PyBytes_CheckExact(item) else memoryview(item).tobytes() for item in items])
+            length = PyBytes_GET_SIZE(items[done])
+            self._check(length, False)
+            done += ht_run_of(items, done, length, count)
+        return items
+
     cdef bint _room(self, uint64_t bytes, object timeout_s) except -1:
         """Reserves `bytes`; False if the policy is to drop and there is no room."""
         cdef int rc
@@ -124,6 +121,17 @@ cdef class Writer:
             raise
         return 0
 
+    cdef bint _joins(self, const char *at, uint64_t length, uint64_t epoch, int64_t time) noexcept:
+        """Publishes a small frame if it can join the newest record, which is nearly always, and nothing else is to be seen to."""
+        cdef ht_writer *w = &self.out.w
+        if not self.out.held or length != w.frame_bytes or length >= NOGIL_BYTES or not ht_grows(w, length, epoch, time):
+            return False
+        if self.busy or self.closing or self.claim_view is not None or self.forks != FORKS[0]:
+            return False
+        ht_copy(w.at, at, length)
+        ht_grow(w, 1, length)
+        return True
+
     cdef bint _put(self, const char *at, uint64_t count, uint64_t length, uint64_t epoch, int64_t time, object timeout_s) except -1:
         """Publishes frames that lie one behind the other as one record or a part of one; False if they are to be dropped."""
         cdef ht_writer *w = &self.out.w
@@ -155,6 +163,8 @@ cdef class Writer:
         cdef uint64_t number = epoch
         cdef int64_t stamp = timestamp_ns
         cdef bint done
+        if PyBytes_CheckExact(data) and self._joins(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), number, stamp):
+            return self.out.w.head - 1
         self._enter()
         try:
             if PyBytes_CheckExact(data):
@@ -183,27 +193,32 @@ cdef class Writer:
         With policy "drop" it may be shorter than `frames`: the rest was dropped, and counted. RingFull, after `timeout_s` for one
         run of frames, says how many were written. What is no bytes object is made one first.
         """
-        cdef list items = [item if PyBytes_CheckExact(item) else memoryview(item).tobytes() for item in frames]
-        cdef uint64_t number = epoch, first, done = 0, some, length, count = len(items)
+        cdef list items
+        cdef uint64_t number = epoch, first, done = 0, some, length, count
         cdef int64_t stamp = timestamp_ns
         cdef ht_writer *w = &self.out.w
         cdef bint grows
         self._enter()
         try:
-            for item in items:
-                self._check(PyBytes_GET_SIZE(item), False)
+            items = self._checked(frames)
+            count = len(items)
+            if not self.out.held and items is frames:
+                items = items[:]  # others may change theirs while we wait
             if not self._turn(timeout_s):
                 ht_dropped(&self.out, count)
                 return range(ht_load(&w.h.head), ht_load(&w.h.head))
             first = w.head
             while done < count:
                 length = PyBytes_GET_SIZE(items[done])
-                some = run_of(items, done, length, ht_run_frames(w.h, length))
+                some = ht_run_of(items, done, length, ht_run_frames(w.h, length))
                 grows = ht_grows(w, some * length, number, stamp)
-                if not grows and not self._room_of_batch(some * length, timeout_s, done):
-                    ht_dropped(&self.out, count - done)
-                    break
-                gather(w.at, items, done, some, length)
+                if not grows and ht_reserve(w, some * length) != HT_OK:
+                    if items is frames:
+                        items = items[:]  # others may change theirs while we wait
+                    if not self._room_of_batch(some * length, timeout_s, done):
+                        ht_dropped(&self.out, count - done)
+                        break
+                ht_gather(w.at, items, done, some, length)
                 if grows:
                     ht_grow(w, some, length)
                 else:
@@ -325,7 +340,7 @@ cdef class Writer:
             self._leave()
 
     cdef int _end_claim(self) except -1:
-        if self.claim_view is not None and self.forks == forks():
+        if self.claim_view is not None and self.forks == FORKS[0]:
             retire(self.claim_view)
             self.claim_view = None
         return 0
@@ -333,7 +348,7 @@ cdef class Writer:
     cdef int _let_go(self) except -1:
         if self.mapping is not None:
             self._end_claim()
-            if self.forks == forks():
+            if self.forks == FORKS[0]:
                 ht_finish(&self.out)
             self.mapping = None
         return 0
@@ -351,5 +366,5 @@ cdef class Writer:
         self.close()
 
     def __dealloc__(self):
-        if self.mapping is not None and self.forks == forks():
+        if self.mapping is not None and self.forks == FORKS[0]:
             ht_finish(&self.out)

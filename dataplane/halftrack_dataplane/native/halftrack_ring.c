@@ -341,23 +341,6 @@ void ht_unwait(ht_reader *r) {
     r->armed = 0;
 }
 
-uint64_t ht_seq_at(const ht_header *h, int64_t time_ns) {
-    for (;;) {
-        uint64_t head = HT_ACQUIRE(&h->head), low = HT_ACQUIRE(&h->tail_record), high = HT_ACQUIRE(&h->records), first = low;
-        while (low < high) {
-            uint64_t middle = low + (high - low) / 2;
-            const ht_descriptor *d = ht_descriptor_of(h, middle);
-            if (HT_RELAXED(&d->seq) < head && HT_RELAXED(&d->timestamp_ns) < time_ns) low = middle + 1;
-            else high = middle;
-        }
-        uint64_t seq = HT_RELAXED(&ht_descriptor_of(h, low)->seq);
-        HT_FENCE(ACQUIRE);
-        if (HT_RELAXED(&h->tail_record) != first) continue;
-        uint64_t tail = HT_RELAXED(&h->tail); /* a writer that died may have left tail_record behind it */
-        return low >= HT_RELAXED(&h->records) || seq > head ? head : seq > tail ? seq : tail;
-    }
-}
-
 /* ---- those who died -------------------------------------------------------------------------------------------- */
 
 int ht_reap(const ht_ring *ring, ht_gone *gone) {

@@ -87,20 +87,3 @@ void ht_inherit_turn(const ht_ring *ring, uint64_t dead) {
     uint64_t holder;
     if (ht_begin(ring, HT_BLOCK, NULL, &out, &holder) == HT_OK && took(&out, dead) && begin_turn(&out, dead) == HT_OK) ht_pass_turn(&out);
 }
-
-/* The bytes between the newest and what the slowest lossless reader still needs are taken; a record goes as a whole. 0 if the ring is so
- * busy that what is looked for goes before it is found. */
-uint64_t ht_credit(const ht_header *h) {
-    for (int tries = 0; tries < 8; tries++) {
-        ht_found found;
-        found.end = 0;
-        uint64_t head = HT_ACQUIRE(&h->head), gate = ht_gate(h), tail = HT_ACQUIRE(&h->tail), end = ht_load(&h->data_head);
-        if (gate >= head) return h->capacity_bytes;
-        int rc = ht_locate(h, gate > tail ? gate : tail, &found); /* who is about to join may want what has gone */
-        if (rc == HT_BEHIND) continue;
-        if (rc != HT_OK) return 0;
-        uint64_t used = end > found.offset ? end - found.offset : 0;
-        return used < h->capacity_bytes ? h->capacity_bytes - used : 0;
-    }
-    return 0;
-}
