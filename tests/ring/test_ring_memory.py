@@ -93,7 +93,7 @@ def test_c_refuses_to_take_part_through_a_read_only_hold(path: Path) -> None:
     out, reader, holder = c_ring.opaque(0), c_ring.opaque(1), ctypes.c_uint64()
     ring = looking._ring()
     assert core.ht_begin(ring, 0, b"", out, ctypes.byref(holder)) == c_ring.READONLY
-    assert core.ht_join(ring, 1, ctypes.c_uint64(0), ctypes.c_int64(0), b"", reader) == c_ring.READONLY
+    assert core.ht_join(ring, 1, ctypes.c_uint64(0), ctypes.c_int64(0), 0, b"", reader) == c_ring.READONLY
     assert core.ht_evict(ring, 0) == c_ring.READONLY
     assert core.ht_reap(ring, None) == 0
 
@@ -112,7 +112,7 @@ def test_c_refuses_what_cannot_be_written_instead_of_writing_past_the_ring(path:
     assert ring.head == 32
     for wrong in (-1, 64, 1 << 20):
         assert core.ht_evict(ctypes.byref(ring._held), wrong) == c_ring.IMPOSSIBLE
-    assert core.ht_abi() == 1
+    assert core.ht_abi() == 2
 
 
 def test_who_only_looks_does_not_unlearn_how_long_waiting_pays(path: Path) -> None:
