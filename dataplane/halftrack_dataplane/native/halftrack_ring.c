@@ -16,7 +16,7 @@
  * it may want this very processor. */
 #define SPIN_MOST_NS 40000
 #define SPIN_LEAST_NS 1000
-#define SPINS 16
+#define SPINS 64
 
 /* Is the head past `passes` (for a reader), or are all lossless cursors (for the writer, `head` NULL)? */
 static int passed(const ht_header *h, const uint64_t *head, uint64_t passes) {
