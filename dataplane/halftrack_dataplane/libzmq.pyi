@@ -1,0 +1,6 @@
+__all__ = ["LibzmqMissing", "keep_freed", "load"]
+
+class LibzmqMissing(ImportError): ...  # noqa: N818
+
+def load(where: str | None = None) -> None: ...
+def keep_freed() -> None: ...
