@@ -25,7 +25,19 @@ def packages() -> tuple[list[str], dict[str, str]]:
 
 
 NATIVE = "dataplane/halftrack_dataplane/native"
-USE_THE_CORE = ("mapping", "ring", "ring_pin", "ring_reader", "ring_sampler", "ring_stats", "ring_waker", "ring_writer")
+USE_THE_CORE = (
+    "bridge_inlet",
+    "bridge_lane",
+    "bridge_outlet",
+    "mapping",
+    "ring",
+    "ring_pin",
+    "ring_reader",
+    "ring_sampler",
+    "ring_stats",
+    "ring_waker",
+    "ring_writer",
+)
 
 
 def extensions() -> list[Extension]:

@@ -1,7 +1,8 @@
 """The bridge's receiving end: one ring of another host, replicated here with the same sequences, epochs and timestamps.
 
-It leads: after every interruption it names the next sequence that it lacks, and goes on from there. Owns the replica's writer.
-Never invents a frame; what the server no longer has becomes a declared gap, counted as lost.
+It leads: after every interruption it names the next sequence that it lacks, and goes on from there. Owns the replica's writer;
+bridge_inlet writes with it, without the GIL. Never invents a frame; what the server no longer has becomes a declared gap, counted
+as lost.
 """
 
 import random
@@ -11,23 +12,22 @@ import time
 import zmq
 
 from halftrack_dataplane import bridge_sockets
+from halftrack_dataplane.bridge_data import FRAME_COST, Gap, WireError
+from halftrack_dataplane.bridge_inlet import Inlet
 from halftrack_dataplane.bridge_wire import (
     DEAD_S,
-    FRAME_COST,
     HEARTBEAT_S,
     MAX_CREDIT,
     Credit,
-    Data,
-    Gap,
     Heartbeat,
     Hello,
     Message,
     Refusal,
-    WireError,
     decode,
     encode,
 )
 from halftrack_dataplane.frames import RingError, RingFull
+from halftrack_dataplane.libzmq import keep_freed
 from halftrack_dataplane.ring import Ring, Writer
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import EXIT_SPEC, TICK_S, Stop, Unable, open_ring, ring_writer
@@ -35,11 +35,17 @@ from halftrack_dataplane.status import Status, StatusFile
 
 CREDIT_BYTES = 16 << 20  # half a second at 32 MB/s; the param `credit_bytes` says otherwise
 BACKOFF_FIRST_S, BACKOFF_CAP_S = 0.02, 0.5
+HELLO_POLL_S = 0.01  # until a connection stands, which nothing tells
 
 
 def backoff_s(attempt: int, chance: float) -> float:
     """Full jitter: anything up to a bound that doubles, but is capped before the exponent can grow beyond reason."""
     return chance * min(BACKOFF_CAP_S, BACKOFF_FIRST_S * (1 << min(attempt, 8)))
+
+
+def due_credit(owed: int, window: int) -> bool:
+    """Is it time to give credit back? In steps of half a window: rarely, and the other half is still on its way."""
+    return owed >= max(window // 2, 1)
 
 
 class Broken(Exception):  # noqa: N818 - reads as what it is where it is raised
@@ -59,11 +65,11 @@ class Receiver:
         self._context = context
         self._credit = credit
         self._session = b""
-        self._owed = 0  # consumed, and not yet given back as credit
+        self._inlet = Inlet(writer)
         self._heard_at = self._beat_at = 0.0
         self._hello_due: float | None = None
         self._attempt = 0
-        self._counters = {"frames": 0, "bytes": 0, "lost": 0, "duplicates": 0, "connects": 0, "refused_messages": 0}
+        self._counters = {"lost": 0, "connects": 0, "refused_messages": 0, "torn": 0}
         self._message = f"connecting to {spec.connect}"
         self._file = StatusFile(spec.status_path)
 
@@ -77,6 +83,7 @@ class Receiver:
                 except Broken as broken:
                     self._message = str(broken)
                 finally:
+                    self._inlet.drop()
                     socket.close(0)
                 self._file.offer(self._status)
                 stop.sleep(self._pause_s())
@@ -92,14 +99,27 @@ class Receiver:
         self._heard_at = time.monotonic()
         self._hello_due = self._heard_at
         self._session = b""
+        self._inlet.attach(socket)
         self._counters["connects"] += 1
+        poller = zmq.Poller()
+        poller.register(socket, zmq.POLLIN)
         while not stop.asked:
             self._speak(socket)
-            if socket.poll(int(HEARTBEAT_S * 1000 / 5) if self._session else 10, zmq.POLLIN):
-                self._listen(socket, stop)
+            end = self._inlet.take(enough=max(self._credit // 2 - self._inlet.owed, 1))
+            if end == "nothing":
+                if time.monotonic() - self._heard_at > DEAD_S:
+                    raise Broken(f"nothing heard from {self._spec.connect} for {DEAD_S:g} s; connecting anew")
+                poller.poll(self._quiet_ms())
+            else:
+                self._act(socket, end, stop)
             self._file.offer(self._status)
-            if time.monotonic() - self._heard_at > DEAD_S:
-                raise Broken(f"nothing heard from {self._spec.connect} for {DEAD_S:g} s; connecting anew")
+
+    def _quiet_ms(self) -> int:
+        """For how long there is nothing to do but to listen."""
+        now = time.monotonic()
+        if self._hello_due is not None:
+            return int(min(max(HELLO_POLL_S, self._hello_due - now), HEARTBEAT_S) * 1000)
+        return max(1, int((self._beat_at + HEARTBEAT_S - now) * 1000))
 
     # ---- what goes out ----------------------------------------------------------------------------------------------
 
@@ -113,38 +133,53 @@ class Receiver:
                 held_any = self._ring.head > 0
                 hello = Hello(session, self._spec.ring_name, self._ring.head if held_any else -1, self._credit)
                 if _sent(socket, hello):
-                    self._session, self._hello_due, self._beat_at, self._owed = session, None, now, 0
+                    self._session, self._hello_due, self._beat_at = session, None, now
+                    self._inlet.begin()
             return
-        if self._owed >= max(self._credit // 8, 1) and _sent(socket, Credit(self._session, self._owed)):
-            self._owed, self._beat_at = 0, now
+        if due_credit(self._inlet.owed, self._credit) and _sent(socket, Credit(self._session, self._inlet.owed)):
+            self._inlet.returned()
+            self._beat_at = now
         if now - self._beat_at >= HEARTBEAT_S and _sent(socket, Heartbeat(self._session)):
             self._beat_at = now
 
     # ---- what comes in ----------------------------------------------------------------------------------------------
 
-    def _listen(self, socket: zmq.Socket[bytes], stop: Stop) -> None:
-        for _ in range(bridge_sockets.QUEUED):
-            try:
-                parts = socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            try:
-                message = decode(parts)
-            except WireError as error:
-                self._counters["refused_messages"] += 1
-                raise Broken(f"{self._spec.connect} said what cannot be understood: {error}") from None
-            self._heard(socket, message, stop)
-            self._heard_at = time.monotonic()
-            self._speak(socket)
+    def _act(self, socket: zmq.Socket[bytes], end: str, stop: Stop) -> None:
+        """What a turn of the inlet ended with."""
+        match end:
+            case "control":
+                self._understand(self._inlet.control())
+            case "gap":
+                self._gap(socket, self._inlet.gap(), stop)
+            case "ahead":
+                self._reach(self._inlet.first)
+            case "torn":  # what came is void, and behind it there is a hole: ask again from there
+                self._counters["torn"] += 1
+                self._hello_due = time.monotonic()
+            case "waits":
+                return  # a reader here is slow: that holds us up, and through the credit the server, but nobody takes us for dead
+            case "wrong":
+                self._refused(self._inlet.refused())
+            case "unknown":
+                self._inlet.unwritable()
+            case "broken":
+                raise Broken(f"the connection to {self._spec.connect} failed")
+        self._heard_at = time.monotonic()
 
-    def _heard(self, socket: zmq.Socket[bytes], message: Message, stop: Stop) -> None:
+    def _understand(self, parts: list[bytes]) -> None:
+        try:
+            self._heard(decode(parts))
+        except WireError as error:
+            self._refused(error)
+
+    def _refused(self, error: WireError) -> None:
+        self._counters["refused_messages"] += 1
+        raise Broken(f"{self._spec.connect} said what cannot be understood: {error}") from None
+
+    def _heard(self, message: Message) -> None:
         match message:
-            case Data(session) if session == self._session:
-                self._take(socket, message, stop)
-            case Gap(session, first, count) if session == self._session:
-                self._gap(socket, first, count, stop)
-                self._owed += FRAME_COST
             case Heartbeat(session) if session == self._session:
+                self._inlet.welcomed()
                 self._attempt = 0
                 self._message = f"connected to {self._spec.connect}"
             case Refusal(session, reason) if session == self._session:
@@ -153,33 +188,23 @@ class Receiver:
             case _:
                 return  # of a session that is over
 
-    def _take(self, socket: zmq.Socket[bytes], data: Data, stop: Stop) -> None:
-        self._reach(data.first)
-        view, offset = memoryview(data.body), 0
-        for number, (epoch, timestamp_ns, length) in enumerate(data.frames):
-            payload = view[offset : offset + length]
-            offset += length
-            self._owed += length + FRAME_COST
-            if data.first + number < self._ring.head:
-                self._counters["duplicates"] += 1
-                continue
-            while not self._write(payload, epoch, timestamp_ns):
-                self._wait_for_room(socket, stop)
-            self._counters["frames"] += 1
-            self._counters["bytes"] += length
-
-    def _gap(self, socket: zmq.Socket[bytes], first: int, count: int, stop: Stop) -> None:
-        if self._ring.head == self._ring.tail and self._started_at(first + count):
+    def _gap(self, socket: zmq.Socket[bytes], gap: Gap, stop: Stop) -> None:
+        self._inlet.owes(FRAME_COST)
+        end = gap.first + gap.count
+        if self._ring.head == self._ring.tail and self._started_at(end):
             return  # nobody here has ever had anything of what is missing
-        self._reach(first)
-        missing = first + count - self._ring.head
+        self._reach(gap.first)
+        missing = end - self._ring.head
         if missing <= 0:
             return
         while True:
             try:
                 self._writer.gap(missing, timeout_s=TICK_S)
             except RingFull:
-                self._wait_for_room(socket, stop)
+                if stop.asked:
+                    raise Broken("asked to stop") from None
+                self._speak(socket)
+                self._file.offer(self._status)
             else:
                 self._counters["lost"] += missing
                 return
@@ -197,23 +222,15 @@ class Receiver:
             return False  # it is empty, but not new
         return True
 
-    def _write(self, payload: memoryview, epoch: int, timestamp_ns: int) -> bool:
-        try:
-            self._writer.write(payload, epoch=epoch, timestamp_ns=timestamp_ns, timeout_s=TICK_S)
-        except RingFull:
-            return False
-        return True
-
-    def _wait_for_room(self, socket: zmq.Socket[bytes], stop: Stop) -> None:
-        """A reader here is slow: that holds us up, and through the credit the server, but nobody takes us for dead."""
-        if stop.asked:
-            raise Broken("asked to stop")
-        self._speak(socket)
-        self._file.offer(self._status)
-
     def _status(self) -> Status:
         head = self._ring.head
-        return Status(self._spec.name, self._spec.role, head, head, 0, dict(self._counters), message=self._message)
+        inlet = self._inlet
+        counters = {
+            "frames": inlet.frames,
+            "bytes": inlet.payload_bytes,
+            "duplicates": inlet.duplicates,
+        } | self._counters
+        return Status(self._spec.name, self._spec.role, head, head, 0, counters, message=self._message)
 
 
 def _sent(socket: zmq.Socket[bytes], message: Message) -> bool:
@@ -226,6 +243,7 @@ def _sent(socket: zmq.Socket[bytes], message: Message) -> bool:
 
 def run(spec: RunSpec, stop: Stop) -> None:
     """The role's loop."""
+    keep_freed()
     ring = open_ring(spec.output_ring, stop)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:

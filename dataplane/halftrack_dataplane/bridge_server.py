@@ -1,9 +1,11 @@
 """The bridge's serving end: any ring below a folder, and snapshots, to the hosts that are admitted by their keys.
 
 One thread, one ROUTER. Owns sessions: at most one for each peer and ring, the newest. Decides nothing about streams: position
-and pace are the receivers' to name.
+and pace are the receivers' to name. Frames go out through each ring's outlet, without the GIL; all else is said here.
 """
 
+import contextlib
+import os
 import re
 import time
 from pathlib import Path
@@ -11,7 +13,9 @@ from pathlib import Path
 import zmq
 
 from halftrack_dataplane import bridge_snapshots, bridge_sockets
-from halftrack_dataplane.bridge_session import Session
+from halftrack_dataplane.bridge_data import OtherVersion, WireError
+from halftrack_dataplane.bridge_outlet import Outlet
+from halftrack_dataplane.bridge_session import Session, Source
 from halftrack_dataplane.bridge_wire import (
     DEAD_S,
     HEARTBEAT_S,
@@ -22,59 +26,102 @@ from halftrack_dataplane.bridge_wire import (
     Refusal,
     SnapshotGet,
     SnapshotWanted,
-    WireError,
     decode,
     encode,
+    refusal_in,
 )
 from halftrack_dataplane.curve import Admission
 from halftrack_dataplane.frames import RingError
+from halftrack_dataplane.libzmq import keep_freed
 from halftrack_dataplane.runspec import RunSpec
-from halftrack_dataplane.runtime import Stop
+from halftrack_dataplane.runtime import EXIT_SPEC, Stop, Unable
 from halftrack_dataplane.status import Status, StatusFile
 
 MAX_SESSIONS = 64  # as many as a ring has reader slots
-TURN = 8  # messages to one receiver before the next one's turn
-BUSY_POLL_MS, IDLE_POLL_MS = 2, 10  # how late a new frame may be noticed while frames flow, and while none do
-IDLE_AFTER_S = 0.25
+LOOK_S = 0.001  # while frames flow, what receivers say is looked at this often; credit is half a window ahead
+MAX_LINGER_US = 100_000  # far below a heartbeat
 _RING_NAME = re.compile(r"[a-z0-9][a-z0-9.@_+-]*(/[a-z0-9][a-z0-9.@_+-]*){0,3}", re.IGNORECASE)
 
 
 class Server:
-    """The serving end of one host's bridge."""
+    """The serving end of one host's bridge. The param `linger_us`: how long small frames may wait for others to travel with."""
 
     def __init__(self, spec: RunSpec, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        linger = spec.params.get("linger_us", 0)
+        if type(linger) is not int or not 0 <= linger <= MAX_LINGER_US:
+            raise Unable(EXIT_SPEC, f"param 'linger_us' must be an integer from 0 to {MAX_LINGER_US}, not {linger!r}")
         self._spec = spec
+        self._linger_us = linger
         self._admission = Admission(spec.peers_path)
         self._door = bridge_sockets.Door(context, self._admission)  # before the socket: nobody gets in unasked
         self._socket = bridge_sockets.server(context, spec)
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poller = zmq.Poller()
+        for place in (self._socket, self._door.socket, self._wake_fd):
+            self._poller.register(place, zmq.POLLIN)
+        self._rings: set[int] = set()  # descriptors of rings that are waited for
         self._sessions: dict[bytes, Session] = {}  # by the connection's routing id
+        self._sources: dict[str, Source] = {}  # by path
+        self._parting: list[Outlet] = []  # of nobody, and with messages in flight out of their rings
         self._past = {"frames": 0, "bytes": 0, "missed": 0}  # of sessions that have ended
         self._counters = {"refused_messages": 0, "refused_hellos": 0, "replaced": 0, "snapshots": 0}
-        self._moved_at = 0.0
+        self._look_due = 0.0
         self._tick_due = 0.0
 
     def run(self, stop: Stop) -> None:
         """Until asked to stop."""
-        poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._door.socket, zmq.POLLIN)
         file = StatusFile(self._spec.status_path)
         try:
             while not stop.asked:
-                idle = not self._sessions or time.monotonic() - self._moved_at > IDLE_AFTER_S
-                ready = dict(poller.poll(IDLE_POLL_MS if idle else BUSY_POLL_MS))
-                if self._door.socket in ready:
-                    self._door.answer()
-                if self._socket in ready:
-                    self._receive()
-                for routing in list(self._sessions):
-                    self._serve(routing)
+                moved = sum([outlet.pump() for outlet in self._outlets()])
+                now = time.monotonic()
+                if not moved or now >= self._look_due:
+                    self._look_due = now + LOOK_S
+                    self._look(0.0 if moved else self._wait_s())
+                    self._see_to_troubles()
                 self._tick()
                 file.offer(self._status)
         finally:
             file.offer(self._status, last=True)
             for routing in list(self._sessions):
                 self._end(routing)
+
+    def close(self) -> None:
+        """After the context has ended, and with it whatever was in flight."""
+        os.close(self._wake_fd)
+        self._parting.clear()
+
+    # ---- waiting ----------------------------------------------------------------------------------------------------
+
+    def _outlets(self) -> set[Outlet]:
+        return {session.source.outlet for session in self._sessions.values()}
+
+    def _wait_s(self) -> float:
+        """There is nothing to send: for how long may all sleep? Rings that are waited for will wake us."""
+        outlets = self._outlets()
+        rings = {fd for outlet in outlets if (fd := outlet.rest()) >= 0}
+        for fd in self._rings - rings:
+            self._poller.unregister(fd)
+        for fd in rings - self._rings:
+            self._poller.register(fd, zmq.POLLIN)
+        self._rings = rings
+        now_ns = time.monotonic_ns()
+        due = [due_s for outlet in outlets if (due_s := outlet.due_s(now_ns)) is not None]
+        return max(0.0, min([self._tick_due - now_ns / 1e9, *due]))
+
+    def _look(self, wait_s: float) -> None:
+        """Wait that long at most, and answer whoever speaks."""
+        if 0 < wait_s < LOOK_S:  # a poll counts whole milliseconds
+            time.sleep(wait_s)
+            wait_s = 0.0
+        ready = dict(self._poller.poll(int(wait_s * 1000)))
+        if self._wake_fd in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake_fd)
+        if self._door.socket in ready:
+            self._door.answer()
+        if self._socket in ready:
+            self._receive()
 
     # ---- what comes in ----------------------------------------------------------------------------------------------
 
@@ -89,6 +136,10 @@ class Server:
                 if self._admission.host_of(user) is None:
                     raise WireError("a connection whose key is no longer admitted")
                 self._heard(routing.bytes, user, decode([part.bytes for part in parts]))
+            except OtherVersion as error:
+                self._counters["refused_messages"] += 1
+                if error.session:
+                    self._send(routing.bytes, refusal_in(error.version, error.session, str(error)))
             except WireError:
                 self._counters["refused_messages"] += 1
 
@@ -100,7 +151,7 @@ class Server:
             case Credit(session_id, more_bytes):
                 if session := self._of(routing, session_id):
                     session.heard_at = now
-                    session.credit += more_bytes
+                    session.lane.grant(more_bytes)
             case Heartbeat(session_id):
                 if session := self._of(routing, session_id):
                     session.heard_at = now
@@ -126,14 +177,27 @@ class Server:
                 raise RingError(f"{hello.ring!r} is not a ring's name")
             if len(self._sessions) >= MAX_SESSIONS:
                 raise RingError(f"{MAX_SESSIONS} receivers are served already")
-            path = str(Path(self._spec.rings_dir) / f"{hello.ring}.ring")
-            self._sessions[routing] = Session(hello, user, path, now)
+            source = self._source(str(Path(self._spec.rings_dir) / f"{hello.ring}.ring"))
+            try:
+                self._sessions[routing] = Session(hello, routing, user, source, now)
+            except RingError:
+                self._prune(source)
+                raise
         except FileNotFoundError:
             self._refuse(routing, hello.session, f"there is no ring {hello.ring} on this host now")
         except (RingError, OSError) as error:
             self._refuse(routing, hello.session, str(error))
         else:
-            self._send(routing, encode(Heartbeat(hello.session)))
+            if not self._send(routing, encode(Heartbeat(hello.session))):  # the receiver takes no frames before it
+                self._end(routing)
+
+    def _source(self, path: str) -> Source:
+        """The ring at `path`, opened once for all who receive it."""
+        source = self._sources.get(path)
+        if source is None or source.is_gone():
+            source = Source(path, self._socket, self._wake_fd, self._linger_us)
+            self._sources[path] = source
+        return source
 
     def _refuse(self, routing: bytes, session_id: bytes, reason: str) -> None:
         self._counters["refused_hellos"] += 1
@@ -141,23 +205,13 @@ class Server:
 
     # ---- what goes out ----------------------------------------------------------------------------------------------
 
-    def _serve(self, routing: bytes) -> None:
-        session = self._sessions[routing]
-        for _ in range(TURN):
-            try:
-                message = None if session.outbox else session.next_message()
-            except RingError as error:
-                message = Refusal(session.id, str(error))
-            if message is not None:
-                session.outbox = encode(message)
-            if session.outbox is None or not self._send(routing, session.outbox):
-                return
-            session.outbox = None
-            self._moved_at = session.sent_at = time.monotonic()
-            if isinstance(message, Refusal):
+    def _see_to_troubles(self) -> None:
+        for routing, session in list(self._sessions.items()):
+            reason = session.end_of_service()
+            if reason:
+                self._send(routing, encode(Refusal(session.id, reason)))
+            if reason is not None:
                 self._end(routing)
-            if routing not in self._sessions:
-                return
 
     def _send(self, routing: bytes, parts: list[bytes]) -> bool:
         """False when the peer's queue is full. A peer that has gone needs nothing: what was for it counts as sent."""
@@ -173,27 +227,37 @@ class Server:
         now = time.monotonic()
         if now < self._tick_due:
             return
-        self._tick_due = now + HEARTBEAT_S / 2
+        self._tick_due = now + HEARTBEAT_S
         changed = self._admission.refresh()
         for routing, session in list(self._sessions.items()):
             if now - session.heard_at > DEAD_S or (changed and self._admission.host_of(session.user) is None):
                 self._end(routing)
-            elif session.ring_is_gone():
+            elif session.source.is_gone():
                 self._send(routing, encode(Refusal(session.id, f"the ring {session.ring_name} has gone")))
                 self._end(routing)
-            elif now - session.sent_at >= HEARTBEAT_S and self._send(routing, encode(Heartbeat(session.id))):
-                session.sent_at = now
+            else:
+                self._send(routing, encode(Heartbeat(session.id)))
+        self._parting = [outlet for outlet in self._parting if outlet.in_flight]
 
     def _end(self, routing: bytes) -> None:
         session = self._sessions.pop(routing, None)
-        if session is not None:
-            session.close()
-            for name in self._past:
-                self._past[name] += getattr(session, name)
+        if session is None:
+            return
+        session.close()
+        for name in self._past:
+            self._past[name] += getattr(session.lane, name)
+        self._prune(session.source)
+
+    def _prune(self, source: Source) -> None:
+        """A ring that nobody receives is let go, once what is in flight out of it is back."""
+        if not any(other.source is source for other in self._sessions.values()):
+            self._parting.append(source.outlet)
+            if self._sources.get(source.path) is source:
+                del self._sources[source.path]
 
     def _status(self) -> Status:
         sums = {
-            name: past + sum(getattr(session, name) for session in self._sessions.values())
+            name: past + sum(getattr(session.lane, name) for session in self._sessions.values())
             for name, past in self._past.items()
         }
         counters = sums | self._counters | {"sessions": len(self._sessions), "refused_keys": self._door.refused}
@@ -202,8 +266,13 @@ class Server:
 
 def run(spec: RunSpec, stop: Stop) -> None:
     """The role's loop."""
+    keep_freed()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    server = None
     try:
-        Server(spec, context).run(stop)
+        server = Server(spec, context)
+        server.run(stop)
     finally:
         context.destroy(0)
+        if server is not None:
+            server.close()

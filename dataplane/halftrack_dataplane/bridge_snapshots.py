@@ -7,6 +7,7 @@ program's to judge.
 import re
 from pathlib import Path
 
+from halftrack_dataplane.bridge_data import WireError
 from halftrack_dataplane.bridge_wire import (
     DEAD_S,
     SNAPSHOT_PART_BYTES,
@@ -15,7 +16,6 @@ from halftrack_dataplane.bridge_wire import (
     SnapshotIs,
     SnapshotPart,
     SnapshotWanted,
-    WireError,
     decode,
     encode,
 )

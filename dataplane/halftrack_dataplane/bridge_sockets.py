@@ -9,12 +9,14 @@ import time
 import zmq
 from zmq.utils import z85
 
-from halftrack_dataplane.bridge_wire import DEAD_S, HEARTBEAT_S, MAX_BODY_BYTES, MAX_HEADER_BYTES
+from halftrack_dataplane.bridge_data import MAX_BODY_BYTES
+from halftrack_dataplane.bridge_wire import DEAD_S, HEARTBEAT_S, MAX_HEADER_BYTES
 from halftrack_dataplane.curve import Admission, KeyFileError, read_secret
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import EXIT_SPEC, Unable
 
 QUEUED = 64  # messages a socket may hold; credit bounds their bytes
+SERVED = 256  # of a server, for each receiver: frames in flight, whose number the sender bounds, never fill half of it
 
 
 def _secured(context: zmq.Context[zmq.Socket[bytes]], kind: int, spec: RunSpec) -> zmq.Socket[bytes]:
@@ -40,7 +42,7 @@ def client(
     """A DEALER that speaks to one server and to nobody who lacks that key."""
     socket = _secured(context, zmq.DEALER, spec)
     socket.curve_serverkey = server_public.encode()
-    socket.maxmsgsize = MAX_BODY_BYTES
+    socket.maxmsgsize = MAX_BODY_BYTES + MAX_HEADER_BYTES
     socket.connect_timeout = int(DEAD_S * 1000)
     socket.reconnect_ivl, socket.reconnect_ivl_max = 50, 500  # of refused connections; silent ones are closed
     socket.connect(f"tcp://{connect}")
@@ -54,6 +56,7 @@ def server(context: zmq.Context[zmq.Socket[bytes]], spec: RunSpec) -> zmq.Socket
     socket.zap_domain = b"bridge"
     socket.router_mandatory = True  # a full queue and a vanished peer are told, not swallowed
     socket.maxmsgsize = MAX_HEADER_BYTES
+    socket.sndhwm = SERVED
     end = time.monotonic() + 5.0  # a killed predecessor's port is free at once, a stopping one's soon
     while True:
         try:

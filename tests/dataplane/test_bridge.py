@@ -3,11 +3,13 @@
 import json
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgpack
 import pytest
 import zmq
 from hypothesis import given, settings
@@ -295,6 +297,71 @@ def test_fuzzed_messages_are_refused_and_counted(bridged: Bridged) -> None:
         )
     finally:
         context.destroy(0)
+
+
+def test_a_receiver_of_another_version_is_told_so_in_its_own(bridged: Bridged) -> None:
+    bridged.near.start(bridged.server)
+    context, dealer = context_of(bridged)
+    try:
+        assert dealer.poll(5000, zmq.POLLOUT)
+        dealer.send(msgpack.packb([1, "hello", b"mine", "s/source", 0, 1]))
+        assert dealer.poll(5000, zmq.POLLIN)
+        version, kind, session, reason = msgpack.unpackb(dealer.recv())
+        assert (version, kind, session) == (1, "refusal", b"mine")
+        assert "version 1 of the bridge's language, and this Halftrack version 2" in reason
+    finally:
+        context.destroy(0)
+
+
+def test_two_hosts_get_every_frame_of_every_size(bridged: Bridged) -> None:
+    other = bridged.far.ring("s/other", slots=4096, capacity_bytes=8 << 20)
+    (bridged.peers).write_text(
+        json.dumps({"far": bridged.keys["receiver"].public, "else": bridged.keys["stranger"].public})
+    )
+    second = replace(
+        bridged.receiver,
+        name="s.source.else",
+        status_path=str(bridged.far.folder / "status" / "s.source.else"),
+        output_ring=other.path,
+        curve_secret_path=str(bridged.folder / "stranger.key"),
+        curve_public=bridged.keys["stranger"].public,
+    )
+    bridged.near.start(bridged.server)
+    bridged.far.start(bridged.receiver)
+    bridged.far.start(second)
+    for size in (64, 40_000, 400_000, 8):
+        bridged.write(20, size=size)
+        bridged.caught_up()
+        until(lambda: other.head == bridged.ring.head, "so has the other")
+        for seq in range(bridged.ring.tail, bridged.ring.head):
+            assert bridged.replica.peek(seq) == other.peek(seq) == bridged.ring.peek(seq)
+    bridged.near.check()
+    bridged.far.check()
+
+
+def _cpu_ns(process: subprocess.Popen[bytes]) -> int:
+    """Processor time of all its threads."""
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks)
+
+
+def test_an_idle_bridge_costs_next_to_nothing(bridged: Bridged) -> None:
+    ends = [bridged.near.start(bridged.server), bridged.far.start(bridged.receiver)]
+    bridged.write(5)
+    bridged.caught_up()
+    shares = []
+    for _ in range(3):  # a busy machine can only add
+        before, began = [_cpu_ns(end) for end in ends], time.monotonic_ns()
+        time.sleep(1.5)
+        elapsed = time.monotonic_ns() - began
+        shares.append([(_cpu_ns(end) - was) / elapsed for end, was in zip(ends, before, strict=True)])
+    assert min(max(share) for share in shares) <= 0.005, shares
+
+
+def test_a_server_whose_linger_cannot_be_says_so(bridged: Bridged) -> None:
+    process = bridged.near.start(replace(bridged.server, params={"linger_us": -1}))
+    assert process.wait(15) == 2
+    assert "'linger_us' must be an integer from 0 to 100000" in bridged.near.log("bridge")
 
 
 def test_a_member_gets_a_peers_snapshot(bridged: Bridged) -> None:

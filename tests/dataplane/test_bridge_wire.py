@@ -9,25 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halftrack_dataplane import bridge_wire as wire
+from halftrack_dataplane.bridge_data import OtherVersion
 
 sessions = st.binary(min_size=1, max_size=32)
 numbers = st.integers(0, 2**62 - 1)
 names = st.text(max_size=100)
 
 
-@st.composite
-def batches(draw: st.DrawFn) -> wire.Data:
-    payloads = draw(st.lists(st.binary(max_size=30), min_size=1, max_size=6))
-    frames = tuple(
-        (draw(st.integers(0, 2**64 - 1)), draw(st.integers(-(2**63), 2**63 - 1)), len(payload)) for payload in payloads
-    )
-    return wire.Data(draw(sessions), draw(numbers), frames, b"".join(payloads))
-
-
 messages = st.one_of(
-    batches(),
     st.builds(wire.Hello, sessions, names, st.integers(-1, 2**62 - 1), st.integers(1, wire.MAX_CREDIT)),
-    st.builds(wire.Gap, sessions, numbers, st.integers(1, 2**62 - 1)),
     st.builds(wire.Credit, sessions, st.integers(1, wire.MAX_CREDIT)),
     st.builds(wire.Heartbeat, sessions),
     st.builds(wire.Refusal, sessions, names),
@@ -62,7 +52,7 @@ anything = st.recursive(
 
 
 @given(
-    kind=st.sampled_from(["hello", "data", "gap", "credit", "beat", "refusal", "snap?", "snap", "part?", "part"]),
+    kind=st.sampled_from(["hello", "gap", "credit", "beat", "refusal", "snap?", "snap", "part?", "part"]),
     fields=st.lists(anything, max_size=6),
     body=st.none() | st.binary(max_size=20),
 )
@@ -77,18 +67,15 @@ def test_well_formed_nonsense_is_refused_or_has_the_right_types(
     assert wire.decode(wire.encode(message)) == message
 
 
-@given(batches(), st.data())
-def test_lengths_that_do_not_add_up_are_refused(batch: wire.Data, data: st.DataObject) -> None:
-    header, body = wire.encode(batch)
-    with pytest.raises(wire.WireError):
-        wire.decode([header, body + b"x" * data.draw(st.integers(1, 5))])
-    with pytest.raises(wire.WireError):
-        wire.decode([header])
-
-
 def test_bounds() -> None:
     with pytest.raises(wire.WireError):
         wire.decode([b"\x91" * (wire.MAX_HEADER_BYTES + 1)])
-    full = wire.Data(b"s", 2**62 - 1, ((2**64 - 1, 2**63 - 1, 0),) * wire.BATCH_FRAMES, b"")
-    assert len(wire.encode(full)[0]) <= wire.MAX_HEADER_BYTES
-    assert wire.decode(wire.encode(full)) == full
+    with pytest.raises(wire.WireError):
+        wire.decode([])
+
+
+def test_another_version_is_named_and_can_be_answered() -> None:
+    with pytest.raises(OtherVersion, match="upgrade the host with the older one") as caught:
+        wire.decode([msgpack.packb([1, "hello", b"mine", "s/source", 0, 1])])
+    assert (caught.value.version, caught.value.session) == (1, b"mine")
+    assert msgpack.unpackb(wire.refusal_in(1, b"mine", "no")[0]) == [1, "refusal", b"mine", "no"]

@@ -1,0 +1,388 @@
+"""The bridge's fast path: what is written comes out, once, in order and whole, whoever lags, dies or overwrites."""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from halftrack_dataplane import bridge_data as wire
+from halftrack_dataplane import libzmq
+from halftrack_dataplane.bridge_pacing import Pacing
+from halftrack_dataplane.frames import WrongLength
+from halftrack_dataplane.ring import Ring
+from tests.dataplane.bridge_ends import PATIENCE_S, Ends, Far, ends, readable
+from tests.dataplane.processes import until
+
+LARGE = 64 << 10
+lengths = st.sampled_from([0, 1, 63, 64, 100, 4000, Pacing.UNCOPIED_BYTES - 1, Pacing.UNCOPIED_BYTES, LARGE, 200_000])
+steps = st.one_of(
+    st.tuples(st.just("frames"), st.integers(1, 40), lengths, st.integers(0, 3)),
+    st.tuples(st.just("gap"), st.integers(1, 5), st.just(0), st.just(0)),
+    st.tuples(st.just("carry"), st.just(0), st.just(0), st.just(0)),
+)
+
+
+@contextmanager
+def scene(**options: Any) -> Iterator[Ends]:
+    """One example's own folder: a fixture's would be all examples'."""
+    folder = tempfile.TemporaryDirectory(dir="/dev/shm", prefix="halftrack-test-")
+    with folder as path, ends(Path(path), **options) as made:
+        yield made
+
+
+def payload(seq: int, length: int) -> bytes:
+    return (seq.to_bytes(8, "little") * (length // 8 + 1))[:length]
+
+
+def write(made: Ends, count: int, length: int, epoch: int = 0) -> None:
+    for _ in range(count):
+        seq = made.ring.head
+        made.writer.write(payload(seq, length), epoch=epoch, timestamp_ns=seq if epoch else 0)
+
+
+def same(far: Far, ring: Ring, first: int) -> None:
+    """Every frame that both retain from `first` on, bit by bit."""
+    assert far.ring.head == ring.head
+    for seq in range(max(first, ring.tail, far.ring.tail), ring.head):
+        assert far.ring.peek(seq) == ring.peek(seq), seq
+
+
+@given(script=st.lists(steps, min_size=1, max_size=8), credit=st.sampled_from([1, 5000, 1 << 30]), late=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_replicas_are_the_ring_whatever_is_written_and_whoever_joins_late(
+    script: list[tuple[str, int, int, int]], credit: int, late: bool
+) -> None:
+    with scene(capacity_bytes=16 << 20) as made:
+        far, other = made.far(capacity_bytes=16 << 20), made.far(capacity_bytes=16 << 20)
+        far.join(made, 0, credit)
+        if not late:
+            other.join(made, 0, credit)
+        for word, count, length, epoch in script:
+            if word == "frames":
+                write(made, count, length, epoch)
+            elif word == "gap":
+                made.writer.gap(count)
+            elif not late:
+                made.carry()
+        if late:
+            for _ in range(3):
+                made.outlet.pump(1)
+                far.take()
+            other.join(made, 0, credit)
+        made.carry()
+        for each in (far, other):
+            same(each, made.ring, 0)
+            assert each.inlet.duplicates == 0
+
+
+def test_one_read_of_the_ring_serves_all_who_stand_at_the_same_place(folder: Path) -> None:
+    with ends(folder, capacity_bytes=16 << 20) as made:
+        for _ in range(3):
+            made.far(capacity_bytes=16 << 20).join(made, 0)
+        write(made, 20, LARGE)
+        write(made, 3000, 64)
+        made.carry()
+        lanes = [far.lane for far in made.fars]
+        assert all(lane is not None and lane.frames == 3020 for lane in lanes)
+        alone = -(-3000 * 64 // Pacing.COALESCED_BYTES)
+        assert made.outlet.reads <= 20 + alone + 2
+
+
+def test_a_laggard_reads_for_itself_and_joins_the_others_again(folder: Path) -> None:
+    with ends(folder) as made:
+        far, laggard = made.far(), made.far()
+        far.join(made, 0)
+        lane = laggard.join(made, 0, credit=1)
+        for _ in range(40):  # twice the ring and more; the laggard got one message
+            write(made, 3, LARGE)
+            made.outlet.pump()
+            until(lambda: far.take() is not None and far.ring.head == made.ring.head, "who keeps up has all")
+        same(far, made.ring, 0)
+        lane.grant(1 << 30)
+        made.carry()
+        same(laggard, made.ring, 0)
+        assert lane.missed == laggard.ring.stats().gap_frames > 0
+        read = made.outlet.reads
+        write(made, 10, LARGE)
+        made.carry()
+        assert made.outlet.reads == read + 10
+
+
+def test_what_the_writer_overwrites_on_its_way_is_void_and_never_wrong(folder: Path) -> None:
+    """Nobody reads at the far end, the writer goes on: libzmq still points at bytes that are other frames' by then."""
+    with ends(folder, narrow=True) as made:
+        far = made.far()
+        far.join(made, 0)
+        write(made, 12, LARGE)
+        while made.outlet.pump():
+            pass
+        assert made.outlet.in_flight > 2
+        write(made, 80, LARGE)  # more than the ring holds
+        said: list[str] = []
+        until(lambda: "torn" in said or said.extend(far.take()) or "torn" in said, "a void payload is told")
+        for seq in range(far.ring.head):
+            frame = far.ring.peek(seq)
+            assert frame is not None
+            assert frame.payload == payload(seq, LARGE)
+        assert far.ring.head < 12
+
+
+def test_small_frames_are_copied_so_nothing_can_happen_to_them(folder: Path) -> None:
+    with ends(folder, narrow=True) as made:
+        far = made.far()
+        far.join(made, 0)
+        write(made, 600, 1000)
+        while made.outlet.pump():
+            pass
+        sent = far.lane.next_seq if far.lane else 0
+        write(made, 80, LARGE)
+        until(lambda: far.take() is not None and far.ring.head >= sent, "all that went is there")
+        for seq in range(sent):
+            frame = far.ring.peek(seq)
+            assert frame is not None
+            assert frame.payload == payload(seq, 1000)
+
+
+def test_what_is_in_flight_outlives_the_session_and_the_ring(folder: Path) -> None:
+    with ends(folder, narrow=True) as made:
+        far = made.far()
+        lane = far.join(made, 0)
+        write(made, 12, LARGE)
+        while made.outlet.pump():
+            pass
+        made.outlet.leave(lane)
+        assert far.reader is not None
+        far.reader.close()
+        far.lane = None
+        made.writer.close()
+        made.ring.close()
+        Path(made.folder / "source.ring").unlink()
+        assert made.outlet.in_flight > 0
+        until(lambda: far.take() is not None and made.outlet.in_flight == 0, "libzmq lets go")
+        until(lambda: far.take() is not None and far.ring.head == lane.next_seq, "what was sent has come")
+        assert lane.next_seq > 3
+        for seq in range(lane.next_seq):
+            frame = far.ring.peek(seq)
+            assert frame is not None
+            assert frame.payload == payload(seq, LARGE)
+
+
+def test_a_full_connection_tells_when_there_is_room_again(folder: Path) -> None:
+    with ends(folder, narrow=True, capacity_bytes=16 << 20) as made:
+        far = made.far(capacity_bytes=16 << 20)
+        far.join(made, 0)
+        write(made, 60, LARGE)
+        while made.outlet.pump():
+            pass
+        assert far.lane is not None
+        assert far.lane.next_seq < 60, "what is in flight is bounded"
+        assert made.outlet.rest() == -1, "it is not the ring that is waited for"
+        until(lambda: far.take() is not None and readable(made.wake_fd, 0), "told by the I/O thread")
+        made.carry()
+        same(far, made.ring, 0)
+
+
+def test_a_resting_outlet_is_woken_by_the_next_frame(folder: Path) -> None:
+    with ends(folder) as made:
+        far = made.far()
+        far.join(made, 0)
+        for _ in range(3):
+            assert made.outlet.pump() == 0
+            fd = made.outlet.rest()
+            assert not readable(fd, 0.02)
+            write(made, 1, 64)
+            assert readable(fd, PATIENCE_S)
+            made.carry()
+
+
+def test_a_linger_holds_small_frames_back_and_large_ones_not(folder: Path) -> None:
+    linger_s = 0.2
+    with ends(folder, linger_us=int(linger_s * 1e6)) as made:
+        far = made.far()
+        far.join(made, 0)
+        write(made, 5, 64)
+        began = time.monotonic()
+        assert made.outlet.pump() == 0
+        due = made.outlet.due_s(time.monotonic_ns())
+        assert due is not None
+        assert due <= linger_s
+        write(made, 1, LARGE)
+        assert made.outlet.pump() == 2, "there is enough to travel with"
+        assert time.monotonic() - began < linger_s
+        write(made, 1, 64)
+        assert made.outlet.pump() == 0
+        until(lambda: made.outlet.pump() == 1, "alone, but not later than it was told")
+        made.carry()
+
+
+def test_an_evicted_reader_is_told_and_can_be_replaced(folder: Path) -> None:
+    with ends(folder) as made:
+        far, other = made.far(), made.far()
+        lane = far.join(made, 0)
+        other.join(made, 0)
+        write(made, 10, LARGE)
+        assert far.reader is not None
+        made.ring.evict(far.reader.slot)
+        made.outlet.pump()
+        assert lane.trouble == "evicted"
+        far.reader.close()
+        far.reader = made.ring.reader(policy="lossy", start=lane.next_seq)
+        made.outlet.rejoin(lane, far.reader)
+        made.carry()
+        for each in (far, other):
+            same(each, made.ring, 0)
+
+
+# ---- the receiving end alone ------------------------------------------------------------------------------------------
+
+
+def send(made: Ends, far: Far, message: wire.Data | wire.Gap | list[bytes]) -> None:
+    parts = message if isinstance(message, list) else wire.encode(message)
+    for part in parts:
+        made.router.send_multipart([far.routing, part])
+    assert far.socket.poll(PATIENCE_S * 1000)
+
+
+def batch(far: Far, first: int, counts: list[int], length: int = 16) -> wire.Data:
+    records = tuple(wire.Record(count, length, 7, 70 + number) for number, count in enumerate(counts))
+    body = b"".join(payload(seq, length) for seq in range(first, first + sum(counts)))
+    return wire.Data(first, records, body)
+
+
+@given(held=st.integers(0, 12), first=st.integers(0, 12), counts=st.lists(st.integers(1, 5), min_size=1, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_duplicates_are_passed_over_and_holes_are_told(held: int, first: int, counts: list[int]) -> None:
+    with scene() as made:
+        far = made.far()
+        for seq in range(held):
+            far.writer.write(payload(seq, 16))
+        send(made, far, batch(far, first, counts))
+        words = far.take()
+        if first > held:
+            assert words == ["ahead"]
+            assert far.inlet.first == first
+            assert far.ring.head == held
+            return
+        assert words == ["turn"]
+        end = first + sum(counts)
+        assert far.ring.head == max(held, end)
+        assert far.inlet.duplicates == min(held, end) - first
+        assert far.inlet.frames == max(end - held, 0)
+        assert far.inlet.owed == sum(counts) * (16 + wire.FRAME_COST)
+        for seq in range(far.ring.head):
+            frame = far.ring.peek(seq)
+            assert frame is not None
+            assert frame.payload == payload(seq, 16)
+            if seq >= held:
+                assert frame.epoch == 7
+
+
+def test_a_full_ring_holds_a_message_up_and_it_goes_on_where_it_was(folder: Path) -> None:
+    with ends(folder) as made:
+        far = made.far(capacity_bytes=1 << 16, slots=16)
+        reader = far.ring.reader(start="oldest")
+        send(made, far, batch(far, 0, [30, 1, 40], 1000))
+        began = time.monotonic()
+        assert far.take() == ["waits"]
+        assert time.monotonic() - began < 5, "a slice, not for ever"
+        for seq in range(71):
+            frame = reader.read(0)
+            while frame is None:
+                assert far.take() in (["waits"], ["turn"])
+                frame = reader.read(0)
+            assert (frame.seq, frame.payload) == (seq, payload(seq, 1000))
+        reader.close()
+
+
+def test_a_message_that_is_given_up_is_not_gone_on_with(folder: Path) -> None:
+    with ends(folder) as made:
+        far = made.far(capacity_bytes=1 << 16, slots=16)
+        reader = far.ring.reader(start="oldest")
+        send(made, far, batch(far, 0, [100], 1000))
+        assert far.take() == ["waits"]
+        head = far.ring.head
+        far.inlet.drop()
+        assert far.take() == []
+        send(made, far, batch(far, head, [1], 1000))
+        reader.close()
+        assert far.take() == ["turn"]
+        assert far.ring.head == head + 1
+
+
+def test_what_is_not_frames_is_handed_on_and_other_sessions_frames_are_not_taken(folder: Path) -> None:
+    with ends(folder) as made:
+        far = made.far()
+        send(made, far, [b"\x93\x02\xa4beat\xc4\x01x"])
+        assert far.inlet.take() == "control"
+        assert far.inlet.control() == [b"\x93\x02\xa4beat\xc4\x01x"]
+        far.inlet.begin()
+        for late in (False, True):
+            send(made, far, wire.encode(batch(far, 0, [2]), late=late))
+        until(lambda: far.take() is not None and not far.socket.poll(0), "taken off")
+        assert (far.ring.head, far.inlet.owed) == (0, 0)
+        far.inlet.welcomed()
+        send(made, far, wire.encode(batch(far, 0, [2]), late=True))
+        until(lambda: far.take() is not None and far.ring.head == 2, "the same again, for us")
+        made.router.send_multipart([far.routing, *[b"x"] * 4])
+        assert far.socket.poll(PATIENCE_S * 1000)
+        assert far.inlet.take() == "wrong"
+        assert "too many parts" in str(far.inlet.refused())
+
+
+def test_a_frame_that_the_replica_cannot_hold_raises_the_rings_own_error(folder: Path) -> None:
+    with ends(folder) as made:
+        far = made.far(frame_bytes=16)
+        send(made, far, batch(far, 0, [1, 2], 24))
+        assert far.take() == ["unknown"]
+        with pytest.raises(WrongLength, match="16 bytes, not 24"):
+            far.inlet.unwritable()
+
+
+@pytest.mark.parametrize("where", ["/nowhere/zmq.so", None])
+def test_a_libzmq_that_cannot_be_called_is_said_to_be_missing(where: str | None) -> None:
+    import halftrack_dataplane.ring as loaded
+
+    libzmq.load()
+    with pytest.raises(libzmq.LibzmqMissing, match="is not loaded" if where else "does not show zmq_version"):
+        libzmq.load(where or loaded.__file__)
+
+
+def test_lanes_refuse_what_cannot_be(folder: Path) -> None:
+    with ends(folder) as made:
+        reader = made.ring.reader(policy="lossy")
+        for routing in (b"", b"r" * 256):
+            with pytest.raises(ValueError, match="cannot be"):
+                made.outlet.join(routing, reader, 0, 1)
+        reader.close()
+
+
+def test_an_unreachable_receiver_is_in_trouble_and_the_others_are_not(folder: Path) -> None:
+    with ends(folder) as made:
+        far, gone = made.far(), made.far()
+        far.join(made, 0)
+        lane: Any = gone.join(made, 0)
+        gone.inlet.drop()
+        gone.socket.close(0)
+        made.fars.remove(gone)
+
+        def noticed() -> bool:
+            write(made, 1, LARGE)
+            made.outlet.pump()
+            far.take()
+            return bool(lane.trouble == "unreachable")
+
+        until(noticed, "a peer that has gone is noticed")
+        made.carry()
+        same(far, made.ring, 0)
+        made.outlet.leave(lane)
+        assert gone.reader is not None
+        gone.reader.close()
+        gone.ring.close()
+        assert os.path.exists(folder)
