@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim bench-ring bench native dist clean
+.PHONY: help ready demo test check lint types house proto docs format sim bench-ring bench-bridge bench native dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ sim: ready ## run the whole fleet in one process, by a seed, and watch its invar
 bench-ring: ready ## measure the ring against its peers, about five minutes; writes bench-ring.jsonl (ARGS= goes to benchmarks/ring.py)
 	@$(PY) -c 'import iceoryx2' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "some peers cannot be had here"
 	@$(PY) benchmarks/ring.py --write bench-ring.jsonl $(ARGS)
+
+bench-bridge: ready ## measure the bridge against its peers over loopback, about three minutes; writes bench-bridge.jsonl (ARGS=)
+	@$(PY) -c 'import numpy' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "numpy cannot be had here"
+	@$(PY) benchmarks/bridge.py --write bench-bridge.jsonl $(ARGS)
 
 bench: bench-ring ## the same, and what the parts cost; writes bench-micro.json too
 	@$(PY) -m pytest -q benchmarks --benchmark-json=bench-micro.json --benchmark-columns=median,iqr,rounds

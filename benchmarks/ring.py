@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run by path: `benchmarks` is not installed
@@ -36,7 +37,7 @@ def chosen() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
+def main(all_cases: Callable[[float], list[cases.Case]] = cases.all_cases, name: str = "bench-ring") -> int:
     """Measure and print."""
     options = chosen()
     try:
@@ -46,7 +47,7 @@ def main() -> int:
         return 2
     print(f"load {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} processors", file=sys.stderr)
     lines = []
-    for case in cases.all_cases(QUICK if options.quick else 1.0):
+    for case in all_cases(QUICK if options.quick else 1.0):
         if options.only not in case.name:
             continue
         near = cases.placement()
@@ -59,7 +60,7 @@ def main() -> int:
         print(json.dumps(lines[-1], ensure_ascii=False) if options.json else table(case, lines[-1]), flush=True)
     if options.write:
         options.write.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    print(summary.of_ring(lines), file=sys.stderr if options.json else sys.stdout)
+    print(summary.of_ring(lines, name), file=sys.stderr if options.json else sys.stdout)
     return int(bool(summary.wrong(lines) or (options.strict and summary.missed(lines))))
 
 

@@ -29,9 +29,9 @@ def missing(lines: Sequence[dict]) -> list[str]:
     return sorted({name for line in lines for name, figure in line["peers"].items() if figure is None})
 
 
-def of_ring(lines: Sequence[dict]) -> str:
-    """The line of `make bench-ring`."""
-    said = [f"bench-ring: {sum(line['ok'] for line in lines)} of {len(lines)} cases reach their bars"]
+def of_ring(lines: Sequence[dict], name: str = "bench-ring") -> str:
+    """The line of `make bench-ring`, or of another run with such cases."""
+    said = [f"{name}: {sum(line['ok'] for line in lines)} of {len(lines)} cases reach their bars"]
     for word, names in (("missed", missed(lines)), ("WRONG", wrong(lines)), ("not installed", missing(lines))):
         said += [f"{word}: {', '.join(names)}"] if names else []
     return "; ".join(said)

@@ -3,32 +3,37 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks import cases, race, summary
+from benchmarks import bridge, cases, race, summary
 from tests.house.source import ROOT
 
 
-def test_every_case_runs_and_nothing_is_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "all_cases"), [("ring", cases.all_cases), ("bridge", bridge.all_cases)])
+def test_every_case_runs_and_nothing_is_lost(
+    name: str, all_cases: Callable[[float], list[cases.Case]], tmp_path: Path
+) -> None:
+    written = tmp_path / f"bench-{name}.jsonl"
     seen = subprocess.run(
-        [sys.executable, "benchmarks/ring.py", "--json", "--quick", "--write", str(tmp_path / "bench-ring.jsonl")],
+        [sys.executable, f"benchmarks/{name}.py", "--json", "--quick", "--write", str(written)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert seen.returncode == 0, seen.stderr
-    assert (tmp_path / "bench-ring.jsonl").read_text() == seen.stdout
+    assert written.read_text() == seen.stdout
     lines = [json.loads(line) for line in seen.stdout.splitlines()]
-    assert [line["case"] for line in lines] == [case.name for case in cases.all_cases(1.0)]
+    assert [line["case"] for line in lines] == [case.name for case in all_cases(1.0)]
     for line in lines:
         assert set(line) == {"case", "unit", "ours", "peers", "ratio", "bar", "ok", "placement"}
         assert line["ours"] > 0
         assert 0 not in line["peers"].values()
         assert line["placement"] in ("near", "far")
-    assert seen.stderr.splitlines()[-1] == summary.of_ring(lines)
+    assert seen.stderr.splitlines()[-1] == summary.of_ring(lines, f"bench-{name}")
 
 
 def _case(unit: str, bar: float) -> cases.Case:
