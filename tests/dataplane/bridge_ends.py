@@ -47,6 +47,13 @@ class Far:
         self.lane = ends.outlet.join(self.routing, self.reader, next_seq, credit)
         return self.lane
 
+    def leave(self, ends: "Ends") -> None:
+        """The session ends."""
+        if self.lane is not None and self.reader is not None:
+            ends.outlet.leave(self.lane)
+            self.reader.close()
+        self.lane = self.reader = None
+
     def take(self) -> list[str]:
         """Whatever is there, and every word on the way; gaps are written."""
         said = []
@@ -106,9 +113,7 @@ class Ends:
         """Everything, the context first: what is in flight points at the rings."""
         for far in self.fars:
             far.inlet.drop()
-            if far.lane is not None and far.reader is not None:
-                self.outlet.leave(far.lane)
-                far.reader.close()
+            far.leave(self)
         for far in self.fars:
             far.socket.close(0)
         self.router.close(0)

@@ -125,6 +125,22 @@ def test_the_bounds_are_the_same() -> None:
                 decode(plain.encode(message))
 
 
+@given(batches(), st.integers(-3, 3).filter(bool), st.booleans())
+def test_records_that_do_not_add_up_to_their_payload_are_refused(batch: plain.Data, off: int, late: bool) -> None:
+    """Header and payload agree on a length that the records contradict: they would be read beyond it."""
+    assert batch.body is not None
+    payload = (batch.body + b"xxx")[: max(len(batch.body) + off, 0)]
+    header = plain.encode(batch, late=True)[0]
+    said = header[:24] + len(payload).to_bytes(8, "little") + header[32:]
+    said = said[:6] + bytes([plain.LATE if late else plain.DATA]) + said[7:]
+    parts = [said, payload, plain.WHOLE] if late else [said + payload]
+    if len(payload) == len(batch.body):
+        return  # there was nothing to take off
+    for decode in (plain.decode, native.decode):
+        with pytest.raises(plain.WireError):
+            decode(parts)
+
+
 def test_another_version_is_named() -> None:
     header = plain.MAGIC + (3).to_bytes(2, "little") + bytes(200)
     for decode in (plain.decode, native.decode):
