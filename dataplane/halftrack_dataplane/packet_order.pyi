@@ -1,0 +1,23 @@
+from typing import Literal
+
+__all__ = ["Order"]
+
+class Order:
+    def __init__(self, window: int = 64, group: int = 1) -> None: ...
+    expected: int
+    window: int
+    group: int
+    waiting: int
+    delivered: int
+    lost: int
+    late: int
+    duplicates: int
+    strays: int
+    restarts: int
+    def judge(self, seq: int) -> Literal["next", "ahead", "beyond", "duplicate", "late", "stray", "again"]: ...
+    def advance(self, count: int = 1) -> None: ...
+    def keep(self, seq: int) -> None: ...
+    @property
+    def due(self) -> bool: ...
+    def surrender(self, seq: int | None = None) -> int: ...
+    def restart(self, seq: int) -> None: ...
