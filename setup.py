@@ -30,6 +30,7 @@ USE_THE_CORE = (
     "bridge_lane",
     "bridge_outlet",
     "mapping",
+    "packet_capture",
     "ring",
     "ring_pin",
     "ring_reader",
