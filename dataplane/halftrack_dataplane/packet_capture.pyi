@@ -20,7 +20,8 @@ class Capture:
         window: int = 64,
         keep_on: Callable[[], bool] | None = None,
         numbering: Numbering | None = None,
-        epochs_ns: Sequence[int] = (),
+        epochs_s: Sequence[int] = (),
+        leaps_s: Sequence[int] = (),
         epoch: int = 0,
     ) -> None: ...
     @property

@@ -84,7 +84,9 @@ cdef class Capture:
     cdef int fd, kind
     cdef bint prefixed, fresh
     cdef uint64_t frame_bytes, batch, wanted, per_second, threads, base, owed
-    cdef int64_t epochs[64]
+    cdef uint64_t epochs[64]
+    cdef uint64_t leaps[64]
+    cdef int leap_count
     cdef mmsghdr *messages
     cdef iovec *parts
     cdef uint8_t *controls
@@ -103,10 +105,10 @@ cdef class Capture:
 
     def __init__(
         self, Writer writer, capacity_bytes, fd, *, frame_bytes, numbers="arrival", prefixed=False, window=64, keep_on=None, numbering=None,
-        epochs_ns=(), epoch=0,
+        epochs_s=(), leaps_s=(), epoch=0,
     ):
         """`numbers`: "arrival" (packets have none), "le64" or "be64" (in the 8 bytes before the frame) or "vdif" (in the frame's
-        header: `numbering` says how many a second, `epochs_ns` when each reference epoch began). `prefixed`: there are 8 bytes before
+        header: `numbering` says how many a second, `epochs_s` and `leaps_s` are vdif's). `prefixed`: there are 8 bytes before
         the frame, which do not go into the ring. `keep_on()` false ends a wait for room."""
         cdef uint64_t of_ring = writer.out.w.h.frame_bytes
         if self.spare is not NULL:
@@ -123,8 +125,11 @@ cdef class Capture:
         self.batch = max(1, min(<uint64_t>BATCH, <uint64_t>(capacity_bytes // 64 // frame_bytes)))
         if self.kind == VDIF:
             self.per_second, self.threads, self.base = numbering.per_second, numbering.threads, numbering.base
-            for at, began in enumerate(epochs_ns):
+            for at, began in enumerate(epochs_s):
                 self.epochs[at] = began
+            for at, leap in enumerate(leaps_s):
+                self.leaps[at] = leap
+            self.leap_count = len(leaps_s)
         self.spare = <char *>calloc(self.batch, self.frame_bytes)
         self.kept = <char *>calloc(window, self.frame_bytes)
         self.kept_ns = <int64_t *>calloc(window, sizeof(int64_t))
@@ -246,10 +251,16 @@ cdef class Capture:
             self.kernel_seen = seen
         return 0
 
+    cdef uint64_t _leaps_until(self, uint64_t passed) noexcept nogil:
+        cdef int count = self.leap_count
+        while count and self.leaps[count - 1] > passed:
+            count -= 1
+        return count
+
     cdef bint _number(self, int i, const uint8_t *frame, uint64_t ready, uint64_t *number, int64_t *time) noexcept nogil:
         """Which number the packet has, and its time if it says it; False (and counted) if it is none of this stream's."""
         cdef uint32_t w0, w1, w2, w3
-        cdef uint64_t nr, thread
+        cdef uint64_t nr, thread, passed
         if self.messages[i].msg_len != self.frame_bytes + <uint64_t>(PREFIX if self.prefixed else 0) or self.messages[i].msg_hdr.msg_flags & MSG_TRUNC:
             self.wrong_size += 1
             return False
@@ -265,8 +276,9 @@ cdef class Capture:
             if <uint64_t>(w2 & 0xffffff) * 8 != self.frame_bytes or nr >= self.per_second or thread >= self.threads:
                 self.unfit += 1
                 return False
-            time[0] = self.epochs[w1 >> 24 & 63] + <int64_t>(w0 & 0x3fffffff) * 1000000000 + <int64_t>(nr * 1000000000 // self.per_second)
-            number[0] = ((<uint64_t>(self.epochs[w1 >> 24 & 63] // 1000000000) + (w0 & 0x3fffffff) - self.base) * self.per_second + nr) * self.threads + thread
+            passed = self.epochs[w1 >> 24 & 63] + (w0 & 0x3fffffff)
+            number[0] = ((passed - self.base) * self.per_second + nr) * self.threads + thread
+            time[0] = <int64_t>((passed - self._leaps_until(passed)) * 1000000000 + nr * 1000000000 // self.per_second)
         return True
 
     cdef int _sort(self, char *into, int got, int64_t now, bint room) except -1 nogil:

@@ -5,8 +5,8 @@ legacy form) and the arithmetic of numbers and times. Never looks at samples. pa
 holds them together.
 
 A frame is numbered by its second, its number in it, and its thread: `((seconds - base) * per_second + frame) * threads + thread`.
-Seconds are counted from a half-year's beginning; a leap second inside that half-year is not looked up, so times after it are one second
-late until the recorder takes up the next epoch.
+Seconds are counted from a half-year's beginning, leap seconds included, and recorders may stay with one epoch for years: so numbers are made of
+seconds that passed, and only times know of leap seconds.
 """
 
 import struct
@@ -28,10 +28,26 @@ class VdifError(ValueError):
     """What should be a VDIF header is none, or does not fit the stream that it came in."""
 
 
-def epoch_ns(epoch: int) -> int:
-    """The reference epoch (half-years since 2000) in nanoseconds since 1970, UTC."""
-    began = datetime(2000 + epoch // 2, 1 + epoch % 2 * 6, 1, tzinfo=UTC)
-    return int(began.timestamp()) * 10**9
+def _unix_s(year: int, month: int) -> int:
+    return int(datetime(year, month, 1, tzinfo=UTC).timestamp())
+
+
+# Seconds that passed (POSIX time and the leap seconds since 2000) when each leap second was over. IERS Bulletin C: none since 2017.
+LEAPS = tuple(
+    _unix_s(year, month) + number
+    for number, (year, month) in enumerate(((2006, 1), (2009, 1), (2012, 7), (2015, 7), (2017, 1)), 1)
+)
+
+
+def epoch_s(epoch: int) -> int:
+    """When the reference epoch (half-years since 2000) began: POSIX time in seconds and the leap seconds since 2000."""
+    began = _unix_s(2000 + epoch // 2, 1 + epoch % 2 * 6)
+    return began + sum(leap - number <= began for number, leap in enumerate(LEAPS, 1))
+
+
+def unix_s(passed_s: int) -> int:
+    """POSIX time, which has no leap seconds, of so many seconds that passed."""
+    return passed_s - sum(leap <= passed_s for leap in LEAPS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +144,7 @@ class Header:
 class Numbering:
     """How the frames of one stream are numbered: so many a second in each of `threads` threads, of one length.
 
-    `base` is the second since 1970 from which numbers count.
+    `base` is the second (as of `epoch_s`) from which numbers count.
     """
 
     per_second: int
@@ -151,9 +167,10 @@ class Numbering:
                 f"frame {header.frame} of thread {header.thread} does not fit {self.per_second} frames a second in "
                 f"{self.threads} threads, numbered from 0: see --per-second and --threads"
             )
-        seconds = epoch_ns(header.epoch) // 10**9 + header.seconds - self.base
+        seconds = epoch_s(header.epoch) + header.seconds - self.base
         return (seconds * self.per_second + header.frame) * self.threads + header.thread
 
     def time_ns(self, header: Header) -> int:
         """When the frame's first sample was taken, in nanoseconds since 1970."""
-        return epoch_ns(header.epoch) + header.seconds * 10**9 + header.frame * 10**9 // self.per_second
+        seconds = unix_s(epoch_s(header.epoch) + header.seconds)
+        return seconds * 10**9 + header.frame * 10**9 // self.per_second

@@ -18,6 +18,7 @@ from halftrack_dataplane.ring import Ring
 from tests.dataplane.test_packet_order import Order, Taker, networks
 
 SIZE = 64
+EPOCH = 20  # of half-years: 2010, with three leap seconds before the frames of the test and one among them
 
 
 def frame(seq: int, size: int = SIZE) -> bytes:
@@ -186,25 +187,26 @@ def test_a_sender_that_begins_again_gets_the_next_epoch() -> None:
 def _vdif(numbering: vdif.Numbering, number: int, threads: int) -> vdif.Header:
     at, thread = divmod(number, threads)
     seconds, nr = divmod(at, numbering.per_second)
-    return vdif.Header(seconds - vdif.epoch_ns(53) // 10**9, 53, nr, 96, thread)
+    return vdif.Header(seconds - vdif.epoch_s(EPOCH), EPOCH, nr, 96, thread)
 
 
 # invariant: S2
 def test_vdif_frames_are_numbered_and_timed_by_their_headers() -> None:
     numbering = vdif.Numbering(25, threads=4)
-    first = (vdif.epoch_ns(53) // 10**9 + 1000) * 100
+    first = (vdif.LEAPS[-1] - 3) * 100
     numbers = [first + at for at in range(240) if at not in (7, 100, 101, 102, 199)]
     sent = [numbers[at ^ 3] if at ^ 3 < len(numbers) else numbers[at] for at in range(len(numbers))]
     with Ring.create(None, capacity_bytes=1 << 20, frame_bytes=96) as ring:
-        epochs = [vdif.epoch_ns(epoch) for epoch in range(64)]
-        options: dict[str, Any] = {"frame_bytes": 96, "numbers": "vdif", "numbering": numbering, "epochs_ns": epochs}
+        epochs = [vdif.epoch_s(epoch) for epoch in range(64)]
+        options: dict[str, Any] = {"frame_bytes": 96, "numbers": "vdif", "numbering": numbering, "epochs_s": epochs}
+        options["leaps_s"] = vdif.LEAPS
         with captures(ring, **options) as (capture, sender):
             for number in dict.fromkeys(sent):
                 header = _vdif(numbering, number, 4)
                 assert numbering.number(header) == number
                 sender.send(header.to_bytes() + bytes([number % 251]) * 64)
-            sender.send(vdif.Header(1, 53, 25, 96).to_bytes() + bytes(64))  # a frame that no second has
-            sender.send(vdif.Header(1, 53, 1, 96, thread=4).to_bytes() + bytes(64))
+            sender.send(vdif.Header(1, EPOCH, 25, 96).to_bytes() + bytes(64))  # a frame that no second has
+            sender.send(vdif.Header(1, EPOCH, 1, 96, thread=4).to_bytes() + bytes(64))
             take(capture, len(set(sent)) + 2)
             capture.finish()
         assert capture.unfit == 2
