@@ -4,7 +4,7 @@ Owns the receiving, and the packets that wait for an earlier one. What a number 
 ring's. Packets in order are received where they are published; only what comes out of order is copied. What the ring has no room for
 (policy "drop"), what the network lost and what came too late is in the ring as a gap: its sequences are those of the packets.
 
-A record is what one call received, with the first packet's time: 64 packets, or a 64th of the ring at most. A hole is given up after a
+A record is what one call received, with the first packet's time: 64 packets, or a 16th of the ring at most. A hole is given up after a
 tenth of a second without packets.
 """
 
@@ -89,7 +89,7 @@ cdef class Capture:
     cdef int leap_count
     cdef mmsghdr *messages
     cdef iovec *parts
-    cdef uint8_t *controls
+    cdef uint8_t *control
     cdef uint8_t *prefixes
     cdef char *spare
     cdef char *kept
@@ -100,7 +100,7 @@ cdef class Capture:
     def __cinit__(self):
         self.messages = <mmsghdr *>calloc(BATCH, sizeof(mmsghdr))
         self.parts = <iovec *>calloc(2 * BATCH, sizeof(iovec))
-        self.controls = <uint8_t *>calloc(BATCH, CONTROL)
+        self.control = <uint8_t *>calloc(1, CONTROL)
         self.prefixes = <uint8_t *>calloc(BATCH, PREFIX)
 
     def __init__(
@@ -122,7 +122,7 @@ cdef class Capture:
         self.writer, self.fd, self.frame_bytes, self.kind = writer, fd, frame_bytes, _KINDS[numbers]
         self.prefixed = prefixed or self.kind in (LITTLE, BIG)
         self.order, self.keep_on, self.epoch, self.fresh = Order(window, numbering.threads if self.kind == VDIF else 1), keep_on, epoch, True
-        self.batch = max(1, min(<uint64_t>BATCH, <uint64_t>(capacity_bytes // 64 // frame_bytes)))
+        self.batch = max(1, min(<uint64_t>BATCH, <uint64_t>(capacity_bytes // 16 // frame_bytes)))
         if self.kind == VDIF:
             self.per_second, self.threads, self.base = numbering.per_second, numbering.threads, numbering.base
             for at, began in enumerate(epochs_s):
@@ -133,13 +133,13 @@ cdef class Capture:
         self.spare = <char *>calloc(self.batch, self.frame_bytes)
         self.kept = <char *>calloc(window, self.frame_bytes)
         self.kept_ns = <int64_t *>calloc(window, sizeof(int64_t))
-        if not (self.messages and self.parts and self.controls and self.prefixes and self.spare and self.kept and self.kept_ns):
+        if not (self.messages and self.parts and self.control and self.prefixes and self.spare and self.kept and self.kept_ns):
             raise MemoryError
 
     def __dealloc__(self):
         free(self.messages)
         free(self.parts)
-        free(self.controls)
+        free(self.control)
         free(self.prefixes)
         free(self.spare)
         free(self.kept)
@@ -215,10 +215,10 @@ cdef class Capture:
             part[1].iov_len = self.frame_bytes
             message.msg_hdr.msg_iov = part + first
             message.msg_hdr.msg_iovlen = 2 - first
-            message.msg_hdr.msg_control = self.controls + i * CONTROL
-            message.msg_hdr.msg_controllen = CONTROL
             part += 2
             message += 1
+        self.messages[0].msg_hdr.msg_control = self.control
+        self.messages[0].msg_hdr.msg_controllen = CONTROL  # one count a call will do, and each costs the kernel time
         return 0
 
     cdef bint _receive(self) except -1 nogil:
@@ -238,12 +238,12 @@ cdef class Capture:
             return False
         clock_gettime(CLOCK_REALTIME, &clock)
         self.packets += got
-        self._count_kernel_drops(got - 1)
+        self._count_kernel_drops()
         self._sort(into, got, clock.tv_sec * 1000000000 + clock.tv_nsec, room)
         return True
 
-    cdef int _count_kernel_drops(self, int last) noexcept nogil:
-        cdef cmsghdr *control = CMSG_FIRSTHDR(&self.messages[last].msg_hdr)
+    cdef int _count_kernel_drops(self) noexcept nogil:
+        cdef cmsghdr *control = CMSG_FIRSTHDR(&self.messages[0].msg_hdr)
         cdef uint32_t seen
         if control is not NULL and control.cmsg_level == SOL_SOCKET and control.cmsg_type == SO_RXQ_OVFL:
             seen = ht_le32(CMSG_DATA(control))

@@ -3,9 +3,13 @@
 import click
 
 from halftrack_dataplane import stream_cli_bench as bench
+from halftrack_dataplane import stream_cli_capture as capture
+from halftrack_dataplane import stream_cli_export as export
+from halftrack_dataplane import stream_cli_import as importing
 from halftrack_dataplane import stream_cli_pipe as pipe
 from halftrack_dataplane import stream_cli_read as read
 from halftrack_dataplane import stream_cli_record as record
+from halftrack_dataplane import stream_cli_spead as spead
 from halftrack_dataplane import stream_cli_top as top
 from halftrack_dataplane import stream_cli_write as write
 from halftrack_dataplane.stream_cli_frame import EXIT_STATUS, Program
@@ -20,8 +24,9 @@ def main() -> None:
     """
 
 
-for family in (write, read, pipe, record, top, bench):
+for family in (write, read, pipe, record, importing, export, top, bench):
     family.declare(main)
+spead.declare(main, capture.declare(main))
 
 if __name__ == "__main__":
     main()

@@ -66,6 +66,12 @@ def records(path: Path) -> list[Frame]:
     return found
 
 
+def begun(path: Path) -> list[Frame]:
+    """The same without the gap with which a ring begins whose first frame brought a number of its own."""
+    found = records(path)
+    return found[1:] if found and found[0].gap and not found[0].seq else found
+
+
 def payloads(path: Path) -> list[bytes]:
     """The frames that a ring retains."""
     return [bytes(record.payload) for record in records(path) if not record.gap]
