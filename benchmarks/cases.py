@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from benchmarks import deaths, ours, peers, round_trips
+from benchmarks import deaths, ours, packets, peers, round_trips
 from benchmarks.compiled import answer, checks, disruptor
 from benchmarks.race import Measure
 
@@ -245,6 +245,21 @@ def waiting(share: float) -> list[Case]:
     ]
 
 
+def network(share: float) -> list[Case]:
+    """Packets from a socket into a ring; both receivers alone, over as much memory, and one that has none to keep them in."""
+
+    def bare(size: int, count: int, area: int) -> Measure:
+        return _million(lambda: answer("datagrams", size, count, packets.DEPTH, area))
+
+    found = []
+    for name, size, count in (("64 B", 72, int(300_000 * share)), ("8 KiB", 8200, int(100_000 * share))):
+        area, hot = "recvmmsg (C), as much memory", "recvmmsg (C), the same buffers again"
+        contenders = {area: bare(size, count, packets.RING_BYTES), hot: bare(size, count, 0)}
+        own = _million(lambda size=size, count=count: packets.captured(size, count))  # type: ignore[misc]
+        found.append(Case(f"UDP capture, {name}", "M/s", own, contenders, {area: 0.8}))
+    return found
+
+
 def all_cases(share: float) -> list[Case]:
     """Every case, in the order of the table."""
-    return [*small(share), *large(share), *one_to_two(share), *waiting(share)]
+    return [*small(share), *large(share), *one_to_two(share), *waiting(share), *network(share)]
