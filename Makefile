@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim bench-ring bench-bridge bench native dist clean
+.PHONY: help ready demo test check lint types house proto docs format sim soak cycles bench-ring bench-bridge bench native dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,12 @@ format: ready ## format the code and fix what ruff can fix
 
 sim: ready ## run the whole fleet in one process, by a seed, and watch its invariants (HOURS= HOSTS= SEED=); writes sim.json
 	@$(PY) -m tests.sim.run
+
+soak: ready ## frames of all sizes through rings while readers and writers come, go and are killed, every byte checked (FRAMES= SEED=); writes soak.json
+	@$(PY) -m tests.soak.run
+
+cycles: ready ## make, join, leave and remove a ring, again and again, and look for what is left (COUNT=); writes cycles.json
+	@$(PY) -m tests.soak.cycles
 
 bench-ring: ready ## measure the ring against its peers, about five minutes; writes bench-ring.jsonl (ARGS= goes to benchmarks/ring.py)
 	@$(PY) -c 'import iceoryx2' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "some peers cannot be had here"
