@@ -56,7 +56,7 @@ cycles: ready ## make, join, leave and remove a ring, again and again, and look 
 	@$(PY) -m tests.soak.cycles
 
 bench-ring: ready ## measure the ring against its peers, about five minutes; writes bench-ring.jsonl (ARGS= goes to benchmarks/ring.py)
-	@$(PY) -c 'import iceoryx2' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "some peers cannot be had here"
+	@$(PY) -c 'import iceoryx2, nats, redis' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "some peers cannot be had here"
 	@$(PY) benchmarks/ring.py --write bench-ring.jsonl $(ARGS)
 
 bench-bridge: ready ## measure the bridge against its peers over loopback, about three minutes; writes bench-bridge.jsonl (ARGS=)

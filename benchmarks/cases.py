@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from benchmarks import deaths, ours, packets, peers, round_trips
+from benchmarks import brokers, deaths, ours, packets, peers, round_trips
 from benchmarks.compiled import answer, checks, disruptor
 from benchmarks.race import Measure
 
@@ -114,6 +114,9 @@ def small(share: float) -> list[Case]:
                 "iceoryx2-py": _million(lambda: peers.small_frames(n(150_000))),
                 "pyzmq ipc": _million(lambda: peers.pyzmq(n(400_000))),
                 "pipe": _million(lambda: peers.pipe(n(400_000))),
+                "NATS": _million(lambda: brokers.nats(n(15_000))),
+                "Redis streams": _million(lambda: brokers.redis(n(15_000))),
+                "gRPC stream": _million(lambda: brokers.grpc(n(8_000))),
                 "empty Cython call": _million(lambda: _empty_calls(n(5_000_000))),
             },
             {"iceoryx2-py": 20, "pyzmq ipc": 6, "empty Cython call": 0.3},

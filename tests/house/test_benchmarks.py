@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bridge, cases, race, summary
+from benchmarks import bridge, brokers, cases, race, summary
 from tests.house.source import ROOT
 
 
@@ -64,6 +64,15 @@ def test_a_wrong_frame_is_no_figure() -> None:
     figures, reasons = race.medians({"ours": lambda: 1.0, "peer": wrong}, 3)
     assert (figures, len(reasons)) == ({"ours": 1.0, "peer": 0.0}, 1)
     assert summary.wrong([_case("M/s", 1).line(figures, "near")]) == ["a case: peer"]
+
+
+@pytest.mark.parametrize(("measure", "named"), [(brokers.nats, "nats-server"), (brokers.redis, "redis-server")])
+def test_a_broker_that_is_not_here_is_named(
+    measure: Callable[[int], float], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(race.Missing, match=f"no {named}: apt-get install {named}"):
+        measure(1)
 
 
 def test_a_side_that_fails_ends_the_round_at_once() -> None:
