@@ -7,7 +7,9 @@ A ring that never held a frame begins at the first number that arrives; any othe
 again gets an epoch of its own, one higher, since how much was lost between the two cannot be known.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import TypedDict
 
 from halftrack_dataplane.frames import RingError
 from halftrack_dataplane.packet_order import Order
@@ -17,13 +19,58 @@ BATCH_FRAMES, BATCH_BYTES = 64, 1 << 20  # in hand at most, but for a single fra
 NEWEST = (1 << 62) - 1  # the greatest sequence of a ring
 
 
+class Stamp(TypedDict):
+    """What a write says of its frames, and how long it waits for room."""
+
+    epoch: int
+    timestamp_ns: int
+    timeout_s: float | None
+
+
+class Declaring:
+    """A writer whose drops are gaps: what finds no room is declared as soon as there is some, so sequences stay those that are meant."""
+
+    def __init__(self, writer: Writer, timeout_s: float | None = None) -> None:
+        self._writer, self._timeout_s = writer, timeout_s
+        self._owed = 0
+        self.frames = 0
+        self.bytes = 0
+        self.dropped = 0
+
+    def put(self, frames: Sequence[bytes] | memoryview, *, epoch: int = 0, timestamp_ns: int = 0) -> int:
+        """Write frames: a list of them, or rows in one buffer. How many found room."""
+        count, done = len(frames), 0
+        if self.settled(epoch):
+            stamp: Stamp = {"epoch": epoch, "timestamp_ns": timestamp_ns, "timeout_s": self._timeout_s}
+            if isinstance(frames, memoryview):
+                done = len(self._writer.write_array(frames, **stamp))
+            else:
+                done = len(self._writer.write_many(frames, **stamp))
+        self.frames += done
+        self.bytes += frames.nbytes // count * done if isinstance(frames, memoryview) else sum(map(len, frames[:done]))
+        self.dropped += count - done
+        self._owed += count - done
+        return done
+
+    def lose(self, count: int) -> None:
+        """The next `count` sequences are lost; declared before the next frame, or by `settled`."""
+        self._owed += count
+
+    def settled(self, epoch: int = 0) -> bool:
+        """Declares what is lost; False if there is no room even for that."""
+        if self._owed and self._writer.gap(self._owed, epoch=epoch, timeout_s=self._timeout_s) >= 0:
+            self._owed = 0
+        return not self._owed
+
+
 class Arrivals:
     """Takes frames as they come and writes them in order."""
 
     def __init__(
         self, writer: Writer, *, window: int = 64, timeout_s: float | None = None, epoch: int = 0, group: int = 1
     ) -> None:
-        self._writer, self._timeout_s = writer, timeout_s
+        self._writer = writer
+        self.out = Declaring(writer, timeout_s)
         self.order = Order(window, group)
         self.epoch = epoch
         self._fresh = True
@@ -31,9 +78,6 @@ class Arrivals:
         self._batch: list[bytes] = []
         self._batch_bytes = 0
         self._batch_ns = 0
-        self.frames = 0
-        self.bytes = 0
-        self.dropped = 0
 
     def take(self, seq: int, timestamp_ns: int, payload: bytes) -> None:
         """One frame has arrived."""
@@ -60,17 +104,14 @@ class Arrivals:
             self._lose(self.order.surrender())
             self._pass_on_kept()
         self.flush()
+        self.out.settled(self.epoch)
 
     def flush(self) -> None:
         """Write what is in hand."""
         if not self._batch:
             return
         frames, self._batch, self._batch_bytes = self._batch, [], 0
-        seqs = self._writer.write_many(frames, epoch=self.epoch, timestamp_ns=self._batch_ns, timeout_s=self._timeout_s)
-        self.frames += len(seqs)
-        self.bytes += sum(map(len, frames[: len(seqs)]))
-        if len(seqs) < len(frames):
-            self.dropped += len(frames) - len(seqs)
+        self.out.put(frames, epoch=self.epoch, timestamp_ns=self._batch_ns)
 
     def _begin(self, seq: int) -> None:
         if self._fresh:
@@ -95,4 +136,4 @@ class Arrivals:
     def _lose(self, count: int) -> None:
         if count:
             self.flush()
-            self._writer.gap(count, epoch=self.epoch, timeout_s=self._timeout_s)
+            self.out.lose(count)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from halftrack_dataplane import dada, vdif
-from halftrack_dataplane.arrivals import Arrivals
+from halftrack_dataplane.arrivals import Arrivals, Declaring
 from halftrack_dataplane.file_frames import FileFrames, Piece, ShortTail, Tail
 from halftrack_dataplane.frames import RingError
 from halftrack_dataplane.ring import Ring
@@ -97,10 +97,11 @@ class _Filler:
     """Blocks of frames on their way into a ring, at a pace."""
 
     def __init__(self, ring: Ring, writer: Writer, rate: float | None, timeout_s: float | None, progress: Progress):
-        self._ring, self._writer, self._timeout_s, self._progress = ring, writer, timeout_s, progress
+        self._ring, self._writer, self._progress = ring, writer, progress
+        self._out = Declaring(writer, timeout_s)
         self._rate, self._pace = rate, Pace(time.monotonic(), 1.0)
         self.first_seq = ring.head
-        self.offered = self.written = self.lost = 0
+        self.offered = self.lost = 0
 
     def wait(self) -> None:
         """Until the next frame is due."""
@@ -113,12 +114,9 @@ class _Filler:
         self.wait()
         now = time.time_ns()
         rows = block.cast("B", (len(block) // size, size))
-        seqs = self._writer.write_array(
-            rows, timestamp_ns=now if timestamp_ns is None else timestamp_ns, timeout_s=self._timeout_s
-        )
+        done = self._out.put(rows, timestamp_ns=now if timestamp_ns is None else timestamp_ns)
         self.offered += len(block) // size
-        self.written += len(seqs)
-        self._progress.add(len(seqs), len(seqs) * size)
+        self._progress.add(done, done * size)
 
     def go_to(self, number: int, expected: int | None) -> None:
         """The next frame is number `number`, and `expected` would have been: begin there, or declare what is missing."""
@@ -127,18 +125,18 @@ class _Filler:
                 self._writer.start_at(number)
             self.first_seq = self._ring.head
         elif number > expected:
-            self._writer.gap(number - expected, timeout_s=self._timeout_s)
+            self._out.lose(number - expected)
             self.lost += number - expected
 
     def done(self, terminal: Terminal) -> int:
         """Say how it went."""
-        dropped = self.offered - self.written
-        if dropped:
-            terminal.note(f"dropped: {dropped} frames for want of room, as --full drop says")
-        return _said(terminal, self._ring, self._progress, dropped, self.lost, self.first_seq)
+        self._out.settled()
+        return _said(terminal, self._ring, self._progress, self._out.dropped, self.lost, self.first_seq)
 
 
 def _said(terminal: Terminal, ring: Ring, progress: Progress, dropped: int, lost: int, first_seq: int) -> int:
+    if dropped:
+        terminal.note(f"dropped: {dropped} frames for want of room, as --full drop says; they are declared as lost")
     if lost:
         terminal.note(f"gap: {lost} frames are not in the files, and declared as lost")
     done = _Done(ring.path, progress.frames, progress.bytes, dropped, lost, first_seq, ring.head)
@@ -338,26 +336,28 @@ def import_vdif(
                 filler = _Filler(target, writer, rate, timeout, progress)
                 arrivals = Arrivals(writer, window=max(window, threads), timeout_s=timeout, group=threads)
                 frames = FileFrames([Piece(path) for path in files], first.frame_bytes, most=_most(rate))
-                for block in _cut(terminal, frames, "refuse"):
-                    filler.wait()
-                    for at in range(0, len(block), first.frame_bytes):
-                        frame = bytes(block[at : at + first.frame_bytes])
-                        header = vdif.Header.parse(frame)
-                        arrivals.take(numbering.number(header), numbering.time_ns(header), frame)
-                        filler.offered += 1
-                    progress.add(arrivals.frames - progress.frames, arrivals.bytes - progress.bytes)
-                arrivals.give_up()
-                progress.add(arrivals.frames - progress.frames, arrivals.bytes - progress.bytes)
+                try:
+                    for block in _cut(terminal, frames, "refuse"):
+                        filler.wait()
+                        for at in range(0, len(block), first.frame_bytes):
+                            frame = bytes(block[at : at + first.frame_bytes])
+                            header = vdif.Header.parse(frame)
+                            arrivals.take(numbering.number(header), numbering.time_ns(header), frame)
+                            filler.offered += 1
+                        progress.add(arrivals.out.frames - progress.frames, arrivals.out.bytes - progress.bytes)
+                finally:
+                    arrivals.give_up()
+                    progress.add(arrivals.out.frames - progress.frames, arrivals.out.bytes - progress.bytes)
             order = arrivals.order
             if order.late or order.duplicates or order.strays or order.restarts:
                 terminal.note(
                     f"out of place: {order.late} frames too late, {order.duplicates} twice, {order.strays} far off, "
                     f"{order.restarts} new beginnings"
                 )
-            first_seq = target.head - order.delivered - order.lost + arrivals.dropped
-            return _said(terminal, target, progress, arrivals.dropped, order.lost, first_seq)
+            first_seq = target.head - order.delivered - order.lost
+            return _said(terminal, target, progress, arrivals.out.dropped, order.lost, first_seq)
     except vdif.VdifError as error:
-        raise Failed(f"{error}") from None
+        raise Failed(f"{error}. The frames before it are written.") from None
 
 
 def _first_header(path: Path) -> vdif.Header:

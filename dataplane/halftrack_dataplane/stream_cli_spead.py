@@ -110,7 +110,7 @@ def _captured(
                     _run(taker, Bounds(count, seconds, timeout), stop, progress)
             finally:
                 taker.arrivals.give_up()
-                said(terminal, ring, taker.counts(), taker.arrivals.bytes, target.head)
+                said(terminal, ring, taker.counts(), taker.arrivals.out.bytes, target.head)
     return DONE
 
 
@@ -143,7 +143,7 @@ class _Taker:
         order = self.arrivals.order
         return {
             "packets": self.heaps,
-            "frames": self.arrivals.frames,
+            "frames": self.arrivals.out.frames,
             "lost": order.lost,
             "late": order.late,
             "duplicates": order.duplicates,
@@ -151,7 +151,7 @@ class _Taker:
             "restarts": order.restarts,
             "wrong_size": self.wrong_size,
             "incomplete": self.receiver.incomplete,
-            "dropped": self.arrivals.dropped,
+            "dropped": self.arrivals.out.dropped,
         }
 
 
@@ -163,7 +163,7 @@ def _run(taker: _Taker, bounds: Bounds, stop: Stop, progress: Progress) -> None:
             return
         if taker.step():
             last = time.monotonic()
-        progress.add(arrivals.frames - progress.frames, arrivals.bytes - progress.bytes)
+        progress.add(arrivals.out.frames - progress.frames, arrivals.out.bytes - progress.bytes)
 
 
 @click.argument("ring")

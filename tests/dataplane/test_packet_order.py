@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halftrack_dataplane.arrivals import Arrivals
+from halftrack_dataplane.arrivals import Arrivals, Declaring
 from halftrack_dataplane.packet_order import Order
 from halftrack_dataplane.ring import Ring
 
@@ -169,8 +169,39 @@ def test_arrivals_put_the_same_story_into_a_ring(network: tuple[int, list[int]])
             story += [("lost" if record.gap else "frame", at + more) for more in range(record.gap or 1)]
             at += record.gap or 1
         assert story == model.story
-        assert (arrivals.frames, arrivals.bytes, arrivals.dropped) == (
+        assert (arrivals.out.frames, arrivals.out.bytes, arrivals.out.dropped) == (
             model.order.delivered,
             8 * model.order.delivered,
             0,
         )
+
+
+# invariant: S2
+@given(st.lists(st.integers(1, 9), max_size=30), st.integers(0, 200))
+def test_what_found_no_room_is_a_gap_at_its_own_sequences(batches: list[int], read_after: int) -> None:
+    """A lossless reader takes nothing until `read_after` frames were offered; then all that is there, each time."""
+    offered = 0
+    with (
+        Ring.create(None, capacity_bytes=4096, slots=8, frame_bytes=64) as ring,
+        ring.reader(start="oldest") as reader,
+        ring.writer(full="drop") as writer,
+    ):
+        out = Declaring(writer)
+        story: list[int] = []
+
+        def take() -> None:
+            while (one := reader.read(0)) is not None:
+                assert one.seq == len(story)
+                assert one.gap or int.from_bytes(one.payload[:8], "little") == one.seq
+                story.extend([one.gap != 0] * (one.gap or 1))
+
+        for size in batches:
+            out.put([seq.to_bytes(64, "little") for seq in range(offered, offered + size)])
+            offered += size
+            if offered >= read_after:
+                take()
+        take()
+        assert out.settled()
+        take()
+        assert len(story) == offered
+        assert (story.count(False), story.count(True)) == (out.frames, out.dropped)
