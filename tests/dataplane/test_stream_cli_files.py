@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from halftrack_dataplane import dada, vdif
@@ -32,12 +32,15 @@ def answer(*arguments: object) -> dict[str, object]:
 
 
 @given(
-    st.lists(st.binary(max_size=200), max_size=5),
-    st.integers(1, 50),
-    st.integers(0, 3),
-    st.integers(0, 4),
-    st.sampled_from(["refuse", "pad", "drop"]),
+    contents=st.lists(st.binary(max_size=200), max_size=5),
+    size=st.integers(1, 50),
+    skip=st.integers(0, 3),
+    most=st.integers(0, 4),
+    tail=st.sampled_from(["refuse", "pad", "drop"]),
 )
+@example(
+    contents=[b"\1" * 5], size=2, skip=0, most=1, tail="pad"
+)  # what the buffer held before must not be the padding
 def test_frames_of_files_are_their_bytes_wherever_files_end(
     tmp_path_factory: pytest.TempPathFactory, contents: list[bytes], size: int, skip: int, most: int, tail: str
 ) -> None:
