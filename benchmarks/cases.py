@@ -255,7 +255,7 @@ def network(share: float) -> list[Case]:
         return _million(lambda: answer("datagrams", size, count, packets.DEPTH, area))
 
     found = []
-    for name, size, count in (("64 B", 72, int(300_000 * share)), ("8 KiB", 8200, int(100_000 * share))):
+    for name, size, count in (("64 B", 72, int(150_000 * share)), ("8 KiB", 8200, int(30_000 * share))):
         area, hot = "recvmmsg (C), as much memory", "recvmmsg (C), the same buffers again"
         contenders = {area: bare(size, count, packets.RING_BYTES), hot: bare(size, count, 0)}
         own = _million(lambda size=size, count=count: packets.captured(size, count))  # type: ignore[misc]
