@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from halftrack_dataplane import vdif
+from halftrack_dataplane.datagrams import Listening
 from halftrack_dataplane.ring import Ring
+from halftrack_dataplane.stream_cli_capture import note_of_listening
+from halftrack_dataplane.stream_cli_frame import Terminal
 from tests.dataplane.commands import LIMIT_S, begun, out, payloads, records, running, told, words
 
 needs_spead = pytest.mark.skipif(
@@ -102,6 +105,16 @@ def test_vdif_into_a_ring_and_into_a_file(folder: Path, tmp_path: Path) -> None:
     assert begun(path)[0].timestamp_ns == (vdif.unix_s(vdif.epoch_s(53)) + 5) * 10**9
     out("export", "raw", path, tmp_path / "x.vdif", "--start", "oldest", "--drain")
     assert (tmp_path / "x.vdif").read_bytes() == b"".join(frames)
+
+
+def test_a_buffer_that_the_kernel_cuts_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        note_of_listening(Terminal("text"), Listening(made, 64 << 20, 208 << 10), 7148)
+        said = " ".join(capsys.readouterr().err.split())
+        assert "gives the socket 208KiB of buffer, not 64MiB" in said
+        assert "sysctl -w net.core.rmem_max=67108864" in said
+        note_of_listening(Terminal("text"), Listening(made, 64 << 20, 64 << 20), 7148)
+        assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
