@@ -115,6 +115,8 @@ cdef class Capture:
             raise RingError("a Capture is made once")
         if not 0 < frame_bytes <= 65536 or numbers not in _KINDS:
             raise ValueError(f"a packet's frame has 1 to 65536 bytes, not {frame_bytes}, and numbers of {list(_KINDS)}, not {numbers!r}")
+        if writer.out.shared:
+            raise RingError("frames of a capture are numbered by their source, so other writers cannot have a part of the ring: do not share it")
         if of_ring and of_ring != frame_bytes:
             raise WrongLength(f"every frame of this ring has {of_ring} bytes, and the packets' have {frame_bytes}")
         if frame_bytes > capacity_bytes // 2:

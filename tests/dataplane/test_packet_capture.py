@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from halftrack_dataplane import vdif
 from halftrack_dataplane.datagrams import BadAddress, address, listening
-from halftrack_dataplane.frames import FrameTooLarge, WrongLength
+from halftrack_dataplane.frames import FrameTooLarge, RingError, WrongLength
 from halftrack_dataplane.packet_capture import Capture
 from halftrack_dataplane.ring import Ring
 from tests.dataplane.test_packet_order import Order, Taker, networks
@@ -245,6 +245,8 @@ def test_a_ring_that_cannot_take_the_frames_is_refused() -> None:
             pass
         with pytest.raises(ValueError, match="not 'le16'"), captures(ring, numbers="le16"):
             pass
+    with Ring.create(None, shared=True) as ring, pytest.raises(RingError, match="other writers"), captures(ring):
+        pass
     with Ring.create(None, capacity_bytes=4096) as ring, pytest.raises(FrameTooLarge), captures(ring, frame_bytes=4096):
         pass
 
