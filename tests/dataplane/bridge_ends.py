@@ -2,6 +2,7 @@
 
 import os
 import select
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -139,3 +140,16 @@ def ends(folder: Path, **options: Any) -> Iterator[Ends]:
         yield made
     finally:
         made.close()
+
+
+@contextmanager
+def scene(**options: Any) -> Iterator[Ends]:
+    """One example's own folder: a fixture's would be all examples'."""
+    folder = tempfile.TemporaryDirectory(dir="/dev/shm", prefix="halftrack-test-")
+    with folder as path, ends(Path(path), **options) as made:
+        yield made
+
+
+def payload(seq: int, length: int) -> bytes:
+    """What is in a frame: its sequence, over and over."""
+    return (seq.to_bytes(8, "little") * (length // 8 + 1))[:length]
