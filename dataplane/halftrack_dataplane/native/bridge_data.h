@@ -99,7 +99,14 @@ static inline uint64_t ht_wire_cost(const ht_wire *w) {
 }
 
 static inline void ht_wire_write(void *into, int kind, uint64_t first, uint64_t amount, uint32_t records) {
-    ht_wire_header head = {HT_WIRE_MAGIC, HT_WIRE_VERSION, (uint8_t)kind, 0, records, 0, first, amount};
+    ht_wire_header head;
+    memset(&head, 0, sizeof head);
+    memcpy(head.magic, HT_WIRE_MAGIC, sizeof head.magic);
+    head.version = HT_WIRE_VERSION;
+    head.kind = (uint8_t)kind;
+    head.records = records;
+    head.first = first;
+    head.amount = amount;
     memcpy(into, &head, sizeof head);
 }
 

@@ -104,7 +104,13 @@ static void ht_verdict_back(void *data, void *hint) {
 static inline ht_parcel *ht_parcel_new(ht_lane *lane, ht_bundle *bundle, const ht_header *h, uint64_t seq, uint64_t bytes) {
     ht_parcel *parcel = (ht_parcel *)malloc(sizeof *parcel);
     if (!parcel) return NULL;
-    *parcel = (ht_parcel){lane, bundle, h, seq, bytes, bundle ? 1 : 2, 0};
+    parcel->lane = lane;
+    parcel->bundle = bundle;
+    parcel->h = h;
+    parcel->seq = seq;
+    parcel->bytes = bytes;
+    parcel->users = bundle ? 1 : 2;
+    parcel->verdict = 0;
     if (bundle) __atomic_add_fetch(&bundle->users, 1, __ATOMIC_RELAXED);
     __atomic_add_fetch(&lane->users, 1, __ATOMIC_RELAXED);
     __atomic_add_fetch(&lane->messages, 1, __ATOMIC_RELAXED);
