@@ -38,6 +38,8 @@ USE_THE_CORE = (
     "ring_stats",
     "ring_waker",
     "ring_writer",
+    "spool_packing",
+    "spool_record",
 )
 
 

@@ -50,7 +50,7 @@ PURE = {
         "explain",
         "quantities",
     ),
-    "dataplane": ("merge", "frames", "frame"),
+    "dataplane": ("merge", "frames", "frame", "spool_record"),
     "proto": ("messages",),
 }
 PURE_REASON = (
