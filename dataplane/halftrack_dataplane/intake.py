@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from halftrack_dataplane.frames import FrameCorrupt
 from halftrack_dataplane.ring_reader import Reader
+from halftrack_dataplane.spool_reader import SpoolReader
 
 BUFFER_BYTES = 256 << 10  # several records of small frames (64 KiB each at most); doubled for frames that need more
 
@@ -47,7 +48,7 @@ class Taken:
 class Intake:
     """Takes from one reader, whose closing stays its maker's."""
 
-    def __init__(self, reader: Reader, capacity_bytes: int) -> None:
+    def __init__(self, reader: Reader | SpoolReader, capacity_bytes: int) -> None:
         self._reader = reader
         self._one_by_one = reader.policy == "sample"  # it picks frames, and only `read` asks it for each
         self._most = capacity_bytes // 2

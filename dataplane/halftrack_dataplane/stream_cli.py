@@ -10,6 +10,7 @@ from halftrack_dataplane import stream_cli_pipe as pipe
 from halftrack_dataplane import stream_cli_read as read
 from halftrack_dataplane import stream_cli_record as record
 from halftrack_dataplane import stream_cli_spead as spead
+from halftrack_dataplane import stream_cli_spool as spool
 from halftrack_dataplane import stream_cli_top as top
 from halftrack_dataplane import stream_cli_write as write
 from halftrack_dataplane.stream_cli_frame import EXIT_STATUS, Program
@@ -24,7 +25,7 @@ def main() -> None:
     """
 
 
-for family in (write, read, pipe, record, importing, export, top, bench):
+for family in (write, read, pipe, record, spool, importing, export, top, bench):
     family.declare(main)
 spead.declare(main, capture.declare(main))
 

@@ -39,7 +39,18 @@ _HINTS: Mapping[type[Exception], str] = {
     frames.Evicted: "Frames from there on may be gone: go on with --start and that sequence.",
     frames.WriterBusy: "Stop it first; a dead one's place would have been taken.",
 }
-_SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "": 1}
+_SIZES = {
+    "B": 1,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+    "TB": 10**12,
+    "TiB": 1 << 40,
+    "": 1,
+}
 
 
 class Failed(Exception):  # noqa: N818 - reads as what it is at the place where it is raised
@@ -183,7 +194,7 @@ def plain(value: Any) -> Any:
 
 def size_text(number: float) -> str:
     """`number` bytes in the largest binary unit that leaves at least one."""
-    for unit in ("GiB", "MiB", "KiB"):
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
         if number >= _SIZES[unit]:
             amount = number / _SIZES[unit]
             return f"{amount:.0f}{unit}" if amount == int(amount) else f"{amount:.1f}{unit}"
