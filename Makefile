@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim soak cycles bench-ring bench-bridge bench native dist clean
+.PHONY: help ready demo test check lint types house proto docs format sim soak cycles bench-ring bench-bridge bench-spool bench native dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ bench-ring: ready ## measure the ring against its peers, about five minutes; wri
 bench-bridge: ready ## measure the bridge against its peers over loopback, about three minutes; writes bench-bridge.jsonl (ARGS=)
 	@$(PY) -c 'import numpy' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "numpy cannot be had here"
 	@$(PY) benchmarks/bridge.py --write bench-bridge.jsonl $(ARGS)
+
+bench-spool: ready ## measure a spool beside its disk, about half a minute (ARGS= goes to benchmarks/spool.py)
+	@$(PY) -c 'import numpy' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "numpy cannot be had here"
+	@$(PY) benchmarks/spool.py $(ARGS)
 
 bench: bench-ring ## the same, and what the parts cost; writes bench-micro.json too
 	@$(PY) -m pytest -q benchmarks --benchmark-json=bench-micro.json --benchmark-columns=median,iqr,rounds
