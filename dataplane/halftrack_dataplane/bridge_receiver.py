@@ -119,7 +119,7 @@ class Receiver:
         now = time.monotonic()
         if self._hello_due is not None:
             return int(min(max(HELLO_POLL_S, self._hello_due - now), HEARTBEAT_S) * 1000)
-        return max(1, int((self._beat_at + HEARTBEAT_S - now) * 1000))
+        return max(1, int((self._beat_at + HEARTBEAT_S - now) * 1000) + 1)
 
     # ---- what goes out ----------------------------------------------------------------------------------------------
 

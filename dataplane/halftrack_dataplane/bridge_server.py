@@ -107,11 +107,14 @@ class Server:
         self._rings = rings
         now_ns = time.monotonic_ns()
         due = [due_s for outlet in outlets if (due_s := outlet.due_s(now_ns)) is not None]
-        return max(0.0, min([self._tick_due - now_ns / 1e9, *due]))
+        tick_s = (
+            max(0.0, self._tick_due - now_ns / 1e9) + LOOK_S
+        )  # a poll counts whole milliseconds: one too late, not twice
+        return min([tick_s, *due])
 
     def _look(self, wait_s: float) -> None:
         """Wait that long at most, and answer whoever speaks."""
-        if 0 < wait_s < LOOK_S:  # a poll counts whole milliseconds
+        if 0 < wait_s < LOOK_S:  # frames linger for less than a poll can count
             time.sleep(wait_s)
             wait_s = 0.0
         ready = dict(self._poller.poll(int(wait_s * 1000)))

@@ -349,13 +349,13 @@ def test_an_idle_bridge_costs_next_to_nothing(bridged: Bridged) -> None:
     ends = [bridged.near.start(bridged.server), bridged.far.start(bridged.receiver)]
     bridged.write(5)
     bridged.caught_up()
-    shares = []
-    for _ in range(3):  # a busy machine can only add
+    shares: list[list[float]] = []
+    while len(shares) < 8 and not any(max(share) <= 0.005 for share in shares):  # a busy machine can only add
         before, began = [_cpu_ns(end) for end in ends], time.monotonic_ns()
         time.sleep(1.5)
         elapsed = time.monotonic_ns() - began
         shares.append([(_cpu_ns(end) - was) / elapsed for end, was in zip(ends, before, strict=True)])
-    assert min(max(share) for share in shares) <= 0.005, shares
+    assert max(shares[-1]) <= 0.005, shares
 
 
 def test_a_server_whose_linger_cannot_be_says_so(bridged: Bridged) -> None:
