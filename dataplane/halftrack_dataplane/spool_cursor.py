@@ -1,13 +1,13 @@
 """Finds what a spool holds at a sequence: frames, or the end of what is lost there. For one reader, segment by segment.
 
-Owns which segment is open and mapped. Gives out only what is whole; says that something is lost only when it cannot come any more. Never
+Owns which segment is open and mapped. Gives out only what is whole and durable; says that something is lost only when it cannot come any more. Never
 waits, and changes nothing.
 """
 
 from contextlib import suppress
 from dataclasses import dataclass
 
-from halftrack_dataplane.spool_files import Folder, Mark, SegmentFile
+from halftrack_dataplane.spool_files import Folder, Lock, Mark, SegmentFile
 from halftrack_dataplane.spool_record import ALIGN, Entry, entry_at
 from halftrack_dataplane.spool_segments import HEAD_BYTES, SpoolDamaged, SpoolError, next_whole, tail_of
 
@@ -86,6 +86,8 @@ class SpoolCursor:
         newer, settled = None, False
         while True:
             entry = entry_at(file.data, self._at, salt, frames=False)
+            if entry is not None and not self._settled(entry):
+                return None
             if entry is not None and entry.end_seq <= seq:
                 self._at, settled = entry.end, False
             elif entry is not None and entry.seq > seq:
@@ -104,6 +106,10 @@ class SpoolCursor:
                 if behind is None:
                     return newer
                 self._at = behind
+
+    def _settled(self, entry: Entry) -> bool:
+        """Is it on the disk for good? What is not may be gone after a crash, and something else be there. Without a spooler, all is."""
+        return self._mark is None or entry.end_seq <= self._mark.get("durable_seq") or not Lock.held(self._folder.path)
 
     def _whole(self, file: SegmentFile, entry: Entry) -> bool:
         """Are its frames what was written? The pages up to its end are mapped at once, which costs a tenth of a fault for each."""

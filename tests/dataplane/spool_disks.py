@@ -40,7 +40,7 @@ class Remembering(Disk):
         with path.open("r+b") as torn:
             torn.seek(cut)
             torn.write(bytes(written - cut))
-        self._written[file] = self._synced[file] = cut
+        self._written[file] = cut  # and what is left is not synced for having survived
 
 
 def abandon(spooler: Spooler) -> None:

@@ -113,6 +113,9 @@ class Stream(RuleBasedStateMachine):
         self.spool()
         assert self.spooler is not None
         assert self.spooler.durable_seq >= self.durable  # what was released is there
+        self.durable = (
+            self.spooler.durable_seq
+        )  # and what it has found, it has made durable, since it lets the ring go on from there
 
     # -- consumers --------------------------------------------------------------------------------------------------------
 
