@@ -23,7 +23,6 @@ from halftrack_dataplane.runspec import RunSpec, SnapshotPeer
 from halftrack_dataplane.snapshots import Snapshot, SnapshotFolder
 from tests.dataplane.processes import Host, until
 
-
 IDLE_SHARE = 0.01  # of a core: twice what it takes on an idle machine, and a twentieth of what looking every 2 ms took
 
 
