@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from benchmarks.compiled import checks
 from benchmarks.race import PATIENCE_S, Side, Wrong, timed
 from halftrack_dataplane.ring import Reader, Ring, Writer
 
+Stores = Literal["cached", "streamed", "chosen"]
 SMALL = 64
 RING_BYTES = 4 << 20
 RING_BYTES_OF_1MIB = 8 << 20
@@ -32,11 +34,11 @@ def memory() -> Iterator[Path]:
         yield Path(folder)
 
 
-def writes(path: Path, carry: Callable[[Writer], None]) -> Side:
+def writes(path: Path, carry: Callable[[Writer], None], stores: Stores = "chosen") -> Side:
     """The writing side: everything that is needed before the first frame, then `carry`."""
 
     def side() -> Iterator[None]:
-        with Ring.open(path) as ring, ring.writer(name="bench") as writer:
+        with Ring.open(path) as ring, ring.writer(name="bench", stores=stores) as writer:
             ring.prefault()
             yield
             carry(writer)
@@ -59,14 +61,18 @@ def reads(path: Path, carry: Callable[[Reader], None]) -> Side:
 
 
 def carried(
-    write: Callable[[Writer], None], read: Callable[[Reader], None], size: int = SMALL, readers: int = 1
+    write: Callable[[Writer], None],
+    read: Callable[[Reader], None],
+    size: int = SMALL,
+    readers: int = 1,
+    stores: Stores = "chosen",
 ) -> float:
     """Seconds that it takes: a ring for frames of one size, a writer, and so many readers."""
     capacity = RING_BYTES if size < 1 << 20 else RING_BYTES_OF_1MIB
     with memory() as folder:
         path = folder / "bench.ring"
         Ring.create(path, capacity_bytes=capacity, slots=SLOTS, frame_bytes=size).close()
-        return timed([writes(path, write), *[reads(path, read)] * readers], pinned=readers == 1)
+        return timed([writes(path, write, stores), *[reads(path, read)] * readers], pinned=readers == 1)
 
 
 def one_by_one(count: int) -> float:
@@ -150,6 +156,19 @@ def _views(count: int) -> Callable[[Reader], None]:
     return read
 
 
+def _blocks_of(size: int, count: int) -> Callable[[Reader], None]:
+    """Views blocks, and reads every byte of them."""
+
+    def read(reader: Reader) -> None:
+        is_block, view = checks().is_block, reader.view
+        for number in range(count):
+            frame = view(PATIENCE_S)
+            if frame is None or frame.seq != number or not is_block(frame.payload, size, number):
+                raise Wrong(f"frame {number} is not what was sent")
+
+    return read
+
+
 def blocks(size: int, count: int, readers: int = 1) -> float:
     """Bytes a second in large frames: `claim`, filled in place, `commit`; `view`, every byte read."""
 
@@ -159,11 +178,16 @@ def blocks(size: int, count: int, readers: int = 1) -> float:
             fill(claim(size), number)
             commit()
 
-    def read(reader: Reader) -> None:
-        is_block, view = checks().is_block, reader.view
-        for number in range(count):
-            frame = view(PATIENCE_S)
-            if frame is None or frame.seq != number or not is_block(frame.payload, size, number):
-                raise Wrong(f"frame {number} is not what was sent")
+    return count * size / carried(write, _blocks_of(size, count), size, readers)
 
-    return count * size / carried(write, read, size, readers)
+
+def copies(size: int, count: int, stores: Stores) -> float:
+    """Bytes a second in large frames that are copied in, by these stores, and viewed, every byte read."""
+
+    def write(writer: Writer) -> None:
+        block, fill = memoryview(bytearray(size)), checks().fill
+        for number in range(count):
+            fill(block, number)
+            writer.write(block)
+
+    return count * size / carried(write, _blocks_of(size, count), size, stores=stores)

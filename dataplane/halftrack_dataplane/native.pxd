@@ -9,7 +9,7 @@ cdef extern from "halftrack_ring.h" nogil:
         HT_OK, HT_NOTHING, HT_BEHIND, HT_DAMAGED, HT_FULL, HT_CORRUPT, HT_EVICTION, HT_AGAIN, HT_TAKEN, HT_NO_SLOT
         HT_NO_RING, HT_OTHER_VERSION, HT_BAD_CHECKSUM, HT_CONTRADICTION, HT_TRUNCATED, HT_IMPOSSIBLE, HT_SYSTEM
         HT_TOO_LARGE, HT_WRONG_LENGTH, HT_READONLY
-        HT_BLOCK, HT_DROP, HT_OVERWRITE, HT_GAP, HT_BEFORE, HT_CHECKED, HT_SHARED
+        HT_BLOCK, HT_DROP, HT_OVERWRITE, HT_GAP, HT_BEFORE, HT_CHECKED, HT_SHARED, HT_CACHED, HT_STREAMED, HT_CHOSEN
     const uint64_t HT_STATE_MASK, HT_PAGE, HT_NO_FENCE, HT_START_NOW, HT_START_OLDEST
 
     ctypedef struct ht_slot:
@@ -34,7 +34,10 @@ cdef extern from "halftrack_ring.h" nogil:
         uint32_t data_event, space_event, reader_limit
         ht_slot readers[64]
         ht_cut cuts[64]
+    ctypedef struct ht_stores:
+        int kind, forced
     ctypedef struct ht_writer:
+        ht_stores stores
         ht_header *h
         uint64_t head, needed, frame_bytes
         char *at
@@ -89,6 +92,8 @@ cdef extern from "halftrack_ring.h" nogil:
     uint64_t ht_grow(ht_writer *w, uint64_t count, uint64_t length)
     int ht_reserve(ht_writer *w, uint64_t bytes)
     uint64_t ht_publish(ht_writer *w, uint64_t count, uint64_t length, uint32_t flags, uint64_t epoch, int64_t time)
+    void ht_copy_in(ht_writer *w, const char *frames, uint64_t bytes)
+    void ht_stores_begin(ht_stores *stores, uint64_t capacity, int kind)
     int ht_write(ht_writer *w, const void *frames, uint64_t count, uint64_t length, uint64_t epoch, int64_t time)
     uint64_t ht_run_frames(const ht_header *h, uint64_t length)
     int ht_locate(const ht_header *h, uint64_t seq, ht_found *found)

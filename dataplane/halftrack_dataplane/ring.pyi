@@ -51,7 +51,12 @@ class Ring:
     @property
     def credit_bytes(self) -> int: ...
     def writer(
-        self, *, full: Literal["block", "drop", "overwrite"] = "block", name: str = "", spare: int | None = None
+        self,
+        *,
+        full: Literal["block", "drop", "overwrite"] = "block",
+        name: str = "",
+        spare: int | None = None,
+        stores: Literal["cached", "streamed", "chosen"] = "chosen",
     ) -> Writer: ...
     def reader(
         self,

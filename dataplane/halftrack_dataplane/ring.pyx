@@ -27,6 +27,7 @@ __all__ = ["Reader", "Ring", "Writer"]
 
 globals().update(Reader=Reader, Writer=Writer)  # a cimported class is no attribute of the module by itself
 
+_STORES = {"cached": HT_CACHED, "streamed": HT_STREAMED, "chosen": HT_CHOSEN}
 _POLICIES = {"block": HT_BLOCK, "drop": HT_DROP, "overwrite": HT_OVERWRITE}
 _PRIORITIES = 255
 _ADVICE = "Stop its writer and readers, remove the file and create the stream anew; frames in it are lost."
@@ -169,15 +170,18 @@ cdef class Ring:
         """How many bytes fit before a lossless reader is in the way: what upstream may still send."""
         return ht_credit(self._shared())
 
-    def writer(self, *, full="block", name="", spare=None):
+    def writer(self, *, full="block", name="", spare=None, stores="chosen"):
         """Becomes the ring's one writer, taking a dead one's place; of a shared ring one more. `full`: what to do when there is no room.
 
-        "overwrite" evicts the lossless readers in the way, but waits for those of priority `spare` or more, if that is given.
+        "overwrite" evicts the lossless readers in the way, but waits for those of priority `spare` or more, if that is given. `stores` of
+        large copies: "cached", "streamed" past the caches, or "chosen" by what each costs here and now.
         """
         if full not in _POLICIES:
             raise ValueError(f"full must be one of {', '.join(_POLICIES)}, not {full!r}")
         if spare is not None and (full != "overwrite" or not 0 <= spare <= _PRIORITIES):
             raise ValueError(f"spare is a priority, from 0 to {_PRIORITIES}, for a writer that overwrites, not {spare!r}")
+        if stores not in _STORES:
+            raise ValueError(f"stores must be one of {', '.join(_STORES)}, not {stores!r}")
         cdef ht_header *h = self._writable()
         cdef Writer writer = Writer.__new__(Writer)
         cdef bytes shown = name_of(name)
@@ -189,6 +193,7 @@ cdef class Ring:
             who = text_of(h.writer_name, HT_NAME)
             raise WriterBusy(f"{self.path} is being written by process {ht_pid_of(holder)} {who!r}; a ring has one writer")
         writer.mapping, writer.name, writer.full, writer.forks = self.mapping, name, full, forks_word()[0]
+        ht_stores_begin(&writer.out.w.stores, h.capacity_bytes, _STORES[stores])
         if spare is not None:
             writer.out.spare = spare
         return writer

@@ -24,6 +24,7 @@ cdef class Writer:
     cdef int _still_wanted(self) except -1
     cdef bint _turn(self, object timeout_s) except -1
     cdef bint _room(self, uint64_t bytes, object timeout_s) except -1
+    cdef int _copy(self, const char *at, uint64_t length) except -1
     cdef bint _put(self, const char *at, uint64_t count, uint64_t length, uint64_t epoch, int64_t time, object timeout_s) except -1
     cdef uint64_t _put_all(self, const char *at, uint64_t count, uint64_t length, uint64_t epoch, int64_t time, object timeout_s) except? 0
     cdef int _end_claim(self) except -1

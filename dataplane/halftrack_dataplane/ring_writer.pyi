@@ -9,6 +9,8 @@ __all__ = ["Writer"]
 class Writer:
     name: str
     full: str
+    @property
+    def stores(self) -> str: ...
     def write(self, data: Buffer, *, epoch: int = 0, timestamp_ns: int = 0, timeout_s: float | None = None) -> int: ...
     def write_many(
         self, frames: Iterable[Buffer], *, epoch: int = 0, timestamp_ns: int = 0, timeout_s: float | None = None

@@ -11,7 +11,7 @@ from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_ND, PyBuffer_Release, PyOb
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 
-from halftrack_dataplane.mapping cimport NOGIL_BYTES, copy_in, damaged, deadline_of, export, forked, forks_word, retire
+from halftrack_dataplane.mapping cimport NOGIL_BYTES, damaged, deadline_of, export, forked, forks_word, retire
 from halftrack_dataplane.native cimport *
 from halftrack_dataplane.reuse cimport ht_gather, ht_run_of
 
@@ -132,18 +132,32 @@ cdef class Writer:
         ht_grow(w, 1, length)
         return True
 
+    cdef int _copy(self, const char *at, uint64_t length) except -1:
+        """To where the next bytes go."""
+        if length < NOGIL_BYTES:
+            ht_copy_in(&self.out.w, at, length)
+        else:
+            with nogil:
+                ht_copy_in(&self.out.w, at, length)
+        return 0
+
+    @property
+    def stores(self):
+        """How large copies are stored at the moment: "cached", or "streamed" past the caches, for readers that share none."""
+        return "streamed" if self.out.w.stores.kind == HT_STREAMED else "cached"
+
     cdef bint _put(self, const char *at, uint64_t count, uint64_t length, uint64_t epoch, int64_t time, object timeout_s) except -1:
         """Publishes frames that lie one behind the other as one record or a part of one; False if they are to be dropped."""
         cdef ht_writer *w = &self.out.w
         if not self.out.held and not self._turn(timeout_s):
             return False
         if ht_grows(w, count * length, epoch, time):
-            copy_in(w.at, at, count * length)
+            self._copy(at, count * length)
             ht_grow(w, count, length)
             return True
         if not self._room(count * length, timeout_s):
             return False
-        copy_in(w.at, at, count * length)
+        self._copy(at, count * length)
         ht_publish(w, count, length, 0, epoch, time)
         return True
 

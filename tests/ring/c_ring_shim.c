@@ -66,3 +66,7 @@ const char *c_slot(const ht_ring *ring, int number, uint64_t *into) {
     into[5] = ht_load(&slot->most_lag);
     return slot->name;
 }
+
+void c_stores_begin(ht_stores *s, uint64_t capacity, int kind) { ht_stores_begin(s, capacity, kind); }
+int c_stores_count(ht_stores *s, uint64_t bytes, int64_t ns) { return ht_stores_count(s, bytes, ns), s->kind; }
+void c_stream(char *into, const char *from, uint64_t bytes) { ht_stream(into, from, bytes); }

@@ -95,7 +95,11 @@ static int begin_waiting(ht_output *out, int64_t now) {
 static void stop_waiting(ht_output *out) {
     if (out->armed) ht_disarm_writer(out->w.h);
     out->armed = 0;
-    if (out->blocked_ns) ht_add(&out->w.h->blocked_ns, (uint64_t)(ht_now_ns() - out->blocked_ns));
+    if (out->blocked_ns) {
+        int64_t waited = ht_now_ns() - out->blocked_ns;
+        ht_add(&out->w.h->blocked_ns, (uint64_t)waited);
+        out->w.stores.ns += waited; /* part of what a kind of stores costs: readers fetch what it has written */
+    }
     out->blocked_ns = 0;
 }
 
@@ -222,7 +226,7 @@ int ht_send(ht_output *out, const void *frames, uint64_t count, uint64_t length,
     if (rc == HT_FULL) {
         rc = ht_room(out, count * length, deadline_ns);
         if (rc == HT_OK) {
-            memcpy(out->w.at, frames, count * length);
+            ht_copy_in(&out->w, (const char *)frames, count * length);
             ht_publish(&out->w, count, length, 0, epoch, time);
         }
     } else if (out->armed || out->blocked_ns) stop_waiting(out); /* between two slices, room was made */

@@ -100,7 +100,7 @@ typedef struct {
 } ht_gone;
 
 HT_ASSERT(sizeof(ht_options) == 72 && sizeof(ht_ring) == 32 && sizeof(ht_found) == 72, "ABI version 2");
-HT_ASSERT(sizeof(ht_writer) == 144 && sizeof(ht_output) == 208 && sizeof(ht_reader) == 152 && sizeof(ht_gone) == 144, "ABI version 2");
+HT_ASSERT(sizeof(ht_writer) == 208 && sizeof(ht_output) == 272 && sizeof(ht_reader) == 152 && sizeof(ht_gone) == 144, "ABI version 2");
 
 int ht_abi(void);
 

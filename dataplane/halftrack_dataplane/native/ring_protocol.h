@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ring_copy.h"
+#include "ring_stores.h"
 #include "ring_wait.h"
 
 enum { HT_OK = 0, HT_NOTHING = 1, HT_BEHIND = 2, HT_DAMAGED = 3, HT_FULL = 4, HT_CORRUPT = 5, HT_TOO_LARGE = 17, HT_WRONG_LENGTH = 18 };
@@ -42,6 +43,7 @@ typedef struct {
     int64_t run_time;
     uint64_t frame_bytes; /* copies of the header's */
     int64_t retain_ns;
+    ht_stores stores;
 } ht_writer;
 
 /* Notes how far each lossless reader lags behind `head`: the high-water marks, exact to what is reclaimed at once. */
@@ -83,10 +85,12 @@ static inline int ht_consecutive(const ht_writer *w) {
     return 1;
 }
 
-/* A new writer goes on from what its predecessor published; whatever that had begun beyond never took effect. HT_DAMAGED: no
+/* `w` is zeroed, or was this ring's writer before. A new writer goes on from what its predecessor published; whatever that had begun beyond never took effect. HT_DAMAGED: no
  * writer can have left the ring like this, and nothing is changed. */
 static inline int ht_resume(ht_writer *w, ht_header *h, uint64_t owner, int registered) {
+    ht_stores stores = w->stores; /* what it has learnt, or zeros */
     memset(w, 0, sizeof *w);
+    w->stores = stores;
     w->h = h;
     w->owner = owner;
     w->registered = registered;
@@ -97,6 +101,7 @@ static inline int ht_resume(ht_writer *w, ht_header *h, uint64_t owner, int regi
     w->tail_record = HT_RELAXED(&h->tail_record);
     w->frame_bytes = h->frame_bytes;
     w->retain_ns = h->retain_ns;
+    if (!stores.window) ht_stores_begin(&w->stores, h->capacity_bytes, HT_CHOSEN);
     if (w->records - w->tail_record > h->slots) return HT_DAMAGED;
     if (w->records > w->tail_record && ht_descriptor_of(h, w->records - 1)->seq >= w->head) w->records--;
     while (w->tail_record < w->records && ht_first_of(w, w->tail_record) < w->tail) w->tail_record++;
@@ -234,6 +239,18 @@ static inline uint64_t ht_grow(ht_writer *w, uint64_t count, uint64_t length) {
     return w->head - count;
 }
 
+/* Copies to where the next bytes go. */
+static inline void ht_copy_in(ht_writer *w, const char *from, uint64_t bytes) {
+    if (bytes < HT_STREAM_LEAST) {
+        ht_copy(w->at, from, bytes);
+        return;
+    }
+    int64_t began = w->stores.forced ? 0 : ht_now_ns();
+    if (w->stores.kind == HT_STREAMED) ht_stream(w->at, from, bytes);
+    else memcpy(w->at, from, bytes);
+    if (began) ht_stores_count(&w->stores, bytes, ht_now_ns() - began);
+}
+
 /* Copies and publishes `count` frames that lie one behind the other, as one record or a part of one. Whatever else it returns
  * than HT_OK (HT_FULL, HT_TOO_LARGE, HT_WRONG_LENGTH), nothing has changed. */
 static inline int ht_write(ht_writer *w, const void *frames, uint64_t count, uint64_t length, uint64_t epoch, int64_t time) {
@@ -241,13 +258,13 @@ static inline int ht_write(ht_writer *w, const void *frames, uint64_t count, uin
     if ((w->frame_bytes && length != w->frame_bytes) || !count) return HT_WRONG_LENGTH;
     if (__builtin_mul_overflow(count, length, &bytes)) return HT_TOO_LARGE;
     if (ht_grows(w, bytes, epoch, time)) {
-        ht_copy(w->at, (const char *)frames, bytes);
+        ht_copy_in(w, (const char *)frames, bytes);
         ht_grow(w, count, length);
         return HT_OK;
     }
     int rc = ht_reserve(w, bytes);
     if (rc != HT_OK) return rc;
-    ht_copy(w->at, (const char *)frames, bytes);
+    ht_copy_in(w, (const char *)frames, bytes);
     ht_publish(w, count, length, 0, epoch, time);
     return HT_OK;
 }
