@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ArrayReader", "Block", "described", "dtype_of"]
 
-MOST_ROWS = 1 << 16  # of a copied block; a record of small frames has 65,536 bytes at most
+COPY_BYTES = (
+    1 << 20
+)  # of a copied block, or one frame if that is larger: the room is made before it is known what comes
 
 
 def _numpy() -> Any:
@@ -92,7 +94,8 @@ class ArrayReader:
     def read(self, limit: int = 1024, timeout_s: float | None = None) -> Block | None:
         """Up to `limit` frames of one record, copied: the array is the caller's."""
         numpy = _numpy()
-        room = numpy.empty(min(limit, MOST_ROWS) * self.dtype.itemsize, numpy.uint8)
+        rows = min(limit, max(1, COPY_BYTES // self.dtype.itemsize))
+        room = numpy.empty(rows * self.dtype.itemsize, numpy.uint8)
         batch = self.reader.read_into(room, timeout_s)
         return None if batch is None else self._block(batch, room[: batch.count * self.dtype.itemsize])
 

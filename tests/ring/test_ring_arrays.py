@@ -96,6 +96,17 @@ def test_a_view_is_the_rings_memory_and_a_copy_is_not(path: Path) -> None:
     assert reader.read().array.flags.writeable
 
 
+def test_room_for_a_copy_is_bounded_however_large_a_frame_is(path: Path) -> None:
+    with Ring.create(path, capacity_bytes=8 << 20, dtype=("<u2", (1 << 20,))) as ring, ring.writer() as writer:
+        reader = ring.arrays()
+        writer.write_array(numpy.full((1, 1 << 20), 7, "<u2"))
+        block = reader.read(1 << 40)
+        assert block.array.shape == (1, 1 << 20)
+        assert block.array.base.nbytes == 2 << 20  # one frame's, not a thousand's
+        assert (block.array == 7).all()
+        reader.close()
+
+
 def write_until_full(writer: Any, seq: int) -> int:
     """Frames from `seq` on; which one did not fit."""
     with contextlib.suppress(RingFull):
