@@ -3,6 +3,9 @@
 The form is JSON with sorted keys, no white space, UTF-8, and no floating-point numbers (durations are integers with their
 unit in the name), in the spirit of RFC 8785. Decoding is strict: unknown or missing fields, wrong types and duplicate keys
 are refused, because a reader that guesses is a reader that two signers can make disagree.
+
+A field that a type gains after documents of it were signed is declared with `added`: it stands in the bytes only when it says
+something, so what was signed before keeps its bytes and its digest (R2), and one encoding for each value remains.
 """
 
 import base64
@@ -19,6 +22,12 @@ from halftrack_model.errors import InvalidInput
 
 T = TypeVar("T")
 MAX_INT = 2**63 - 1  # what SQLite, protobuf's int64 and every JSON reader we meet can hold
+_ADDED = "absent from the canonical bytes while it is the default"
+
+
+def added(default: Any) -> Any:
+    """The default of a field that came later: it is absent from the bytes while it has it, and spelling it out is refused."""
+    return dataclasses.field(default=default, metadata={_ADDED: True})
 
 
 def encode(value: Any) -> bytes:
@@ -58,7 +67,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        known = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return {
+            field.name: _plain(item)
+            for field, item in known
+            if not (_ADDED in field.metadata and item == field.default)
+        }
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
@@ -116,11 +130,12 @@ def _sequence(kind: Any, tree: Any, where: str) -> Any:
 def _record(kind: type, tree: Any, where: str) -> Any:
     _expect(isinstance(tree, dict), where, "an object")
     hints = typing.get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
-    unknown, missing = sorted(set(tree) - set(names)), sorted(set(names) - set(tree))
+    names = {field.name for field in dataclasses.fields(kind)}
+    needed = {field.name for field in dataclasses.fields(kind) if _ADDED not in field.metadata}
+    unknown, missing = sorted(set(tree) - names), sorted(needed - set(tree))
     if unknown or missing:
         raise InvalidInput("bad-field", f"{where}: unknown fields {unknown}, missing fields {missing}")
-    return kind(**{name: _typed(hints[name], tree[name], f"{where}.{name}") for name in names})
+    return kind(**{name: _typed(hints[name], item, f"{where}.{name}") for name, item in tree.items()})
 
 
 def _scalar(kind: Any, tree: Any, where: str) -> Any:

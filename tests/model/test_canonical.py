@@ -114,6 +114,37 @@ def test_a_truncated_document_is_refused(value: Any, data: st.DataObject) -> Non
 
 
 @dataclass(frozen=True)
+class _Grown:
+    """A type of which documents were signed before it had its last two fields."""
+
+    name: str
+    note: str = canonical.added("")
+    counts: tuple[int, ...] = canonical.added(())
+
+
+grown = st.builds(_Grown, name=shapes.TEXT, note=shapes.TEXT, counts=st.lists(shapes.NUMBERS, max_size=2).map(tuple))
+
+
+@given(grown)
+def test_a_field_that_came_later_stands_there_only_when_it_says_something(value: _Grown) -> None:
+    encoded = canonical.encode(value)
+    said = {name for name in ("note", "counts") if getattr(value, name)}
+    assert set(json.loads(encoded)) == {"name"} | said
+    assert _same(canonical.decode(_Grown, encoded), value)
+
+
+@given(grown)
+def test_a_field_that_came_later_has_one_spelling_too(value: _Grown) -> None:
+    tree = {"name": value.name, "note": value.note, "counts": list(value.counts)}
+    spelt = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    if value.note and value.counts:
+        assert _same(canonical.decode(_Grown, spelt), value)
+        return
+    with pytest.raises(InvalidInput, match="canonical form"):
+        canonical.decode(_Grown, spelt)
+
+
+@dataclass(frozen=True)
 class _Loose:
     anything: Any
 
