@@ -9,7 +9,6 @@ something, so what was signed before keeps its bytes and its digest (R2), and on
 """
 
 import base64
-import binascii
 import dataclasses
 import enum
 import json
@@ -148,7 +147,7 @@ def _scalar(kind: Any, tree: Any, where: str) -> Any:
         _expect(isinstance(tree, str), where, "base64 text")
         try:
             return base64.b64decode(tree, validate=True)
-        except binascii.Error:
+        except ValueError:  # also for text beyond ASCII, which is no binascii.Error
             raise InvalidInput("bad-field", f"{where}: not base64") from None
     _expect(type(tree) is kind, where, f"a {kind.__name__}")  # `type is`: True must not pass for 1
     if kind is int:

@@ -13,6 +13,7 @@ from halftrack_model.errors import InvalidInput
 from halftrack_model.plan import Plan
 from halftrack_model.release import Release
 from halftrack_model.report import Report
+from halftrack_model.seals import Sealed
 from halftrack_model.swap import SwapRecord
 from halftrack_model.workload import Workload
 from tests.model import shapes
@@ -91,7 +92,7 @@ def test_a_changed_field_is_refused_or_seen(value: Any, data: st.DataObject) -> 
 @given(shapes.documents, st.data())
 def test_a_missing_and_an_unknown_field_are_named(value: Any, data: st.DataObject) -> None:
     tree = json.loads(canonical.encode(value))
-    name = data.draw(st.sampled_from(sorted(tree)))
+    name = data.draw(st.sampled_from(sorted(tree.keys() - {"inlet"})))  # what came later may be missing
     del tree[name]
     with pytest.raises(InvalidInput, match=name):
         canonical.decode(type(value), json.dumps(tree).encode())
@@ -104,6 +105,11 @@ def test_a_missing_and_an_unknown_field_are_named(value: Any, data: st.DataObjec
 def test_anything_else_is_refused_and_nothing_else_is_raised(kind: type, data: bytes) -> None:
     with pytest.raises(InvalidInput):
         canonical.decode(kind, data)
+
+
+def test_bytes_that_are_not_even_ascii_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="not base64"):
+        canonical.decode(Sealed, '{"kind":"","payload":"\x80","seals":[]}'.encode())
 
 
 @given(shapes.workloads, st.data())
