@@ -31,8 +31,15 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "merge": ("output_ring", "rings_dir", "merge_prefix"),
     "bridge-server": ("rings_dir", "listen", "curve_secret_path", "curve_public", "peers_path"),
     "bridge-receiver": ("output_ring", "ring_name", "connect", "curve_secret_path", "curve_public", "server_public"),
+    "inlet": ("output_ring",),
 }
 ROLES = tuple(_NEEDS)
+
+
+JOINS = ("", "sequence", "time", "order", "union")  # empty: one input
+POLICIES = ("lossless", "lossy", "sample")
+MAX_INPUTS = 32  # each is a part header in every joined frame, and one of the 64 readers that its ring can have
+MAX_PARTS = 4096  # of a partition
 
 
 class SpecError(ValueError):
@@ -48,10 +55,36 @@ class SnapshotPeer:
 
 
 @dataclass(frozen=True, slots=True)
+class InletInput:
+    """One edge that an inlet reads: whose ring, what of it, and what happens when either end is slow.
+
+    `policy` "sample" takes sequences that `every` divides, at most `rate_per_s` a second of the stream's own time, or the `latest` only. A
+    partition (`key_of` > 0) takes frames whose key, bytes [`key_offset`, `key_offset + key_bytes`), falls into a part of `key_take`.
+    `replay_ms`: how far back it begins, once. `evict_after_ms`: how long this input may hold others up, the writer of its ring or the join;
+    0: for ever. `spool`: the folder that keeps what the ring no longer has, or empty.
+    """
+
+    name: str
+    ring: str
+    policy: str = "lossless"
+    every: int = 1
+    rate_per_s: int = 0
+    latest: bool = False
+    key_offset: int = 0
+    key_bytes: int = 0
+    key_of: int = 0
+    key_take: tuple[int, ...] = ()
+    replay_ms: int = 0
+    evict_after_ms: int = 0
+    spool: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RunSpec:
     """One process of the data plane. What a role does not use is empty; all paths are absolute.
 
-    `snapshot_dir` of a member is the vertex's own folder, `ROOT/GRAPH/VERTEX`; that of a bridge server is `ROOT`.
+    `snapshot_dir` of a member is the vertex's own folder, `ROOT/GRAPH/VERTEX`; that of a bridge server is `ROOT`. An inlet joins `inputs` by
+    `join`, in order of time by buckets of `join_width_ns`; with `join_partial` a sequence that some inputs have lost passes without them.
     """
 
     role: str
@@ -78,6 +111,10 @@ class RunSpec:
     server_public: str = ""
     peers_path: str = ""
     snapshot_peers: tuple[SnapshotPeer, ...] = ()
+    inputs: tuple[InletInput, ...] = ()
+    join: str = ""
+    join_width_ns: int = 0
+    join_partial: bool = False
 
 
 def dump(spec: RunSpec) -> bytes:
@@ -96,13 +133,16 @@ def load(data: bytes) -> RunSpec:
     except (ValueError, RecursionError) as error:
         raise SpecError(f"the spec is not JSON: {error}") from None
     values = _exact(tree, tuple(entry.name for entry in fields(RunSpec)), "the spec")
-    texts = {name for name in values if name not in ("params", "generation", "state_reads", "snapshot_peers")}
-    for name in texts:
-        _expect(type(values[name]) is str, name, "a string")
-    _expect(type(values["generation"]) is int and values["generation"] >= 0, "generation", "an integer from 0 on")
+    for entry in fields(RunSpec):
+        if entry.type in (str, "str"):
+            _expect(type(values[entry.name]) is str, entry.name, "a string")
+    for name in ("generation", "join_width_ns"):
+        _expect(type(values[name]) is int and values[name] >= 0, name, "an integer from 0 on")
+    _expect(type(values["join_partial"]) is bool, "join_partial", "a truth value")
     values["state_reads"] = _strings(values["state_reads"], "state_reads")
     values["params"] = _params(values["params"])
     values["snapshot_peers"] = _peers(values["snapshot_peers"])
+    values["inputs"] = _inputs(values["inputs"])
     spec = RunSpec(**values)
     _check(spec)
     return spec
@@ -120,12 +160,66 @@ def _check(spec: RunSpec) -> None:
     _expect(spec.role in _NEEDS, "role", f"one of {', '.join(_NEEDS)}, not {spec.role!r}")
     _expect(spec.name != "", "name", "the workload's name")
     for name in _NEEDS[spec.role]:
-        _expect(getattr(spec, name) != "", name, f"a value: a {spec.role} needs it")
+        _expect(
+            getattr(spec, name) != "", name, f"a value: {'an' if spec.role == 'inlet' else 'a'} {spec.role} needs it"
+        )
     for name in _PATHS:
         path = getattr(spec, name)
         _expect(path == "" or path.startswith("/"), name, f"an absolute path, not {path!r}")
     module, colon, kind = spec.entry.partition(":")
     _expect(not spec.entry or (colon and module and kind.isidentifier()), "entry", "module:Class")
+    if spec.role == "inlet":
+        _check_join(spec)
+
+
+def _check_join(spec: RunSpec) -> None:
+    _expect(spec.join in JOINS, "join", f"one of {', '.join(JOINS[1:])}, or nothing for one input, not {spec.join!r}")
+    _expect(1 <= len(spec.inputs) <= MAX_INPUTS, "inputs", f"1 to {MAX_INPUTS} inputs, not {len(spec.inputs)}")
+    _expect((spec.join == "") == (len(spec.inputs) == 1), "join", "a way to join for several inputs, and none for one")
+    _expect(
+        (spec.join == "time") == (spec.join_width_ns > 0), "join_width_ns", "the width of a bucket, to join by time"
+    )
+    _expect(not spec.join_partial or spec.join == "sequence", "join_partial", "false: only sequences can be partial")
+    names = [each.name for each in spec.inputs]
+    _expect(len(set(names)) == len(names), "inputs", f"names that differ, not {names}")
+    for number, each in enumerate(spec.inputs):
+        _check_input(each, f"inputs[{number}]")
+        numbered = not each.latest and each.rate_per_s == 0
+        _expect(
+            numbered or spec.join not in ("sequence", "union"),
+            f"inputs[{number}]",
+            f"frames that have numbers, to join by {spec.join}: sample by `every`, or join by order or time",
+        )
+
+
+def _check_input(each: InletInput, where: str) -> None:
+    _expect(each.name != "", f"{where}.name", "the edge's name")
+    for name in ("ring", "spool"):
+        path = getattr(each, name)
+        _expect(
+            path.startswith("/") or (name == "spool" and not path), f"{where}.{name}", f"an absolute path, not {path!r}"
+        )
+    _expect(each.policy in POLICIES, f"{where}.policy", f"one of {', '.join(POLICIES)}, not {each.policy!r}")
+    for name in ("rate_per_s", "key_offset", "key_bytes", "key_of", "replay_ms", "evict_after_ms"):
+        _expect(getattr(each, name) >= 0, f"{where}.{name}", "an integer from 0 on")
+    _expect(each.every >= 1, f"{where}.every", "an integer from 1 on")
+    chosen = (each.every > 1) + (each.rate_per_s > 0) + each.latest
+    _expect(
+        chosen <= (each.policy == "sample"), where, "one of every, rate_per_s and latest, and that with policy 'sample'"
+    )
+    _expect(each.key_of <= MAX_PARTS, f"{where}.key_of", f"at most {MAX_PARTS} parts")
+    if each.key_of == 0:
+        _expect(not (each.key_offset or each.key_bytes or each.key_take), where, "key_of parts, if there is a key")
+        return
+    _expect(
+        each.policy != "sample",
+        where,
+        "a sample or a partition, not both: put an inlet of one behind that of the other",
+    )
+    _expect(each.key_bytes > 0, f"{where}.key_bytes", "the length of the key")
+    _expect(len(each.key_take) > 0, f"{where}.key_take", "the parts to take")
+    _expect(len(set(each.key_take)) == len(each.key_take), f"{where}.key_take", "parts that differ")
+    _expect(all(0 <= part < each.key_of for part in each.key_take), f"{where}.key_take", f"parts below {each.key_of}")
 
 
 def _exact(tree: Any, names: tuple[str, ...], where: str) -> dict[str, Any]:
@@ -156,6 +250,27 @@ def _peers(tree: Any) -> tuple[SnapshotPeer, ...]:
         values = _exact(item, ("connect", "server_public"), where)
         _expect(all(type(value) is str and value for value in values.values()), where, "two non-empty strings")
         found.append(SnapshotPeer(**values))
+    return tuple(found)
+
+
+def _inputs(tree: Any) -> tuple[InletInput, ...]:
+    _expect(isinstance(tree, list), "inputs", "a list")
+    kinds = {str: "a string", int: "an integer", bool: "a truth value"}
+    found = []
+    for number, item in enumerate(tree):
+        where = f"inputs[{number}]"
+        values = _exact(item, tuple(entry.name for entry in fields(InletInput)), where)
+        take = values.pop("key_take")
+        _expect(
+            isinstance(take, list) and all(type(part) is int for part in take),
+            f"{where}.key_take",
+            "a list of integers",
+        )
+        for entry in fields(InletInput):
+            if entry.name in values:
+                kind = type(entry.default) if entry.name not in ("name", "ring") else str
+                _expect(type(values[entry.name]) is kind, f"{where}.{entry.name}", kinds[kind])
+        found.append(InletInput(**values, key_take=tuple(take)))
     return tuple(found)
 
 
