@@ -8,6 +8,7 @@ address that no socket takes. Each fault is a sentence for whoever wrote the pla
 import re
 from collections.abc import Callable, Iterable, Iterator
 
+from halftrack_agent import inlet_orders
 from halftrack_agent.swap import EPOCHS
 from halftrack_model.canonical import MAX_INT
 from halftrack_model.errors import InvalidInput
@@ -15,11 +16,13 @@ from halftrack_model.ids import checked_digest, checked_name
 from halftrack_model.plan import Peer, Plan
 from halftrack_model.swap import SwapSpec
 from halftrack_model.versions import Version
-from halftrack_model.workload import Member, RingSpec
+from halftrack_model.workload import Member, RingSpec, Runs, Workload
 
 MAX_NAME = 200  # with what is added to it (`.json`, a draft's random part) still below the 255 bytes of a file's name
 MAX_GENERATION = MAX_INT // EPOCHS - 1  # each has a range of epochs, which a record must be able to hold
 MAX_SLOTS = 1 << 32
+MAX_RETAIN_MS = 10**11  # three years, and well below what a ring's header can say
+MAX_JOIN_NS = 10**18  # as times in frames are: of 63 bits, with room to add
 _PART = r"[A-Za-z0-9][A-Za-z0-9.@+_-]*"
 _WORKLOAD_NAME = re.compile(_PART)
 _RING_NAME = re.compile(rf"{_PART}(/{_PART}){{0,3}}")  # at most as deep as a bridge serves
@@ -59,19 +62,31 @@ def _of_ring(ring: RingSpec) -> Iterator[str]:
         yield f"ring {ring.name} cannot have {ring.slots} slots: a power of two from 2 to {MAX_SLOTS} is needed"
     if ring.capacity_bytes < 1:
         yield f"ring {ring.name} cannot hold {ring.capacity_bytes} bytes"
+    if not 0 <= ring.retain_ms <= MAX_RETAIN_MS:
+        yield f"ring {ring.name} cannot keep {ring.retain_ms} ms: 0 to {MAX_RETAIN_MS}"
     if ring.member is not None:
         yield from _of_member(ring.member)
 
 
 def _of_workloads(plan: Plan, rings: set[str]) -> Iterator[str]:
     for workload in plan.workloads:
-        for ring in (workload.reads_ring, workload.writes_ring):
+        for ring in sorted({workload.reads_ring, *workload.read_rings, workload.writes_ring}):
             if ring and ring not in rings:
                 yield f"{workload.name} uses ring {ring!r}, which the plan does not create"
+        yield from _of_inlet(workload)
         if workload.artifact:
             yield from _fault(checked_digest, workload.artifact)
         if workload.member is not None:
             yield from _of_member(workload.member)
+
+
+def _of_inlet(workload: Workload) -> Iterator[str]:
+    """What the data plane would refuse when the inlet starts; here it is refused before it is journaled."""
+    name, inlet = workload.name, workload.inlet
+    if (inlet is not None) != (workload.runs is Runs.INLET):
+        yield f"{name} is {'no inlet, and has' if inlet else 'an inlet, and lacks'} the orders of one"
+    if inlet is not None and (refusal := inlet_orders.refusal(inlet)):
+        yield f"{name} cannot be run: {refusal}"
 
 
 def _of_member(member: Member) -> Iterator[str]:

@@ -3,7 +3,7 @@
 Two probes, both without a process or a packet of their own:
 
 * *process*: the lifecycle's phase. Just started is unknown, not healthy; ended without an order is unhealthy.
-* *stream*: a running instance that reads a ring must keep up with it. It is unhealthy when, for `BEHIND_PATIENCE_MS` on end, it
+* *stream*: a running instance that reads a ring without loss must keep up with it. It is unhealthy when, for `BEHIND_PATIENCE_MS` on end, it
   had more than half of what the ring retains before it, or did not read at all; it is healthy again below a quarter. The two
   marks and the patience keep a burst, a join or a restart from flapping the verdict, and so the digest of heartbeats.
 
@@ -13,12 +13,12 @@ Nothing here restarts anything: a verdict is evidence for gates and for people.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from halftrack_agent.events import HostView
+from halftrack_agent.events import HostView, RingSeen
 from halftrack_agent.lifecycle import Phase
 from halftrack_agent.reconcile import Instance
 from halftrack_dataplane.frames import reader_name
 from halftrack_model.observed import Health
-from halftrack_model.workload import Runs
+from halftrack_model.workload import Runs, Workload
 
 SETTLED_MS = 1_000  # a start is called healthy when it has lasted this long
 BEHIND_PATIENCE_MS = 2_000  # longer than a restart with replay takes, shorter than any ring worth having lasts
@@ -60,13 +60,25 @@ def _verdict(instance: Instance, before: Verdict | None, view: HostView, now_ms:
 
 def _behind(instance: Instance, before: Verdict | None, view: HostView) -> str:
     """What the stream probe holds against a running instance, without numbers that change at each look; empty for nothing."""
-    workload = instance.workload
-    ring = view.rings.get(workload.reads_ring)
-    if ring is None or workload.runs is Runs.BRIDGE_RECEIVER:  # a receiver reads another host's ring, not ours
-        return ""
-    lag = ring.lags.get(reader_name(workload.name))
+    was_behind = before is not None and before.behind_since_ms >= 0
+    rings = (view.rings[name] for name in _followed(instance.workload) if name in view.rings)
+    return next((text for ring in rings if (text := _behind_in(ring, instance.workload.name, was_behind))), "")
+
+
+def _followed(workload: Workload) -> tuple[str, ...]:
+    """The rings that it must keep up with: not another host's, nor one that the graph lets it fall behind in."""
+    if workload.runs is Runs.BRIDGE_RECEIVER:
+        return ()
+    inputs = () if workload.inlet is None else workload.inlet.inputs
+    return (
+        workload.reads_ring,
+        *(each.ring for each in inputs if each.policy == "lossless" and not each.evict_after_ms),
+    )
+
+
+def _behind_in(ring: RingSeen, reader: str, was_behind: bool) -> str:
+    lag = ring.lags.get(reader_name(reader))
     if lag is None:
         return f"it does not read {ring.name}"
-    was_behind = before is not None and before.behind_since_ms >= 0
     bound = max(FEW_FRAMES, (ring.head - ring.tail) // (4 if was_behind else 2))
     return f"it does not keep up with {ring.name}" if lag > bound else ""

@@ -167,7 +167,7 @@ def _happening(
 
 
 def _ready(workload: Workload, view: HostView) -> bool:
-    rings = all(ring in view.rings for ring in (workload.reads_ring, workload.writes_ring) if ring)
+    rings = all(ring in view.rings for ring in (*workload.read_rings, workload.writes_ring) if ring)
     return rings and (not workload.artifact or workload.artifact in view.artifacts)
 
 

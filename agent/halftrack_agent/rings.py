@@ -73,6 +73,7 @@ class Rings:
                 slots=spec.slots,
                 label="" if member is None else member.version,
                 generation=0 if member is None else member.generation,
+                retain_s=spec.retain_ms / 1000 if spec.retain_ms else None,
             ).close()
         except FileExistsError:
             pass  # made by an agent before us; opening says whether it is sound

@@ -7,9 +7,9 @@ A part is left out, with a reason, when its host has not enrolled or nothing can
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from halftrack_controller import placement
+from halftrack_controller import inlets, placement
 from halftrack_controller.snapshot import Reason
 from halftrack_model.graph import Role, StreamGraph, Vertex
 from halftrack_model.release import Release, StateSchemas
@@ -17,7 +17,7 @@ from halftrack_model.swap import Seat, SwapSpec
 from halftrack_model.workload import Kind, Member, RingSpec, Runs, Workload
 
 NO_STATE = StateSchemas("", ())
-_SINGLE = {Role.SOURCE: Runs.SOURCE, Role.SINK: Runs.SINK}
+_ALONE = {Role.SOURCE: Runs.SOURCE, Role.SINGLE: Runs.MEMBER, Role.SINK: Runs.SINK}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +135,23 @@ class _Draft:
         if vertex.role is Role.PAIR:
             self._add_pair(vertex)
         else:
-            self._add_single(vertex)
+            self._add_alone(vertex)
 
-    def _add_single(self, vertex: Vertex) -> None:
-        host, occupant = vertex.hosts[0], self.deployed[vertex.name].blue
+    def _add_alone(self, vertex: Vertex) -> None:
+        """A vertex of one instance: it writes its ring itself, and a newer release takes the place of the older."""
+        graph, host, occupant = self.graph.name, vertex.hosts[0], self.deployed[vertex.name].blue
         if not self._fed(vertex, host):
             return
-        writes = ""
-        if vertex.role is Role.SOURCE:
-            ring = self._ring(vertex, placement.ring_name(self.graph.name, vertex.name), None)
+        writes, member = "", None
+        if vertex.role is not Role.SINK:
+            ring = self._ring(vertex, placement.ring_name(graph, vertex.name), None)
             self._put_ring(host, ring)
             writes = ring.name
-        name = placement.workload_name(self.graph.name, vertex.name)
-        self._put(host, self._released(vertex, occupant, name, _SINGLE[vertex.role], writes, None))
+        if vertex.role is Role.SINGLE:
+            version = occupant.release.version
+            member = Member(graph, vertex.name, placement.SINGLE_MEMBER, version, occupant.generation)
+        name = placement.workload_name(graph, vertex.name)
+        self._put(host, self._released(vertex, occupant, name, _ALONE[vertex.role], writes, member))
 
     def _add_pair(self, vertex: Vertex) -> None:
         deployed, graph = self.deployed[vertex.name], self.graph.name
@@ -193,7 +197,7 @@ class _Draft:
             vertex=vertex.name,
             leader=seats[0].host,
             seats=seats,
-            input_ring=self._input_ring(vertex),
+            input_ring=placement.input_ring_name(self.graph, vertex),
             merged_ring=placement.ring_name(graph, vertex.name),
             strategy=green.release.strategy,
             abort=deployed.abort,
@@ -212,24 +216,53 @@ class _Draft:
             green_workload=placement.member_name(graph, vertex.name, member, new),
         )
 
-    def _input_ring(self, vertex: Vertex) -> str:
-        return next((placement.ring_name(self.graph.name, name) for name in self.graph.inputs(vertex.name)), "")
-
     def _fed(self, vertex: Vertex, host: str) -> bool:
-        """Can the vertex run on `host`: is the host there, and its input, if need be as a replica (which is then added)?"""
+        """Can the vertex run on `host`: is the host there, and its one input, if need be as a replica (which is then added)?"""
+        if not self._there(vertex, host):
+            return False
+        if vertex.role is Role.SOURCE:
+            return True
+        if self.graph.has_inlet(vertex.name):
+            at = placement.inlet_host(self.graph, vertex)
+            if not self._joined(vertex, at):
+                return False
+            return self._brought(vertex, "inlet", at, placement.inlet_ring_name(self.graph.name, vertex.name), host)
+        return self._brings(vertex, self.graph.inputs(vertex.name)[0], host)
+
+    def _joined(self, vertex: Vertex, host: str) -> bool:
+        """Can the vertex's inlet run on `host`? It is then added, with all that it reads."""
+        ring = inlets.ring_of(self.graph, vertex)
+        if ring.name in self.rings.get(host, {}):
+            return True
+        if not self._there(vertex, host):
+            return False
+        brought = [self._brings(vertex, name, host) for name in self.graph.inputs(vertex.name)]
+        if not all(brought):  # asked of each, so that everything that lacks is said
+            return False
+        self._put_ring(host, ring)
+        name = placement.inlet_name(self.graph.name, vertex.name)
+        inlet = inlets.inlet_of(self.graph, vertex)
+        self._put(host, replace(_built_in(name, Kind.VERTEX, Runs.INLET, ring.name), inlet=inlet))
+        return True
+
+    def _there(self, vertex: Vertex, host: str) -> bool:
         if host not in self.enrolled:
             self._say(host, vertex, f"{host} has not enrolled: run `halftrack host token {host}` and enrol its agent")
+        return host in self.enrolled
+
+    def _brings(self, vertex: Vertex, source: str, host: str) -> bool:
+        """Is the stream of `source` to be had on `host`?"""
+        home = placement.home(self.graph, self.graph.vertex(source))
+        return self._brought(vertex, f"input {source}", home, placement.ring_name(self.graph.name, source), host)
+
+    def _brought(self, vertex: Vertex, what: str, home: str, name: str, host: str) -> bool:
+        ring = self.rings.get(home, {}).get(name)
+        if ring is None:
+            self._say(host, vertex, f"its {what} does not run on {home}, so {vertex.name} waits for it")
             return False
-        for source in self.graph.inputs(vertex.name):
-            feeder = self.graph.vertex(source)
-            home = placement.merge_host(self.graph, feeder) if feeder.role is Role.PAIR else feeder.hosts[0]
-            ring = self.rings.get(home, {}).get(placement.ring_name(self.graph.name, source))
-            if ring is None:
-                self._say(host, vertex, f"its input {source} does not run on {home}, so {vertex.name} waits for it")
-                return False
-            if host != home:
-                self._put_ring(host, ring)
-                self._put(host, receiver(ring, home))
+        if host != home:
+            self._put_ring(host, ring)
+            self._put(host, receiver(ring, home))
         return True
 
     def _released(
@@ -244,7 +277,7 @@ class _Draft:
             entry=release.entry,
             argv=(),
             params=dict(sorted({**release.params, **vertex.params}.items())),
-            reads_ring=self._input_ring(vertex),
+            reads_ring=placement.input_ring_name(self.graph, vertex),
             writes_ring=writes,
             from_host="",
             version=release.version,
@@ -253,7 +286,9 @@ class _Draft:
         )
 
     def _ring(self, vertex: Vertex, name: str, member: Member | None) -> RingSpec:
-        return RingSpec(name, vertex.ring_bytes, vertex.ring_slots, member)
+        """The vertex's ring; what its consumers want kept is kept where they read, not in a member's own."""
+        kept_ms = 0 if member else max((edge.retain_ms for edge in self.graph.out_of(vertex.name)), default=0)
+        return RingSpec(name, vertex.ring_bytes, vertex.ring_slots, member, kept_ms)
 
     def _put_ring(self, host: str, ring: RingSpec) -> None:
         self.rings.setdefault(host, {})[ring.name] = ring

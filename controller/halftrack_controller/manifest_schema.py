@@ -1,88 +1,30 @@
 """The manifest format `halftrack/v1`, as pydantic models: the field reference, and the source of `halftrack schema`.
 
 Each field has a description and an example; the example is what an error message tells the author to write. Nothing here reads
-files or knows lines: that is `manifests.py`. Models never leave `manifests.py`; the rest of the house sees model types.
+files or knows lines: that is `manifests.py`. What a stream graph holds is in `manifest_graph.py`. Models never leave these files; the rest of the
+house sees model types.
 """
 
-import ipaddress
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import Field
 
-from halftrack_controller import quantities
-from halftrack_model.errors import InvalidInput
-from halftrack_model.ids import checked_name
+from halftrack_controller.manifest_graph import StreamGraphSpec
+from halftrack_controller.manifest_types import (
+    Address,
+    DurationMs,
+    Entry,
+    Labels,
+    Name,
+    Params,
+    Port,
+    Strict,
+    VersionText,
+)
 from halftrack_model.release import Approval, Compare, SwapStrategy
-from halftrack_model.versions import Version
 
 API_VERSION = "halftrack/v1"
 _DEFAULTS = SwapStrategy()  # the one place of the defaults is the model; this file only repeats them in people's units
-_NAME_PATTERN = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-
-
-def _name(text: str) -> str:
-    try:
-        return checked_name(text, "the value")
-    except InvalidInput as error:
-        raise ValueError(error.message.removeprefix("the value ").replace(": use", "; use")) from None
-
-
-def _version(text: str) -> str:
-    try:
-        return str(Version.parse(text))
-    except InvalidInput as error:
-        raise ValueError(error.message.replace(": write", "; write")) from None
-
-
-def _address(text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        raise ValueError(
-            f"{text!r} is not an IP address; write one such as 10.0.0.2 (host names are not looked up)"
-        ) from None
-
-
-def _entry(text: str) -> str:
-    module, colon, name = text.partition(":")
-    if not (colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
-        raise ValueError(f"{text!r} is not an entry; write module:Class, such as spectrometer:Spectrometer")
-    return text
-
-
-def _measure(parse: Any, what: str, example: str) -> Any:
-    def read(value: Any) -> Any:
-        if not isinstance(value, str):
-            raise ValueError(f"{value!r} is not {what}; write the number with its unit: {example}")
-        return parse(value)
-
-    return read
-
-
-Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": _NAME_PATTERN})]
-VersionText = Annotated[str, AfterValidator(_version)]
-Address = Annotated[str, AfterValidator(_address)]
-Entry = Annotated[str, AfterValidator(_entry)]
-Size = Annotated[
-    int,
-    BeforeValidator(_measure(quantities.size_bytes, "a size", "256MiB")),
-    WithJsonSchema({"type": "string", "pattern": quantities.SIZE_PATTERN}),
-]
-DurationMs = Annotated[
-    int,
-    BeforeValidator(_measure(quantities.duration_ms, "a duration", "500ms or 30s")),
-    WithJsonSchema({"type": "string", "pattern": quantities.DURATION_PATTERN}),
-]
-Port = Annotated[int, Field(ge=1, le=65535)]
-ParamValue = str | int | bool
-Params = dict[str, ParamValue]
-Labels = dict[Name, str]
-
-
-class Strict(BaseModel):
-    """No coercion, no unknown keys: a typo must never be a silent default."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 class Metadata(Strict):
@@ -106,43 +48,6 @@ class HostSpec(Strict):
     labels: Labels = Field(default={}, description="Facts to select by.", examples=[{"rack": "left"}])
     bridge_port: Port = Field(default=7450, alias="bridgePort", description="Its bridge listens here.", examples=[7450])
     agent_port: Port = Field(default=7451, alias="agentPort", description="Its agent listens here.", examples=[7451])
-
-
-class RingFields(Strict):
-    """The buffer that a vertex writes."""
-
-    size: Size = Field(description="Bytes of frames that it holds.", examples=["256MiB"])
-    slots: int = Field(default=16384, ge=1, description="Frames that it holds; a power of two.", examples=[16384])
-
-
-class VertexFields(Strict):
-    """A step of the graph."""
-
-    name: Name = Field(description="Its name in the graph.", examples=["spectrometer"])
-    role: Literal["source", "pair", "sink"] = Field(description="What it does with streams.", examples=["pair"])
-    product: Name = Field(description="The product whose releases it runs.", examples=["spectrometer"])
-    hosts: list[Name] = Field(
-        min_length=1, max_length=2, description="One host; two for a pair (members a and b).", examples=[["tank-a"]]
-    )
-    params: Params = Field(default={}, description="Settings; they win over the release's.", examples=[{"rate": 32}])
-    ring: RingFields | None = Field(
-        default=None, description="The ring that it writes; a sink has none.", examples=[{"size": "256MiB"}]
-    )
-
-
-class EdgeFields(Strict):
-    """A stream from one vertex to another."""
-
-    source: Name = Field(alias="from", description="The vertex that produces it.", examples=["source"])
-    target: Name = Field(alias="to", description="The vertex that consumes it.", examples=["spectrometer"])
-
-
-class StreamGraphSpec(Strict):
-    """A stream graph in one environment."""
-
-    environment: Name = Field(description="The environment that it runs in.", examples=["tank"])
-    vertices: list[VertexFields] = Field(min_length=1, max_length=256, description="Its steps.", examples=[[]])
-    edges: list[EdgeFields] = Field(default=[], max_length=1024, description="Its streams.", examples=[[]])
 
 
 class ArtifactFields(Strict):

@@ -17,12 +17,13 @@ from pydantic_core import ErrorDetails
 from halftrack_controller import manifest_files, placement
 from halftrack_controller import manifest_schema as schema
 from halftrack_controller.documents import label_of
+from halftrack_controller.manifest_graph import graph_of
 from halftrack_controller.manifest_schema import API_VERSION, KINDS
 from halftrack_controller.snapshot import Environment, Host
 from halftrack_controller.yaml_lines import Document, Fault, Place, path_text
 from halftrack_controller.yaml_lines import documents as yaml_documents
 from halftrack_model.errors import InvalidInput
-from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
+from halftrack_model.graph import StreamGraph
 from halftrack_model.release import Approval, Compare, Param, StateSchemas, SwapStrategy
 
 
@@ -263,7 +264,7 @@ def _domain(
         case schema.HostManifest(metadata=metadata, spec=host):
             return _host(metadata.name, host), []
         case schema.StreamGraphManifest(metadata=metadata, spec=fields):
-            graph = _graph(metadata.name, fields)
+            graph = graph_of(metadata.name, fields)
             faults = [_graph_fault(document, graph, text) for text in placement.problems(graph)]
             return (None if faults else graph), faults
         case schema.ReleaseManifest(spec=release):
@@ -284,22 +285,6 @@ def _host(name: str, spec: schema.HostSpec) -> Host:
     )
 
 
-def _graph(name: str, spec: schema.StreamGraphSpec) -> StreamGraph:
-    vertices = tuple(
-        Vertex(
-            name=vertex.name,
-            role=Role(vertex.role),
-            product=vertex.product,
-            hosts=tuple(vertex.hosts),
-            params=dict(vertex.params),
-            ring_bytes=vertex.ring.size if vertex.ring else 0,
-            ring_slots=vertex.ring.slots if vertex.ring else 0,
-        )
-        for vertex in spec.vertices
-    )
-    return StreamGraph(name, spec.environment, vertices, tuple(Edge(edge.source, edge.target) for edge in spec.edges))
-
-
 def _graph_fault(document: Document, graph: StreamGraph, text: str) -> Fault:
     """At the line of the vertex or edge that the sentence names."""
     for number, vertex in enumerate(graph.vertices):
@@ -307,7 +292,7 @@ def _graph_fault(document: Document, graph: StreamGraph, text: str) -> Fault:
             place: Place = ("spec", "vertices", number)
             return Fault(document.line(place), f"{path_text(place)}: {text}")
     for number, edge in enumerate(graph.edges):
-        if text.startswith(f"edge {edge.source} → {edge.target}:"):
+        if text.startswith(f"{edge}:"):
             place = ("spec", "edges", number)
             return Fault(document.line(place), f"{path_text(place)}: {text}")
     return Fault(document.line(("spec",)), f"spec: {text}")

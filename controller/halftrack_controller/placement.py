@@ -1,39 +1,63 @@
 """Placement: where the parts of a stream graph stand, and what they are called. The only place that spells those names. Pure.
 
-The merge of a pair runs where the pair's consumers run, which is also where one member runs: the leader of a swap must see
-both the merged ring and a seat. A ring that is read on another host than the one that writes it has a replica there, written by
+The merge of a pair runs beside one of its members, since the leader of a swap must see both the merged ring and a seat; where most of
+the pair's consumers are, if it can. A ring that is read on another host than the one that writes it has a replica there, written by
 a bridge receiver.
 """
 
-from halftrack_model import graph as model
-from halftrack_model.graph import Role, StreamGraph, Vertex
+from halftrack_model import graph_rules
+from halftrack_model.graph import Place, Role, StreamGraph, Vertex
 
 BRIDGE = "bridge"
 MEMBERS = ("a", "b")
+SINGLE_MEMBER = MEMBERS[0]  # what a vertex without a twin calls itself, in its snapshots too
 
 
 def problems(graph: StreamGraph) -> tuple[str, ...]:
     """Everything that keeps `graph` from being deployed, each in a sentence that says what to write."""
-    found = model.problems(graph)
-    names = [vertex.name for vertex in graph.vertices]
-    if len(set(names)) < len(names) or any({edge.source, edge.target} - set(names) for edge in graph.edges):
-        return found  # what follows needs every name to mean one vertex
-    return found + tuple(
-        f"vertex {vertex.name!r}: its consumers run on {merge_host(graph, vertex)}, where no member of the pair runs; "
-        f"let one of its hosts ({', '.join(vertex.hosts)}) be theirs, because the merge needs a member beside it"
-        for vertex in graph.vertices
-        if vertex.role is Role.PAIR and graph.consumers(vertex.name) and merge_host(graph, vertex) not in vertex.hosts
-    )
+    return graph_rules.problems(graph)
 
 
 def merge_host(graph: StreamGraph, vertex: Vertex) -> str:
-    """The host where a pair's merge runs: its consumers'."""
-    return graph.consumers(vertex.name)[0].hosts[0]
+    """The host where a pair's merge runs: the one of its own where most consumers are, the first of equals."""
+    wanted = [host for consumer in graph.consumers(vertex.name) for host in consumer.hosts]
+    return max(vertex.hosts, key=wanted.count)
+
+
+def home(graph: StreamGraph, vertex: Vertex) -> str:
+    """The host where what a vertex produces is written."""
+    return merge_host(graph, vertex) if vertex.role is Role.PAIR else vertex.hosts[0]
+
+
+def inlet_host(graph: StreamGraph, vertex: Vertex) -> str:
+    """The host where a vertex's inlet runs: its own if an edge says so, else where most of its inputs are made.
+
+    Of equals the one that is also the vertex's own, then the first input's: what is joined there need not cross a link again.
+    """
+    if any(edge.placement is Place.TARGET for edge in graph.into(vertex.name)):
+        return home(graph, vertex)
+    made = [home(graph, graph.vertex(name)) for name in graph.inputs(vertex.name)]
+    return max(made, key=lambda host: (made.count(host), host in vertex.hosts))
+
+
+def input_ring_name(graph: StreamGraph, vertex: Vertex) -> str:
+    """The one ring that a vertex reads: its input's own, or its inlet's. Empty for a source."""
+    if graph.has_inlet(vertex.name):
+        return inlet_ring_name(graph.name, vertex.name)
+    return next((ring_name(graph.name, name) for name in graph.inputs(vertex.name)), "")
+
+
+def input_home(graph: StreamGraph, vertex: Vertex) -> str:
+    """The host where the ring that a vertex reads is written. Only for a vertex with an input."""
+    if graph.has_inlet(vertex.name):
+        return inlet_host(graph, vertex)
+    return home(graph, graph.vertex(graph.inputs(vertex.name)[0]))
 
 
 def seats(graph: StreamGraph, vertex: Vertex) -> tuple[tuple[str, str], ...]:
-    """`(member, host)` of both seats of a pair, the one on the merge's host first."""
-    pairs = tuple(zip(MEMBERS, vertex.hosts, strict=True))
+    """`(member, host)` of both seats of a pair, one on the merge's host first. Both may be on one host."""
+    hosts = vertex.hosts * 2 if len(vertex.hosts) == 1 else vertex.hosts
+    pairs = tuple(zip(MEMBERS, hosts, strict=True))
     leader = merge_host(graph, vertex)
     return tuple(sorted(pairs, key=lambda seat: seat[1] != leader))
 
@@ -43,19 +67,29 @@ def ring_name(graph: str, vertex: str) -> str:
     return f"{graph}/{vertex}"
 
 
+def inlet_ring_name(graph: str, vertex: str) -> str:
+    """The ring that a vertex reads when something is done to its inputs first. No member's ring is called so: it has no `@`."""
+    return f"{graph}/{vertex}.in"
+
+
 def member_ring_name(graph: str, vertex: str, member: str, version: str) -> str:
     """The ring that one member of a pair writes."""
     return f"{graph}/{vertex}.{member}@{version}"
 
 
 def workload_name(graph: str, vertex: str) -> str:
-    """A source or sink."""
+    """A source, a sink or a vertex without a twin."""
     return f"{graph}.{vertex}"
 
 
 def member_name(graph: str, vertex: str, member: str, version: str) -> str:
     """A member of a pair."""
     return f"{graph}.{vertex}.{member}@{version}"
+
+
+def inlet_name(graph: str, vertex: str) -> str:
+    """The inlet of a vertex."""
+    return f"{graph}.{vertex}.in"
 
 
 def merge_name(graph: str, vertex: str) -> str:

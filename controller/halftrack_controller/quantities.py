@@ -14,6 +14,9 @@ _FORM = re.compile(r"([0-9]{1,12})\s?([A-Za-z]+)")
 
 SIZE_PATTERN = rf"^[0-9]{{1,12}} ?({'|'.join(_SIZES)})$"
 DURATION_PATTERN = rf"^[0-9]{{1,12}} ?({'|'.join(_DURATIONS_MS)})$"
+AGO_PATTERN = rf"^-[0-9]{{1,12}} ?({'|'.join(_DURATIONS_MS)})$"
+BYTE_RATE_PATTERN = rf"^[0-9]{{1,12}} ?({'|'.join(_SIZES)})/s$"
+FRAME_RATE_PATTERN = r"^[0-9]{1,12}/s$"
 
 
 def size_bytes(text: str) -> int:
@@ -24,6 +27,28 @@ def size_bytes(text: str) -> int:
 def duration_ms(text: str) -> int:
     """The milliseconds that `text` means; ValueError saying what to write when it means none."""
     return _quantity(text, _DURATIONS_MS, "a duration", "500ms or 30s")
+
+
+def ago_ms(text: str) -> int:
+    """The milliseconds before now that `text` (`-30s`) means; ValueError saying what to write when it means none."""
+    if not text.strip().startswith("-"):
+        raise ValueError(f"{text!r} is not a time before now; write it with a minus, such as -30s")
+    return duration_ms(text.strip()[1:])
+
+
+def bytes_per_s(text: str) -> int:
+    """The bytes in a second that `text` (`100MB/s`) means; ValueError saying what to write when it means none."""
+    if not text.strip().endswith("/s"):
+        raise ValueError(f"{text!r} is not a rate of bytes; write for example 100MB/s")
+    return size_bytes(text.strip().removesuffix("/s"))
+
+
+def frames_per_s(text: str) -> int:
+    """The frames in a second that `text` (`20000/s`) means; ValueError saying what to write when it means none."""
+    number = text.strip().removesuffix("/s")
+    if number == text.strip() or not number.isascii() or not number.isdigit() or not 0 < len(number) <= 12:
+        raise ValueError(f"{text!r} is not a rate of frames; write for example 20000/s")
+    return int(number)
 
 
 def size_text(number: float) -> str:

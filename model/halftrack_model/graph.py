@@ -1,23 +1,99 @@
-"""Stream graphs: sources, pairs and sinks, and the edges between them; validated as a whole, all errors at once."""
+"""Stream graphs: the words in which one is declared, and who feeds whom. Whether a graph is right is `graph_rules`' to say.
+
+Fields that came after graphs were stored are `canonical.added`, so that a graph that does not use them keeps its bytes.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from halftrack_model import canonical
 from halftrack_model.release import Param
 
 
 class Role(Enum):
-    """What a vertex does with streams: begins one, transforms one, or ends one."""
+    """What a vertex does with streams: begins one, transforms one (alone or twice over), or ends one."""
 
     SOURCE = "source"
+    SINGLE = "single"
     PAIR = "pair"
     SINK = "sink"
+
+    @property
+    def transforms(self) -> bool:
+        """It runs the SDK's vertex: frames in, frames out, perhaps with a state."""
+        return self in (Role.SINGLE, Role.PAIR)
+
+
+class JoinBy(Enum):
+    """How several inputs become one: frame n of each, those of one stretch of stream time, all in order of time, or whichever has n."""
+
+    SEQUENCE = "sequence"
+    TIME = "time"
+    ORDER = "order"
+    UNION = "union"
+
+
+class Policy(Enum):
+    """What a reader does when it is slow: hold the writer back, miss frames and count them, or take only some to begin with."""
+
+    LOSSLESS = "lossless"
+    LOSSY = "lossy"
+    SAMPLE = "sample"
+
+
+class Place(Enum):
+    """Which end of an edge the inlet stands at."""
+
+    SOURCE = "source"
+    TARGET = "target"
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """How a vertex's inputs are joined. `width_ms` is that of a stretch of stream time, and 0 for what does not join by time.
+
+    `partial`, by sequence only: what some inputs have lost passes without them, instead of being lost as a whole.
+    """
+
+    by: JoinBy
+    width_ms: int = 0
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Bytes and frames in a second; 0 where nobody has said."""
+
+    bytes_per_s: int = 0
+    frames_per_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Which frames a sampling edge takes: every so many, so many in a second, or the newest. Exactly one is said."""
+
+    every: int = 0
+    rate_per_s: int = 0
+    latest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """The frames whose key (`key_bytes` from `offset` on, hashed, modulo `of`) is in `take`."""
+
+    offset: int
+    key_bytes: int
+    of: int
+    take: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Vertex:
-    """A step of a graph. `hosts` has one host for a source or sink, two for a pair (member `a` on the first, `b` on the second)."""
+    """A step of a graph. `hosts` has one host; two for a pair whose members (`a` on the first, `b` on the second) are apart.
+
+    `rate` is what it produces at most, `capacity` what it can take.
+    """
 
     name: str
     role: Role
@@ -26,14 +102,41 @@ class Vertex:
     params: Mapping[str, Param]
     ring_bytes: int  # of the ring that it writes; 0 for a sink
     ring_slots: int
+    join: Join | None = canonical.added(None)
+    state: str = canonical.added(
+        ""
+    )  # the schema of its state, without a version; empty: it keeps none, or nobody has said
+    rate: Rate | None = canonical.added(None)
+    capacity: Rate | None = canonical.added(None)
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A stream from one vertex to another."""
+    """A stream from one vertex to another, and how it is read.
+
+    `credit_bytes` is how far the consumer may lag at nobody's cost; beyond, it holds up the source, for `evict_after_ms` at most.
+    `retain_ms` is what the source's ring keeps, by stream time. 0: whatever the ring holds, and no bound.
+    """
 
     source: str
     target: str
+    policy: Policy = canonical.added(Policy.LOSSLESS)
+    sample: Sample | None = canonical.added(None)
+    partition: Partition | None = canonical.added(None)
+    replay_ms: int = canonical.added(0)
+    retain_ms: int = canonical.added(0)
+    credit_bytes: int = canonical.added(0)
+    evict_after_ms: int = canonical.added(0)
+    placement: Place | None = canonical.added(None)
+
+    @property
+    def plain(self) -> bool:
+        """Its consumer can read the ring itself: every frame, held back by nobody's bound. `retain_ms` is the ring's affair."""
+        asked = (self.sample, self.partition, self.replay_ms, self.credit_bytes, self.evict_after_ms)
+        return self.policy is Policy.LOSSLESS and not any(asked)
+
+    def __str__(self) -> str:
+        return f"edge {self.source} → {self.target}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,84 +152,23 @@ class StreamGraph:
         """The vertex of that name; KeyError when there is none."""
         return {vertex.name: vertex for vertex in self.vertices}[name]
 
+    def into(self, name: str) -> tuple[Edge, ...]:
+        """The edges that `name` consumes, in the order in which they are declared, which is the order of its inputs."""
+        return tuple(edge for edge in self.edges if edge.target == name)
+
     def inputs(self, name: str) -> tuple[str, ...]:
         """Names of the vertices whose streams `name` consumes."""
-        return tuple(edge.source for edge in self.edges if edge.target == name)
+        return tuple(edge.source for edge in self.into(name))
+
+    def out_of(self, name: str) -> tuple[Edge, ...]:
+        """The edges that carry what `name` produces."""
+        return tuple(edge for edge in self.edges if edge.source == name)
 
     def consumers(self, name: str) -> tuple[Vertex, ...]:
         """The vertices that consume what `name` produces."""
-        return tuple(self.vertex(edge.target) for edge in self.edges if edge.source == name)
+        return tuple(self.vertex(edge.target) for edge in self.out_of(name))
 
-
-def problems(graph: StreamGraph) -> tuple[str, ...]:
-    """Everything that is wrong with `graph`, each in a sentence; empty when it can be deployed."""
-    names = [vertex.name for vertex in graph.vertices]
-    found = [f"vertex {name!r} is defined twice" for name in sorted(set(names)) if names.count(name) > 1]
-    for edge in graph.edges:
-        found += [
-            f"edge {edge.source} → {edge.target}: no vertex {end!r}"
-            for end in (edge.source, edge.target)
-            if end not in names
-        ]
-    if found:
-        return tuple(found)  # what follows needs every name to mean one vertex
-    for vertex in graph.vertices:
-        found += _vertex_problems(graph, vertex)
-    if cycle := _cycle(graph):
-        found.append(f"the edges form a cycle: {' → '.join(cycle)}")
-    return tuple(found)
-
-
-def _vertex_problems(graph: StreamGraph, vertex: Vertex) -> list[str]:
-    inputs, outputs = len(graph.inputs(vertex.name)), len(graph.consumers(vertex.name))
-    wanted_hosts = 2 if vertex.role is Role.PAIR else 1
-    rules = (
-        (
-            len(vertex.hosts) == wanted_hosts,
-            f"a {vertex.role.value} names {wanted_hosts} host(s), this one {len(vertex.hosts)}",
-        ),
-        (len(set(vertex.hosts)) == len(vertex.hosts), "the members of a pair need different hosts"),
-        (vertex.role is not Role.SOURCE or inputs == 0, "a source has no input"),
-        (vertex.role is Role.SOURCE or inputs == 1, f"needs exactly one input, has {inputs}"),
-        (vertex.role is not Role.SINK or outputs == 0, "a sink has no output"),
-        (vertex.role is Role.SINK or outputs >= 1, "nobody consumes what it produces"),
-        (vertex.role is Role.SINK or vertex.ring_bytes >= 1 << 16, "its ring needs at least 65536 bytes"),
-        (
-            vertex.role is Role.SINK or _power_of_two(vertex.ring_slots),
-            "its ring's slots must be a power of two from 2 on",
-        ),
-        (
-            vertex.role is not Role.PAIR or _one_host(graph, vertex),
-            "the consumers of a pair must share one host, where the merge runs",
-        ),
-    )
-    return [f"vertex {vertex.name!r}: {message}" for holds, message in rules if not holds]
-
-
-def _power_of_two(number: int) -> bool:
-    return number > 1 and number & (number - 1) == 0
-
-
-def _one_host(graph: StreamGraph, vertex: Vertex) -> bool:
-    return len({host for consumer in graph.consumers(vertex.name) for host in consumer.hosts}) <= 1
-
-
-def _cycle(graph: StreamGraph) -> list[str]:
-    """One cycle, as the names along it, or nothing. Depth-first; graphs are small and validated before anything runs."""
-    done: set[str] = set()
-
-    def search(name: str, path: list[str]) -> list[str]:
-        if name in path:
-            return [*path[path.index(name) :], name]
-        if name in done:
-            return []
-        for edge in graph.edges:
-            if edge.source == name and (found := search(edge.target, [*path, name])):
-                return found
-        done.add(name)
-        return []
-
-    for vertex in graph.vertices:
-        if found := search(vertex.name, []):
-            return found
-    return []
+    def has_inlet(self, name: str) -> bool:
+        """Does something stand between `name` and its inputs? One plain edge needs nothing."""
+        edges = self.into(name)
+        return len(edges) > 1 or any(not edge.plain for edge in edges)

@@ -25,6 +25,7 @@ class Runs(Enum):
     MEMBER = "member"
     SINK = "sink"
     MERGE = "merge"
+    INLET = "inlet"
     BRIDGE_SERVER = "bridge-server"
     BRIDGE_RECEIVER = "bridge-receiver"
 
@@ -46,12 +47,44 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class RingSpec:
-    """A ring on a host. `name` is `graph/vertex` or `graph/vertex.member@version`; also its path below the ring folder."""
+    """A ring on a host. `name` is `graph/vertex`, `graph/vertex.member@version` or `graph/vertex.in`; also its path below the ring folder.
+
+    `retain_ms`: records that are older than the newest by more may go, by stream time; 0: only for want of room.
+    """
 
     name: str
     capacity_bytes: int
     slots: int
     member: Member | None  # a ring that belongs to a member comes and goes with it
+    retain_ms: int = canonical.added(0)
+
+
+@dataclass(frozen=True, slots=True)
+class InletInput:
+    """One input of an inlet: whose stream, from which ring, and what of it. `every` 1 is each; 0 of the others: not asked for."""
+
+    name: str
+    ring: str
+    policy: str  # lossless | lossy | sample
+    every: int
+    rate_per_s: int
+    latest: bool
+    key_offset: int
+    key_bytes: int
+    key_of: int
+    key_take: tuple[int, ...]
+    replay_ms: int
+    evict_after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inlet:
+    """What an inlet makes one stream of, and how. `join` is empty for one input: sequence | time | order | union."""
+
+    inputs: tuple[InletInput, ...]
+    join: str
+    join_width_ns: int
+    join_partial: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +104,15 @@ class Workload:
     version: str
     state: StateSchemas
     member: Member | None  # wanted only while a swap (if any) wants that member
+    inlet: Inlet | None = canonical.added(None)  # INLET only, which reads these rings and no `reads_ring`
+
+    @property
+    def read_rings(self) -> tuple[str, ...]:
+        """All rings that it reads on its own host."""
+        if self.runs is Runs.BRIDGE_RECEIVER:
+            return ()
+        inputs = () if self.inlet is None else self.inlet.inputs
+        return tuple(name for name in (self.reads_ring, *(each.ring for each in inputs)) if name)
 
     def digest(self) -> str:
         """The content address of everything above."""

@@ -8,7 +8,7 @@ from halftrack_model.plan import Peer, Plan
 from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrategy
 from halftrack_model.seals import Sealed
 from halftrack_model.swap import Seat, SwapSpec
-from halftrack_model.workload import Kind, Member, RingSpec, Runs, Workload
+from halftrack_model.workload import Inlet, InletInput, Kind, Member, RingSpec, Runs, Workload
 from tests.sim import keys
 
 GALAXY = "sim"
@@ -68,6 +68,19 @@ def merge() -> Workload:
         reads_ring="",
         writes_ring="spectra/spectrometer",
         member=None,
+    )
+
+
+def inlet(**fields: object) -> Workload:
+    """What joins two streams for the pair; `fields` are of its first input."""
+    one = InletInput("left", "spectra/left", "lossless", 1, 0, False, 4, 8, 3, (0, 2), 30_000, 500)
+    inputs = (replace(one, **fields), InletInput("right", "spectra/right", "sample", 5, 0, False, 0, 0, 0, (), 0, 0))  # type: ignore[arg-type]
+    return replace(
+        merge(),
+        name="spectra.spectrometer.in",
+        runs=Runs.INLET,
+        writes_ring="spectra/spectrometer.in",
+        inlet=Inlet(inputs, "union", 0, False),
     )
 
 

@@ -14,6 +14,7 @@ from halftrack_dataplane.frames import reader_name
 from halftrack_model.observed import Health
 from halftrack_model.release import StateSchemas
 from halftrack_model.workload import Kind, Runs, Workload
+from tests.agent_core.plans import inlet
 
 NAME, RING = "spectra.sink", "spectra/spectrometer"
 
@@ -85,3 +86,22 @@ def test_a_reader_is_found_by_the_name_that_its_ring_keeps() -> None:
 def test_few_frames_are_no_lag() -> None:
     verdicts = health.judged({NAME: instance()}, {}, view(FEW_FRAMES, retained=FEW_FRAMES), 2000)
     assert verdicts[NAME] == Verdict(Health.HEALTHY, "", -1)
+
+
+def test_an_inlet_follows_each_input_that_may_not_be_lost() -> None:
+    """`left` may be evicted unless a test says otherwise; `right` is a sample, and lags as it likes."""
+
+    def verdict(inlet_workload: Workload, lags: dict[str, int]) -> Verdict:
+        rings = {ring: RingSeen(ring, 5000, 4000, 4096, {inlet_workload.name: lag}, ()) for ring, lag in lags.items()}
+        held = {inlet_workload.name: replace(instance(), workload=inlet_workload)}
+        verdicts: dict[str, Verdict] = {}
+        for now_ms in (2000, 2000 + BEHIND_PATIENCE_MS):
+            verdicts = dict(health.judged(held, verdicts, HostView({}, rings, {}, frozenset()), now_ms))
+        return verdicts[inlet_workload.name]
+
+    lossless = inlet(evict_after_ms=0)
+    assert (
+        verdict(lossless, {"spectra/left": 900, "spectra/right": 0}).detail == "it does not keep up with spectra/left"
+    )
+    assert verdict(lossless, {"spectra/left": 0, "spectra/right": 900}).health is Health.HEALTHY
+    assert verdict(inlet(), {"spectra/left": 900, "spectra/right": 0}).health is Health.HEALTHY

@@ -14,7 +14,8 @@ from halftrack_model.errors import HalftrackError
 from halftrack_model.plan import MAX_PLAN_BYTES, Plan
 from halftrack_model.report import Happened
 from halftrack_model.seals import Sealed
-from tests.agent_core.plans import A, B, member, merge, plan, ring, sealed, sealed_release
+from halftrack_model.workload import Runs, Workload
+from tests.agent_core.plans import A, B, inlet, member, merge, plan, ring, sealed, sealed_release
 from tests.sim import keys
 
 TRUST = keys.trust_of(A)
@@ -48,6 +49,12 @@ LEG_AWAY = replace(SWAPPING.swaps[0], seats=SWAPPING.swaps[0].seats[:1])
 def peer_changed(**values: object) -> Sealed:
     """The same, in its peer."""
     return changed(peers=(replace(plan().peers[0], **values),))  # type: ignore[arg-type]
+
+
+def inlet_added(wanted: Workload) -> Sealed:
+    """The plan with an inlet and all rings that it should need."""
+    rings = tuple(ring(f"spectra/{name}") for name in ("left", "right", "spectrometer.in"))
+    return changed(workloads=(*plan().workloads, wanted), rings=(*plan().rings, *rings))
 
 
 def ring_added(**values: object) -> Sealed:
@@ -100,6 +107,13 @@ REFUSED: dict[str, tuple[str, Callable[[], Sealed]]] = {
     "a ring that hides": ("plan-misfit", lambda: ring_added(name="spectra/.other")),
     "a ring with half a descriptor": ("plan-misfit", lambda: ring_added(slots=3)),
     "a ring that takes more than there is of it": ("plan-misfit", lambda: ring_added(capacity_bytes=-1)),
+    "a ring that keeps for ever": ("plan-misfit", lambda: ring_added(retain_ms=1 << 62)),
+    "a ring that keeps less than nothing": ("plan-misfit", lambda: ring_added(retain_ms=-1)),
+    "an inlet without orders": ("plan-misfit", lambda: inlet_added(replace(inlet(), inlet=None))),
+    "a merge with an inlet's orders": ("plan-misfit", lambda: inlet_added(replace(inlet(), runs=Runs.MERGE))),
+    "an inlet of a ring that nobody makes": ("plan-misfit", lambda: inlet_added(inlet(ring="spectra/nothing"))),
+    "an inlet of a policy that there is not": ("plan-misfit", lambda: inlet_added(inlet(policy="greedy"))),
+    "an inlet of a part beyond all": ("plan-misfit", lambda: inlet_added(inlet(key_take=(3,)))),
     "a generation below all": ("plan-misfit", lambda: ring_added(member=replace(member("a", "1.0.0"), generation=-1))),
     "a generation without epochs": (
         "plan-misfit",
@@ -206,3 +220,10 @@ def test_a_decommissioned_host_may_be_emptied() -> None:
     state, _ = core.advance(holding(HELD), ev.PlanArrived(emptied), 0)
     assert state.plan is not None
     assert state.plan.plan.workloads == ()
+
+
+def test_an_inlet_that_lacks_nothing_is_accepted() -> None:
+    state, actions = core.advance(holding(HELD), ev.PlanArrived(inlet_added(inlet())), 0)
+    assert isinstance(actions[0], ev.JournalPlan)
+    assert state.plan is not None
+    assert state.plan.plan.workloads[-1] == inlet()

@@ -10,7 +10,7 @@ from halftrack_agent import events as ev
 from halftrack_agent.lifecycle import Phase
 from halftrack_agent.reconcile import PAUSE_CAP_MS, Instance, Wanted, fell_by, pause_ms, reconciled
 from halftrack_model.workload import Kind, Workload
-from tests.agent_core.plans import member_workload, merge, ring
+from tests.agent_core.plans import inlet, member_workload, merge, ring
 
 LOOK_MS = 100
 ARTIFACTS = {member_workload("a", version).artifact: 1000 for version in ("1.0.0", "1.1.0")}
@@ -229,3 +229,17 @@ def test_a_job_ends_once() -> None:
         known = dict(looked(host, wanted, {} if look == 20 else known, look * LOOK_MS))
     assert known[job.name].phase is Phase.ENDED
     assert not host.instances[job.name].running
+
+
+@given(st.permutations(["spectra/left", "spectra/right", "spectra/spectrometer.in"]))
+def test_an_inlet_starts_when_all_its_rings_are_there(order: list[str]) -> None:
+    joined = inlet()
+    wanted = Wanted({joined.name: joined}, {}, {}, frozenset(), (joined,))
+    view = ev.HostView({}, {}, {}, frozenset())
+    known: Mapping[str, Instance] = {}
+    for name in order:
+        known, actions = reconciled(wanted, known, view, 0, 1)
+        assert not any(isinstance(action, ev.Start) for action in actions)
+        view = replace(view, rings={**view.rings, name: ev.RingSeen(name, 0, 0, 256, {}, ())})
+        joined_now, _ = reconciled(wanted, known, view, 0, 1)
+        assert joined_now[joined.name].phase is (Phase.STARTING if len(view.rings) == 3 else Phase.WAITING)

@@ -11,11 +11,12 @@ from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.drivers.launch import Launcher
 from halftrack_agent.identity import Identity, Membership
 from halftrack_agent.places import Places
+from halftrack_dataplane import restoring
 from halftrack_dataplane.runspec import load
 from halftrack_model.ids import digest_of
 from halftrack_model.plan import Peer
 from halftrack_model.workload import Runs
-from tests.agent_core.plans import member_workload
+from tests.agent_core.plans import inlet, member_workload
 
 PROGRAM = b"program"
 PEER = Peer("tank-b", "10.0.0.2:7450", "10.0.0.2:7451", "k" * 40)
@@ -50,6 +51,7 @@ def test_each_role_has_only_the_keys_and_the_network_that_it_needs(
         argv=("{artifact}", "{artifact}.not-a-shell; true"),
         from_host=PEER.host,
         member=member_workload("a", "1.0.0").member if role is Runs.MEMBER else None,
+        inlet=inlet().inlet if role is Runs.INLET else None,
     )
     launch = launcher(workload)
     keys = {str(tmp_path / "state/identity" / name) for name in ("key.pem", "curve.key")}
@@ -61,3 +63,27 @@ def test_each_role_has_only_the_keys_and_the_network_that_it_needs(
         assert launch.argv == (program, f"{program}.not-a-shell; true")
     else:
         assert bool(load(launch.orders).curve_secret_path) == (role in SPEAKS)
+
+
+def test_an_inlet_is_told_the_rings_by_path_and_everything_else_as_the_plan_has_it(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    orders = load(launcher(inlet()).orders)
+    assert (orders.role, orders.join, orders.input_ring) == ("inlet", "union", "")
+    assert orders.output_ring == str(tmp_path / "run/rings/spectra/spectrometer.in.ring")
+    assert [each.ring for each in orders.inputs] == [
+        str(tmp_path / f"run/rings/spectra/{name}.ring") for name in ("left", "right")
+    ]
+    for told, planned in zip(orders.inputs, inlet().inlet.inputs, strict=True):  # type: ignore[union-attr]
+        for name in set(planned.__dataclass_fields__) - {"ring"}:
+            assert getattr(told, name) == getattr(planned, name)
+
+
+def test_a_vertex_without_a_twin_writes_its_ring_itself_and_keeps_its_snapshots_where_a_pair_does(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    single = replace(member_workload("a", "1.0.0"), artifact=digest_of(PROGRAM), writes_ring="spectra/spectrometer")
+    orders = load(launcher(single).orders)
+    assert orders.output_ring == str(tmp_path / "run/rings/spectra/spectrometer.ring")
+    assert orders.snapshot_dir == str(tmp_path / "state/snapshots/spectra/spectrometer")
+    assert (restoring.vertex_of(orders), restoring.instance_of(orders)) == ("spectra/spectrometer", "m@1.0.0")

@@ -51,6 +51,16 @@ def test_rings_are_made_once_seen_and_removed(tmp_path: Path) -> None:
         each.close()
 
 
+def test_a_ring_keeps_as_much_as_its_plan_says(tmp_path: Path) -> None:
+    rings = Rings(tmp_path / "rings")
+    rings.create(PLAIN)
+    rings.create(RingSpec("spectra/kept", 1 << 16, 16, None, 2500))
+    for name, retain_s in (("source", None), ("kept", 2.5)):
+        with Ring.open(tmp_path / f"rings/spectra/{name}.ring") as ring:
+            assert ring.retain_s == retain_s
+    rings.close()
+
+
 @pytest.mark.parametrize("at", [0, 8, 40])
 def test_what_is_not_understood_is_refused_and_kept(tmp_path: Path, at: int) -> None:
     rings = Rings(tmp_path)

@@ -11,7 +11,7 @@ from halftrack_controller import manifests, quantities
 from halftrack_controller.manifest_schema import json_schema
 from halftrack_controller.manifests import BadManifests
 from halftrack_controller.snapshot import Environment, Host
-from halftrack_model.graph import Edge, Role
+from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Role, Sample
 from halftrack_model.release import Approval, Compare, SwapStrategy
 
 GOOD = """\
@@ -79,7 +79,7 @@ spec:
   environment: tank
   vertices:
     - {name: source, role: source, product: p, hosts: [tank-a], ring: {size: 64MB, slots: 5}}
-    - {name: pair, role: pair, product: p, hosts: [tank-b, tank-c], ring: {size: 64MB}}
+    - {name: pair, role: pair, product: p, hosts: [tank-b, tank-b], ring: {size: 64MB}, join: {by: sequence}}
     - {name: sink, role: sink, product: p, hosts: [tank-a]}
   edges:
     - {from: source, to: pair}
@@ -115,7 +115,11 @@ TOLD = (
     (26, "spec.edges[0].to: is missing; write to: spectrometer"),
     (26, "spec.edges[0].too: unknown key; did you mean to?"),
     (34, "spec.vertices[0]: vertex 'source': its ring's slots must be a power of two"),
-    (35, "spec.vertices[1]: vertex 'pair': its consumers run on tank-a, where no member of the pair runs"),
+    (
+        35,
+        "spec.vertices[1]: vertex 'pair': has 1 input(s), so there is nothing to join: leave join out, or add an edge",
+    ),
+    (35, "spec.vertices[1]: vertex 'pair': the members of a pair need different hosts; write the host once"),
     (45, 'spec.version: 1.0 is not text; write for example "1.0.0"'),
     (47, "spec.entry: 'foo' is not an entry; write module:Class"),
     (48, "spec.strategy.compare: 'diffres-expected' is not possible here; did you mean differs-expected?"),
@@ -151,6 +155,66 @@ def test_what_is_right_becomes_the_domains_types() -> None:
         (0, 0),
     ]
     assert graph.edges == (Edge("source", "spectrometer"), Edge("spectrometer", "sink"))
+
+
+GRAPH = """\
+apiVersion: halftrack/v1
+kind: StreamGraph
+metadata: {name: survey}
+spec:
+  environment: tank
+  vertices:
+    - {name: left, role: source, product: p, hosts: [tank-a], ring: {size: 256MiB}, rate: {bytes: 100MB/s, frames: 1000/s}}
+    - {name: right, role: source, product: p, hosts: [tank-a], ring: {size: 64MiB, slots: 64}}
+    - name: beam
+      role: single
+      product: beam
+      hosts: [tank-b]
+      ring: {size: 8MiB, slots: 64}
+      join: {by: sequence, partial: true}
+      state: beams
+      capacity: {bytes: 1GB/s}
+    - {name: sink, role: sink, product: recorder, hosts: [tank-b]}
+    - {name: display, role: sink, product: display, hosts: [tank-a]}
+  edges:
+    - {from: left, to: beam, partition: {offset: 8, bytes: 4, of: 3, take: [0, 2]}, credit: 64MiB, evictAfter: 2s}
+    - {from: right, to: beam, policy: lossy, placement: target}
+    - {from: beam, to: sink, retain: 1m}
+    - {from: left, to: display, policy: sample, sample: {rate: 25/s}, replay: {from: -2s}}
+"""
+
+
+def test_a_graph_may_say_all_that_an_edge_and_a_vertex_can() -> None:
+    (graph,) = manifests.parsed([("x.yaml", GRAPH)]).graphs
+    assert graph.vertex("left").rate == Rate(100_000_000, 1000)
+    beam = graph.vertex("beam")
+    assert (beam.role, beam.join, beam.state) == (Role.SINGLE, Join(JoinBy.SEQUENCE, partial=True), "beams")
+    assert beam.capacity == Rate(10**9, 0)
+    parted = Edge("left", "beam", partition=Partition(8, 4, 3, (0, 2)), credit_bytes=64 << 20, evict_after_ms=2000)
+    sampled = Edge("left", "display", Policy.SAMPLE, Sample(rate_per_s=25), replay_ms=2000)
+    lossy = Edge("right", "beam", Policy.LOSSY, placement=Place.TARGET)
+    assert graph.edges == (parted, lossy, Edge("beam", "sink", retain_ms=60_000), sampled)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "line", "told"),
+    [
+        ("from: -2s", "from: 2s", 23, "spec.edges[3].replay.from: '2s' is not a time before now; write it with a minus"),
+        ("rate: 25/s", "rate: 25", 23, "spec.edges[3].sample.rate: 25 is not a rate of frames; write the number with"),
+        ("rate: 25/s", "rate: 25/h", 23, "spec.edges[3].sample.rate: '25/h' is not a rate of frames; write for example"),
+        ("rate: 25/s", "every: 0", 23, "spec.edges[3].sample.every: input should be greater than or equal to 1"),
+        ("100MB/s", "100MB", 7, "spec.vertices[0].rate.bytes: '100MB' is not a rate of bytes; write for example 100MB/s"),
+        ("policy: lossy", "policy: loosy", 21, "spec.edges[1].policy: 'loosy' is not possible here; did you mean lossy?"),
+        ("by: sequence", "by: tyme", 14, "spec.vertices[2].join.by: 'tyme' is not possible here; did you mean time?"),
+        ("take: [0, 2]", "take: [3]", 20, "spec.edges[0]: edge left → beam: takes part 3 of 3; parts count from 0 to 2"),
+        ("credit: 64MiB", "credit: 64B", 20, "spec.edges[0]: edge left → beam: its credit is the buffer of its inlet"),
+        ("{bytes: 1GB/s}", "{bytes: 1MB/s}", 9, "spec.vertices[2]: vertex 'beam': can take 1000000 bytes/s, and lossless"),
+    ],
+)  # fmt: skip
+def test_what_a_graph_says_wrongly_is_told_at_its_line(right: str, wrong: str, line: int, told: str) -> None:
+    assert GRAPH.count(right) == 1
+    ((at, text),) = problems(GRAPH.replace(right, wrong))
+    assert (at, text[: len(told)]) == (line, told)
 
 
 def test_every_error_is_told_at_once_with_its_line_and_the_remedy() -> None:

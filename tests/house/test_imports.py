@@ -37,7 +37,7 @@ RULES = {
 EFFECTS = ("time", "random", "secrets", "os", "subprocess", "asyncio", "threading", "socket", "grpc", "sqlite3",
            "sqlite_utils", "zmq")  # fmt: skip
 PURE = {
-    "agent": ("core", "swap", "reconcile", "lifecycle", "inbox", "fitting", "events"),
+    "agent": ("core", "swap", "reconcile", "lifecycle", "inbox", "fitting", "inlet_orders", "events"),
     "controller": (
         "planner",
         "rollout",
@@ -50,7 +50,7 @@ PURE = {
         "explain",
         "quantities",
     ),
-    "dataplane": ("merge", "frames", "frame", "spool_record"),
+    "dataplane": ("merge", "runspec", "frames", "frame", "spool_record"),
     "proto": ("messages",),
 }
 PURE_REASON = (

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
+from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Role, Sample, StreamGraph, Vertex
 from halftrack_model.observed import Health, InstanceObserved, Observed
 from halftrack_model.plan import Peer, Plan
 from halftrack_model.release import Approval, Artifact, Compare, Release, StateSchemas, SwapStrategy
@@ -10,7 +10,7 @@ from halftrack_model.report import Happened, Report
 from halftrack_model.seals import Seal, Sealed
 from halftrack_model.swap import Phase, Seat, SwapRecord, SwapSpec
 from halftrack_model.versions import Version
-from halftrack_model.workload import Kind, Member, RingSpec, Runs, Workload
+from halftrack_model.workload import Inlet, InletInput, Kind, Member, RingSpec, Runs, Workload
 
 TEXT = st.text(max_size=12)
 NUMBERS = st.integers(-(2**63) + 1, 2**63 - 1)
@@ -55,7 +55,26 @@ releases = st.builds(
     strategy=strategies,
 )
 members = st.builds(Member, graph=TEXT, vertex=TEXT, member=TEXT, version=TEXT, generation=NUMBERS)
-rings = st.builds(RingSpec, name=TEXT, capacity_bytes=NUMBERS, slots=NUMBERS, member=st.none() | members)
+rings = st.builds(
+    RingSpec,
+    name=TEXT,
+    capacity_bytes=NUMBERS,
+    slots=NUMBERS,
+    member=st.none() | members,
+    retain_ms=st.just(0) | NUMBERS,
+)
+inlet_inputs = st.builds(
+    InletInput,
+    **dict.fromkeys(("name", "ring", "policy"), TEXT),
+    **dict.fromkeys(
+        ("every", "rate_per_s", "key_offset", "key_bytes", "key_of", "replay_ms", "evict_after_ms"), NUMBERS
+    ),
+    latest=st.booleans(),
+    key_take=st.lists(NUMBERS, **FEW).map(tuple),
+)
+inlets = st.builds(
+    Inlet, inputs=st.lists(inlet_inputs, **FEW).map(tuple), join=TEXT, join_width_ns=NUMBERS, join_partial=st.booleans()
+)
 workloads = st.builds(
     Workload,
     name=TEXT,
@@ -71,6 +90,7 @@ workloads = st.builds(
     version=TEXT,
     state=schemas,
     member=st.none() | members,
+    inlet=st.none() | inlets,
 )
 seals = st.builds(Seal, key_id=TEXT, signature=st.binary(max_size=8))
 sealed = st.builds(Sealed, kind=TEXT, payload=st.binary(max_size=16), seals=st.lists(seals, **FEW).map(tuple))
@@ -134,6 +154,8 @@ documents = st.one_of(releases, workloads, sealed, swaps, records, plans, observ
 
 # Graphs: few names, so that duplicates, loops and loose ends are common.
 _few_names = st.sampled_from(["a", "b", "c", "d"])
+_small = st.sampled_from([0, 1, 2, 1000])
+rates = st.none() | st.builds(Rate, bytes_per_s=_small, frames_per_s=_small)
 vertices = st.builds(
     Vertex,
     name=_few_names,
@@ -143,11 +165,32 @@ vertices = st.builds(
     params=params,
     ring_bytes=st.sampled_from([0, 1, 1 << 16, 1 << 20]),
     ring_slots=st.sampled_from([0, 1, 3, 64, 1024]),
+    join=st.none() | st.builds(Join, by=st.sampled_from(JoinBy), width_ms=_small, partial=st.booleans()),
+    state=st.sampled_from(["", "s"]),
+    rate=rates,
+    capacity=rates,
+)
+partitions = st.builds(
+    Partition,
+    offset=st.integers(-1, 2),
+    key_bytes=st.integers(0, 2),
+    of=st.integers(0, 4),
+    take=st.lists(st.integers(-1, 4), **FEW).map(tuple),
+)
+edges = st.builds(
+    Edge,
+    source=_few_names,
+    target=_few_names,
+    policy=st.sampled_from(Policy),
+    sample=st.none() | st.builds(Sample, every=_small, rate_per_s=_small, latest=st.booleans()),
+    partition=st.none() | partitions,
+    **dict.fromkeys(("replay_ms", "retain_ms", "credit_bytes", "evict_after_ms"), _small),
+    placement=st.none() | st.sampled_from(Place),
 )
 graphs = st.builds(
     StreamGraph,
     name=names,
     environment=names,
     vertices=st.lists(vertices, max_size=5).map(tuple),
-    edges=st.lists(st.builds(Edge, source=_few_names, target=_few_names), max_size=6).map(tuple),
+    edges=st.lists(edges | st.builds(Edge, source=_few_names, target=_few_names), max_size=6).map(tuple),
 )

@@ -6,7 +6,7 @@ Owns the mapping from a plan's words to paths on this host. Starts nothing.
 import sys
 from collections.abc import Mapping, Sequence
 
-from halftrack_agent import files
+from halftrack_agent import files, inlet_orders
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.drivers import egress
 from halftrack_agent.drivers.instances import Launch
@@ -76,7 +76,7 @@ class Launcher:
         if runs is Runs.SINK:
             files.make_folder(places.data(workload.name))
         files.make_folder(places.status)
-        return RunSpec(
+        spec = RunSpec(
             role=runs.value,
             name=workload.name,
             program=str(self._store.path(workload.artifact)) if workload.artifact else "",
@@ -102,6 +102,7 @@ class Launcher:
             peers_path=str(places.peers) if runs is Runs.BRIDGE_SERVER else "",
             snapshot_peers=snapshot_peers,
         )
+        return inlet_orders.ordered(spec, workload.inlet, places.ring)
 
     def _server_of(self, workload: Workload) -> Peer | None:
         if workload.runs is not Runs.BRIDGE_RECEIVER:

@@ -1,0 +1,61 @@
+"""Inlets: what stands between a vertex and its inputs, from the graph's edges to a workload's orders and its ring. Pure.
+
+It decides how large an inlet's ring is. Where an inlet runs is `placement`'s to say, and what it does with frames the data plane's.
+"""
+
+from halftrack_controller import placement
+from halftrack_model.graph import Edge, JoinBy, StreamGraph, Vertex
+from halftrack_model.workload import Inlet, InletInput, RingSpec
+
+_ALIGNED = (JoinBy.SEQUENCE, JoinBy.TIME)
+
+
+def inlet_of(graph: StreamGraph, vertex: Vertex) -> Inlet:
+    """What the inlet of `vertex` does: its inputs in the order of the edges, and how they become one."""
+    join = vertex.join
+    return Inlet(
+        inputs=tuple(_input(graph, edge) for edge in graph.into(vertex.name)),
+        join="" if join is None else join.by.value,
+        join_width_ns=0 if join is None else join.width_ms * 1_000_000,
+        join_partial=join is not None and join.partial,
+    )
+
+
+def ring_of(graph: StreamGraph, vertex: Vertex) -> RingSpec:
+    """The ring that the inlet of `vertex` writes: room for each edge's credit, or for as much as its source's ring holds.
+
+    Joined frames hold one of each input, so there are no more of them than of one input; frames that go one by one need a slot each.
+    """
+    edges = graph.into(vertex.name)
+    feeders = [graph.vertex(edge.source) for edge in edges]
+    capacity = sum(edge.credit_bytes or feeder.ring_bytes for edge, feeder in zip(edges, feeders, strict=True))
+    aligned = vertex.join is not None and vertex.join.by in _ALIGNED
+    slots = [feeder.ring_slots for feeder in feeders]
+    return RingSpec(
+        placement.inlet_ring_name(graph.name, vertex.name),
+        capacity,
+        max(slots) if aligned else _power_of_two(sum(slots)),
+        None,
+    )
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << (number - 1).bit_length()
+
+
+def _input(graph: StreamGraph, edge: Edge) -> InletInput:
+    sample, cut = edge.sample, edge.partition
+    return InletInput(
+        name=edge.source,
+        ring=placement.ring_name(graph.name, edge.source),
+        policy=edge.policy.value,
+        every=sample.every if sample is not None and sample.every else 1,
+        rate_per_s=0 if sample is None else sample.rate_per_s,
+        latest=sample is not None and sample.latest,
+        key_offset=0 if cut is None else cut.offset,
+        key_bytes=0 if cut is None else cut.key_bytes,
+        key_of=0 if cut is None else cut.of,
+        key_take=() if cut is None else cut.take,
+        replay_ms=edge.replay_ms,
+        evict_after_ms=edge.evict_after_ms,
+    )

@@ -1,0 +1,208 @@
+"""What a `StreamGraph` manifest holds, field by field, and the graph that it means.
+
+As in `manifest_schema.py`, each field has a description and an example. Whether the graph is right is `graph_rules`' to say.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from halftrack_controller.manifest_types import AgoMs, BytesPerS, DurationMs, FramesPerS, Name, Params, Size, Strict
+from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Role, Sample, StreamGraph, Vertex
+
+
+class RingFields(Strict):
+    """The buffer that a vertex writes."""
+
+    size: Size = Field(description="Bytes of frames that it holds.", examples=["256MiB"])
+    slots: int = Field(default=16384, ge=1, description="Frames that it holds; a power of two.", examples=[16384])
+
+
+class JoinFields(Strict):
+    """How several inputs become one."""
+
+    by: Literal["sequence", "time", "order", "union"] = Field(
+        description="Frame n of each; those of one stretch of stream time; all in order of time; or whichever has n.",
+        examples=["sequence"],
+    )
+    width_ms: DurationMs | None = Field(
+        default=None, alias="width", description="By time only: how long a stretch is.", examples=["10ms"]
+    )
+    partial: bool = Field(
+        default=False,
+        description="By sequence only: what some inputs have lost passes without them.",
+        examples=[True],
+    )
+
+
+class RateFields(Strict):
+    """Bytes, frames, or both, in a second."""
+
+    bytes_per_s: BytesPerS | None = Field(
+        default=None, alias="bytes", description="Bytes in a second.", examples=["100MB/s"]
+    )
+    frames_per_s: FramesPerS | None = Field(
+        default=None, alias="frames", description="Frames in a second.", examples=["20000/s"]
+    )
+
+
+class VertexFields(Strict):
+    """A step of the graph."""
+
+    name: Name = Field(description="Its name in the graph.", examples=["spectrometer"])
+    role: Literal["source", "single", "pair", "sink"] = Field(
+        description="Begins a stream, transforms one alone or as two members, or ends one.", examples=["pair"]
+    )
+    product: Name = Field(description="The product whose releases it runs.", examples=["spectrometer"])
+    hosts: list[Name] = Field(
+        min_length=1,
+        max_length=2,
+        description="One host; two for a pair (members a and b), or one where both run.",
+        examples=[["tank-a"]],
+    )
+    params: Params = Field(default={}, description="Settings; they win over the release's.", examples=[{"rate": 32}])
+    ring: RingFields | None = Field(
+        default=None, description="The ring that it writes; a sink has none.", examples=[{"size": "256MiB"}]
+    )
+    join: JoinFields | None = Field(
+        default=None, description="How its inputs become one; needed from two on.", examples=[{"by": "sequence"}]
+    )
+    state: str = Field(
+        default="",
+        max_length=128,
+        description="The schema of its state, without a version. Once one vertex says it, all that keep a state must.",
+        examples=["spectra"],
+    )
+    rate: RateFields | None = Field(
+        default=None, description="What it produces at most.", examples=[{"frames": "20000/s"}]
+    )
+    capacity: RateFields | None = Field(
+        default=None, description="What it can take; checked against what feeds it.", examples=[{"bytes": "100MB/s"}]
+    )
+
+
+class SampleFields(Strict):
+    """Which frames a sampling edge takes; one of these."""
+
+    every: int | None = Field(default=None, ge=1, description="Every so many, by sequence.", examples=[10])
+    rate_per_s: FramesPerS | None = Field(
+        default=None, alias="rate", description="So many at most.", examples=["100/s"]
+    )
+    latest: bool = Field(default=False, description="The newest whenever it looks.", examples=[True])
+
+
+class PartitionFields(Strict):
+    """The frames whose key falls into some parts."""
+
+    offset: int = Field(ge=0, description="Where the key begins in a frame, in bytes.", examples=[0])
+    key_bytes: int = Field(ge=1, alias="bytes", description="How long it is.", examples=[8])
+    of: int = Field(ge=2, description="How many parts there are; a key's hash says which.", examples=[4])
+    take: list[int] = Field(min_length=1, max_length=65536, description="The parts taken, from 0 on.", examples=[[0]])
+
+
+class ReplayFields(Strict):
+    """Where a consumer begins that has never read."""
+
+    from_ms: AgoMs = Field(alias="from", description="So far back, by stream time.", examples=["-30s"])
+
+
+class EdgeFields(Strict):
+    """A stream from one vertex to another."""
+
+    source: Name = Field(alias="from", description="The vertex that produces it.", examples=["source"])
+    target: Name = Field(alias="to", description="The vertex that consumes it.", examples=["spectrometer"])
+    policy: Literal["lossless", "lossy", "sample"] = Field(
+        default="lossless",
+        description="Whether a slow consumer holds up the source, misses frames, or takes only some.",
+        examples=["lossy"],
+    )
+    sample: SampleFields | None = Field(
+        default=None, description="Which frames; with policy sample.", examples=[{"every": 10}]
+    )
+    partition: PartitionFields | None = Field(
+        default=None,
+        description="Only some, by a key in each frame.",
+        examples=[{"offset": 0, "bytes": 8, "of": 4, "take": [0]}],
+    )
+    replay: ReplayFields | None = Field(
+        default=None, description="Begin in the past; left out: as its consumer does.", examples=[{"from": "-30s"}]
+    )
+    retain_ms: DurationMs | None = Field(
+        default=None,
+        alias="retain",
+        description="What the source's ring keeps, by stream time; left out: what fits.",
+        examples=["60s"],
+    )
+    credit_bytes: Size | None = Field(
+        default=None,
+        alias="credit",
+        description="What the consumer may lag at nobody's cost; left out: as much as the source's ring holds.",
+        examples=["64MiB"],
+    )
+    evict_after_ms: DurationMs | None = Field(
+        default=None,
+        alias="evictAfter",
+        description="How long it may hold up the source then; left out: for ever.",
+        examples=["5s"],
+    )
+    placement: Literal["source", "target"] | None = Field(
+        default=None,
+        description="The end where frames are picked and joined; left out: where most are made.",
+        examples=["target"],
+    )
+
+
+class StreamGraphSpec(Strict):
+    """A stream graph in one environment."""
+
+    environment: Name = Field(description="The environment that it runs in.", examples=["tank"])
+    vertices: list[VertexFields] = Field(min_length=1, max_length=256, description="Its steps.", examples=[[]])
+    edges: list[EdgeFields] = Field(default=[], max_length=1024, description="Its streams.", examples=[[]])
+
+
+# ------------------------------------------------------------------------------------------------------ to the domain's types
+
+
+def graph_of(name: str, spec: StreamGraphSpec) -> StreamGraph:
+    """The graph that the fields mean; yet to be judged."""
+    return StreamGraph(
+        name, spec.environment, tuple(map(_vertex, spec.vertices)), tuple(_edge(fields) for fields in spec.edges)
+    )
+
+
+def _vertex(fields: VertexFields) -> Vertex:
+    return Vertex(
+        name=fields.name,
+        role=Role(fields.role),
+        product=fields.product,
+        hosts=tuple(fields.hosts),
+        params=dict(fields.params),
+        ring_bytes=fields.ring.size if fields.ring else 0,
+        ring_slots=fields.ring.slots if fields.ring else 0,
+        join=None
+        if fields.join is None
+        else Join(JoinBy(fields.join.by), fields.join.width_ms or 0, fields.join.partial),
+        state=fields.state,
+        rate=_rate(fields.rate),
+        capacity=_rate(fields.capacity),
+    )
+
+
+def _rate(fields: RateFields | None) -> Rate | None:
+    return None if fields is None else Rate(fields.bytes_per_s or 0, fields.frames_per_s or 0)
+
+
+def _edge(fields: EdgeFields) -> Edge:
+    sample, cut = fields.sample, fields.partition
+    return Edge(
+        source=fields.source,
+        target=fields.target,
+        policy=Policy(fields.policy),
+        sample=None if sample is None else Sample(sample.every or 0, sample.rate_per_s or 0, sample.latest),
+        partition=None if cut is None else Partition(cut.offset, cut.key_bytes, cut.of, tuple(cut.take)),
+        replay_ms=0 if fields.replay is None else fields.replay.from_ms,
+        retain_ms=fields.retain_ms or 0,
+        credit_bytes=fields.credit_bytes or 0,
+        evict_after_ms=fields.evict_after_ms or 0,
+        placement=None if fields.placement is None else Place(fields.placement),
+    )

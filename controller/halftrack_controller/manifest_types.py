@@ -1,0 +1,96 @@
+"""The types of manifest fields: text that must be a name, a size, a duration, and the strict object that holds them.
+
+Each refuses in a sentence that says what to write. What an object of a kind holds is `manifest_schema`'s and `manifest_graph`'s.
+"""
+
+import ipaddress
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from halftrack_controller import quantities
+from halftrack_model.errors import InvalidInput
+from halftrack_model.ids import checked_name
+from halftrack_model.versions import Version
+
+_NAME_PATTERN = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+
+
+def _name(text: str) -> str:
+    try:
+        return checked_name(text, "the value")
+    except InvalidInput as error:
+        raise ValueError(error.message.removeprefix("the value ").replace(": use", "; use")) from None
+
+
+def _version(text: str) -> str:
+    try:
+        return str(Version.parse(text))
+    except InvalidInput as error:
+        raise ValueError(error.message.replace(": write", "; write")) from None
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not an IP address; write one such as 10.0.0.2 (host names are not looked up)"
+        ) from None
+
+
+def _entry(text: str) -> str:
+    module, colon, name = text.partition(":")
+    if not (colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+        raise ValueError(f"{text!r} is not an entry; write module:Class, such as spectrometer:Spectrometer")
+    return text
+
+
+def _measure(parse: Any, what: str, example: str) -> Any:
+    def read(value: Any) -> Any:
+        if not isinstance(value, str):
+            raise ValueError(f"{value!r} is not {what}; write the number with its unit: {example}")
+        return parse(value)
+
+    return read
+
+
+Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": _NAME_PATTERN})]
+VersionText = Annotated[str, AfterValidator(_version)]
+Address = Annotated[str, AfterValidator(_address)]
+Entry = Annotated[str, AfterValidator(_entry)]
+Size = Annotated[
+    int,
+    BeforeValidator(_measure(quantities.size_bytes, "a size", "256MiB")),
+    WithJsonSchema({"type": "string", "pattern": quantities.SIZE_PATTERN}),
+]
+DurationMs = Annotated[
+    int,
+    BeforeValidator(_measure(quantities.duration_ms, "a duration", "500ms or 30s")),
+    WithJsonSchema({"type": "string", "pattern": quantities.DURATION_PATTERN}),
+]
+AgoMs = Annotated[
+    int,
+    BeforeValidator(_measure(quantities.ago_ms, "a time before now", "-30s")),
+    WithJsonSchema({"type": "string", "pattern": quantities.AGO_PATTERN}),
+]
+BytesPerS = Annotated[
+    int,
+    BeforeValidator(_measure(quantities.bytes_per_s, "a rate of bytes", "100MB/s")),
+    WithJsonSchema({"type": "string", "pattern": quantities.BYTE_RATE_PATTERN}),
+]
+FramesPerS = Annotated[
+    int,
+    BeforeValidator(_measure(quantities.frames_per_s, "a rate of frames", "20000/s")),
+    WithJsonSchema({"type": "string", "pattern": quantities.FRAME_RATE_PATTERN}),
+]
+Port = Annotated[int, Field(ge=1, le=65535)]
+ParamValue = str | int | bool
+Params = dict[str, ParamValue]
+Labels = dict[Name, str]
+
+
+class Strict(BaseModel):
+    """No coercion, no unknown keys: a typo must never be a silent default."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)

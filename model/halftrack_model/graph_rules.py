@@ -1,0 +1,215 @@
+"""Whether a stream graph can be deployed: everything that is wrong with it, at once, each in a sentence that says what to write. Pure.
+
+It judges a graph by itself; whether hosts exist is the controller's to say. What rates can be is `graph_rates`'.
+
+An edge whose reader may miss frames, or takes those that come at the right time, is never read by two members each for itself: it has an
+inlet (`StreamGraph.has_inlet`), whose ring both read. So nothing that two members would see differently needs to be forbidden here.
+"""
+
+from collections.abc import Iterator
+
+from halftrack_model import graph_rates
+from halftrack_model.graph import Edge, JoinBy, Partition, Place, Policy, Role, StreamGraph, Vertex
+
+MIN_RING_BYTES = 1 << 16
+MAX_INPUTS = 32  # as many as an inlet of the data plane takes
+MAX_PARTS = 4096  # of a partition, there too
+MAX_KEY_BYTES = 4096  # a key is a field of a frame, not the frame
+HOSTS = {Role.SOURCE: (1,), Role.SINGLE: (1,), Role.PAIR: (1, 2), Role.SINK: (1,)}
+
+
+def problems(graph: StreamGraph) -> tuple[str, ...]:
+    """Everything that is wrong with `graph`, each in a sentence; empty when it can be deployed."""
+    names = [vertex.name for vertex in graph.vertices]
+    found = [f"vertex {name!r} is defined twice" for name in sorted(set(names)) if names.count(name) > 1]
+    for edge in graph.edges:
+        found += [f"{edge}: no vertex {end!r}" for end in (edge.source, edge.target) if end not in names]
+    if found:
+        return tuple(found)  # what follows needs every name to mean one vertex
+    for vertex in graph.vertices:
+        found += [f"vertex {vertex.name!r}: {text}" for text in _of_vertex(graph, vertex)]
+    seen: set[tuple[str, str]] = set()
+    for edge in graph.edges:
+        twice = (edge.source, edge.target) in seen
+        seen.add((edge.source, edge.target))
+        found += [f"{edge}: {text}" for text in _of_edge(graph, edge, twice)]
+    if cycle := _cycle(graph):
+        return (*found, f"the edges form a cycle: {' → '.join(cycle)}")
+    return (*found, *_overlaps(graph), *graph_rates.problems(graph))
+
+
+# ------------------------------------------------------------------------------------------------------------- vertices
+
+
+def _of_vertex(graph: StreamGraph, vertex: Vertex) -> Iterator[str]:
+    role, inputs, outputs = vertex.role, len(graph.into(vertex.name)), len(graph.out_of(vertex.name))
+    wanted = HOSTS[role]
+    if len(vertex.hosts) not in wanted:
+        yield f"a {role.value} names {' or '.join(map(str, wanted))} host(s), this one {len(vertex.hosts)}"
+    if len(set(vertex.hosts)) != len(vertex.hosts):
+        yield "the members of a pair need different hosts; write the host once if both shall run there"
+    if role is Role.SOURCE and inputs:
+        yield "a source has no input"
+    if role is not Role.SOURCE and not inputs:
+        yield "needs at least one input, has 0"
+    if inputs > MAX_INPUTS:
+        yield f"has {inputs} inputs; at most {MAX_INPUTS} can be joined: put vertices in between"
+    if role is Role.SINK and outputs:
+        yield "a sink has no output"
+    if role is not Role.SINK:
+        if not outputs:
+            yield "nobody consumes what it produces"
+        if vertex.ring_bytes < MIN_RING_BYTES:
+            yield f"its ring needs at least {MIN_RING_BYTES} bytes"
+        if not _power_of_two(vertex.ring_slots):
+            yield "its ring's slots must be a power of two from 2 on"
+    yield from _of_join(vertex, inputs)
+    yield from _of_state(vertex)
+
+
+def _of_join(vertex: Vertex, inputs: int) -> Iterator[str]:
+    if vertex.join is None:
+        if inputs > 1 and vertex.role is not Role.SOURCE:
+            choices = " | ".join(by.value for by in JoinBy)
+            yield f"has {inputs} inputs, so it must say how they become one: write join: {{by: {choices}}}"
+        return
+    if inputs < 2:
+        yield f"has {inputs} input(s), so there is nothing to join: leave join out, or add an edge"
+    by_time = vertex.join.by is JoinBy.TIME
+    if by_time and vertex.join.width_ms < 1:
+        yield "joins by time, so it must say how long a stretch of it is: write join: {by: time, width: 10ms}"
+    if not by_time and vertex.join.width_ms:
+        yield f"joins by {vertex.join.by.value}, which has no width: leave it out"
+    if vertex.join.partial and vertex.join.by is not JoinBy.SEQUENCE:
+        yield f"joins by {vertex.join.by.value}, where nothing is partial: leave partial out"
+
+
+def _of_state(vertex: Vertex) -> Iterator[str]:
+    if vertex.state and not vertex.role.transforms:
+        yield f"a {vertex.role.value} keeps no state that snapshots hold: leave state out"
+
+
+def _power_of_two(number: int) -> bool:
+    return number > 1 and number & (number - 1) == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------- edges
+
+
+def _of_edge(graph: StreamGraph, edge: Edge, twice: bool) -> Iterator[str]:
+    if twice:
+        yield "stands twice; say all that it takes in one edge"
+    yield from _of_sample(graph, edge)
+    if edge.partition is not None:
+        yield from _of_partition(edge.partition)
+    if edge.evict_after_ms and edge.policy is not Policy.LOSSLESS:
+        yield f"reads {edge.policy.value}, so it holds up nobody and is never evicted: leave evictAfter out"
+    if edge.credit_bytes and edge.credit_bytes < MIN_RING_BYTES:
+        yield f"its credit is the buffer of its inlet, which needs at least {MIN_RING_BYTES} bytes"
+    if edge.placement is not None and not graph.has_inlet(edge.target):
+        yield "places an inlet, and needs none: leave placement out"
+    if edge.placement is not None and any(edge.placement is not other for other in _places(graph, edge)):
+        yield f"another edge into {edge.target} places its one inlet elsewhere: let them agree"
+
+
+def _of_sample(graph: StreamGraph, edge: Edge) -> Iterator[str]:
+    sample, join = edge.sample, graph.vertex(edge.target).join
+    if edge.policy is Policy.SAMPLE and sample is None:
+        yield "samples, so it must say which frames: write sample: {every: 10}, {rate: 100/s} or {latest: true}"
+    if sample is None:
+        return
+    if edge.policy is not Policy.SAMPLE:
+        yield f"says which frames to sample, and reads {edge.policy.value}: write policy: sample"
+    if edge.partition is not None:
+        yield "samples and takes parts, which one edge cannot: put a vertex in between, or do one of them"
+    if sum((sample.every != 0, sample.rate_per_s != 0, sample.latest)) != 1:
+        yield "must sample in one way: write sample: {every: 10}, {rate: 100/s} or {latest: true}"
+    elif sample.every < 0 or sample.rate_per_s < 0:
+        yield "cannot sample less than nothing"
+    elif join is not None and join.by in (JoinBy.SEQUENCE, JoinBy.UNION) and not sample.every:
+        yield f"picks frames by the time, and {edge.target} joins by {join.by.value}: sample every so many, or join by time or order"
+
+
+def _places(graph: StreamGraph, edge: Edge) -> list[Place]:
+    return [other.placement for other in graph.into(edge.target) if other.placement is not None]
+
+
+def _of_partition(partition: Partition) -> Iterator[str]:
+    if partition.offset < 0 or not 1 <= partition.key_bytes <= MAX_KEY_BYTES:
+        yield f"its key must be 1 to {MAX_KEY_BYTES} bytes from an offset of at least 0 on"
+    if not 2 <= partition.of <= MAX_PARTS:
+        yield f"is divided into {partition.of} parts; write of: 2 to {MAX_PARTS}"
+        return
+    outside = [part for part in partition.take if not 0 <= part < partition.of]
+    if outside:
+        yield f"takes part {outside[0]} of {partition.of}; parts count from 0 to {partition.of - 1}"
+    if not partition.take or len(set(partition.take)) != len(partition.take):
+        yield "must take at least one part, and each once"
+
+
+# ------------------------------------------------------------------------------------------------------ the whole graph
+
+
+def _overlaps(graph: StreamGraph) -> Iterator[str]:
+    """A part of a stream that was sent two ways and meets itself in a union: it passes one of the two, and drops the other's work."""
+    known: dict[str, _Parts] = {}
+    for vertex in graph.vertices:
+        if vertex.join is None or vertex.join.by is not JoinBy.UNION:
+            continue
+        inputs = [(edge.source, _carried(graph, edge, known)) for edge in graph.into(vertex.name)]
+        for number, (one, its) in enumerate(inputs):
+            for other, others in inputs[number + 1 :]:
+                if (twice := _twice(its, others)) is not None:
+                    yield (
+                        f"vertex {vertex.name!r}: part {twice[1]} of {twice[0]} comes both from {one} and from {other}, "
+                        "and a union passes only one of the two: let each part go one way"
+                    )
+
+
+_Key = tuple[str, int, int, int]  # whose stream, and how it is partitioned
+_Parts = dict[_Key, dict[int, frozenset[str]]]  # the parts that can come, and to whom the edges that took them lead
+
+
+def _twice(its: _Parts, others: _Parts) -> tuple[str, int] | None:
+    """The stream and part that both bring, each by another edge; None when a later partition has parted them again."""
+    common = sorted(its.keys() & others.keys())
+    if any(its[key].keys().isdisjoint(others[key].keys()) for key in common):
+        return None
+    doubled = [(key, part) for key in common for part in sorted(its[key].keys() & others[key].keys())]
+    return next(((key[0], part) for key, part in doubled if its[key][part] != others[key][part]), None)
+
+
+def _carried(graph: StreamGraph, edge: Edge, known: dict[str, _Parts]) -> _Parts:
+    """The parts that `edge` carries. `known` remembers each vertex's, since many ways may lead through it."""
+    if edge.source not in known:
+        arriving: _Parts = {}
+        for before in graph.into(edge.source):
+            for key, parts in _carried(graph, before, known).items():
+                of_key = arriving.setdefault(key, {})
+                of_key.update({part: of_key.get(part, frozenset()) | ways for part, ways in parts.items()})
+        known[edge.source] = arriving
+    found = dict(known[edge.source])
+    if (cut := edge.partition) is not None:
+        found[edge.source, cut.offset, cut.key_bytes, cut.of] = dict.fromkeys(cut.take, frozenset({edge.target}))
+    return found
+
+
+def _cycle(graph: StreamGraph) -> list[str]:
+    """One cycle, as the names along it, or nothing. Depth-first; graphs are small and validated before anything runs."""
+    done: set[str] = set()
+
+    def search(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        for edge in graph.out_of(name):
+            if found := search(edge.target, [*path, name]):
+                return found
+        done.add(name)
+        return []
+
+    for vertex in graph.vertices:
+        if found := search(vertex.name, []):
+            return found
+    return []
