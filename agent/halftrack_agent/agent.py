@@ -14,7 +14,6 @@ from typing import Self
 
 from halftrack_agent import abilities, clock, core, files
 from halftrack_agent.artifacts import ArtifactStore
-from halftrack_agent.core import AgentState
 from halftrack_agent.drivers.cgroups import Cgroups
 from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.drivers.launch import Launcher
@@ -29,6 +28,7 @@ from halftrack_agent.peers import Heard, Peers
 from halftrack_agent.places import Places
 from halftrack_agent.rings import Rings
 from halftrack_agent.sight import Sight
+from halftrack_agent.state import AgentState
 from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError
 from halftrack_model.observed import Observed

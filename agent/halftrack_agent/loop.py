@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable
 
 from halftrack_agent import clock, core
-from halftrack_agent.core import AgentState
 from halftrack_agent.events import Action, CreateRing, Event, Looked, PlanArrived
 from halftrack_agent.hands import QUIET, Hands
 from halftrack_agent.inbox import TrustedPlan
@@ -19,6 +18,7 @@ from halftrack_agent.outbox import Outbox
 from halftrack_agent.peers import Heard
 from halftrack_agent.rings import Rings
 from halftrack_agent.sight import Sight
+from halftrack_agent.state import AgentState
 from halftrack_model.errors import HostFault
 from halftrack_model.observed import Observed
 from halftrack_model.seals import Sealed

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halftrack_agent import core, journal
+from halftrack_agent import core, journal, seats
 from halftrack_agent import events as ev
-from halftrack_agent.core import AgentState
+from halftrack_agent.state import AgentState
 from halftrack_dataplane.frames import reader_name
 from halftrack_model.swap import GreenStatus, Phase, SeatStatus, SwapRecord
 from tests.agent_core.plans import SWAP, A, B, merge, plan, sealed
@@ -249,7 +249,7 @@ def test_green_s_lag_is_found_by_the_name_that_its_ring_keeps() -> None:
     name = "northern-telescope-array.polarisation-spectrometer.a@1.10.0-rc.1"
     rings = {SWAP.input_ring: ev.RingSeen(SWAP.input_ring, 9, 0, 16, {reader_name(name): 7}, ())}
     seat = replace(SWAP.seats[0], green_workload=name)
-    assert core._green(agent(A, order(A)), seat, SWAP, replace(EMPTY, rings=rings)).lag_frames == 7
+    assert seats.green_status(agent(A, order(A)), seat, SWAP, replace(EMPTY, rings=rings)).lag_frames == 7
 
 
 def test_green_s_own_end_aborts_in_the_very_look_that_sees_it() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from halftrack_agent import core, inbox
 from halftrack_agent import events as ev
+from halftrack_agent.state import AgentState
 from halftrack_model import canonical, seals
 from halftrack_model.errors import HalftrackError
 from halftrack_model.plan import MAX_PLAN_BYTES, Plan
@@ -22,7 +23,7 @@ TRUST = keys.trust_of(A)
 HELD = sealed(plan(revision=7))
 
 
-def holding(*accepted: Sealed) -> core.AgentState:
+def holding(*accepted: Sealed) -> AgentState:
     """An agent that has accepted these."""
     return core.recovered(TRUST, [ev.JournalPlan(each) for each in accepted], 1, 0)
 

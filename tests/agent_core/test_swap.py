@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halftrack_agent import core, swap
+from halftrack_agent import seats, swap
 from halftrack_agent.events import CutSeen, ProposeCut, ShadowSeen, WithdrawCut
 from halftrack_agent.swap import Facts, Row
 from halftrack_model.release import Compare
@@ -235,7 +235,7 @@ def test_people_count_seats_from_one() -> None:
     first = SwapRecord(SWAP.swap_id, 1, 0, Phase.JOINING, 0, -1, 0, 0, 0, 0, "")
     late = swap.moved(SWAP, first, replace(FINE, greens=(DEAD, DEAD)), STRATEGY.deadline_ms + 1)
     assert late.reason.startswith("seat 1 was still joining")
-    assert core._tidings(SWAP, first, replace(first, phase=Phase.SHADOWING)).detail == "seat 1: joining → shadowing"
+    assert seats.tidings(SWAP, first, replace(first, phase=Phase.SHADOWING)).detail == "seat 1: joining → shadowing"
 
 
 def test_a_swap_waits_for_both_hosts_to_have_all_that_they_need() -> None:

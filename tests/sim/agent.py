@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from halftrack_agent import core
 from halftrack_agent import events as ev
+from halftrack_agent.inbox import Trust
+from halftrack_agent.state import AgentState
 from halftrack_dataplane.frames import RingError
 from halftrack_model.errors import HostFault
 from halftrack_model.observed import Observed
@@ -33,7 +35,7 @@ CONTROLLER = "controller"
 class SimAgent:
     """The agent of one host. `life` counts its starts: what an earlier life had in hand is dropped."""
 
-    def __init__(self, host: SimHost, trust: core.Trust, clock_ms: int) -> None:
+    def __init__(self, host: SimHost, trust: Trust, clock_ms: int) -> None:
         self.host, self.world, self.story = host, host.world, host.story
         self.name, self.trust = host.name, trust
         self._clock_offset = clock_ms
@@ -44,7 +46,7 @@ class SimAgent:
         self.restless_ms = 0  # when it last changed something here
         self._inbox: deque[ev.Event | None] = deque()  # None stands for a look
         self._hand: deque[ev.Action] = deque()
-        self._step: tuple[core.AgentState, ev.Event]
+        self._step: tuple[AgentState, ev.Event]
         self._done: list[ev.Action] = []
         self._busy = False
         self._mute = False  # a session is told of what came over it, not of what a stick brought

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from halftrack_agent import core
 from halftrack_agent import events as ev
+from halftrack_agent import seats
 from halftrack_agent.journal import Entry
+from halftrack_agent.state import AgentState
 from halftrack_dataplane.frames import Cut
 from halftrack_model import canonical
 from halftrack_model.plan import Plan
@@ -97,7 +98,7 @@ class Watch:
         _hold("P3", plan == mine.plan, f"{agent.name} came back with another plan than it had acknowledged")
         _hold("P3", set(agent.state.swaps) == set(mine.records), f"{agent.name} came back with other swaps")
 
-    def advanced(self, agent: SimAgent, before: core.AgentState, event: ev.Event, actions: Sequence[ev.Action]) -> None:
+    def advanced(self, agent: SimAgent, before: AgentState, event: ev.Event, actions: Sequence[ev.Action]) -> None:
         """A refused plan changes nothing (P1, P2); a repeated one neither (P3)."""
         if not isinstance(event, ev.PlanArrived):
             return
@@ -156,7 +157,9 @@ class Watch:
         """S1: a blue may go only while somebody else than the counting green is close behind the output."""
         member = spec.seats[1].blue if record.leg == 0 else spec.seats[1].green
         near = _near(host, spec, member)
-        _hold("S1", near, f"blue of seat {record.leg} goes while {core.ring_of(member)} is not close behind the output")
+        _hold(
+            "S1", near, f"blue of seat {record.leg} goes while {seats.ring_of(member)} is not close behind the output"
+        )
 
     def spec(self, host: str, swap_id: str) -> SwapSpec | None:
         """The swap as that host was told it."""
@@ -284,7 +287,7 @@ class Watch:
 
 
 def _near(host: SimHost, spec: SwapSpec, member: Member) -> bool:
-    ring, merged = host.rings.get(core.ring_of(member)), host.rings.get(spec.merged_ring)
+    ring, merged = host.rings.get(seats.ring_of(member)), host.rings.get(spec.merged_ring)
     slack = spec.strategy.lag_frames + host.rate * STANDBY_SLACK_S
     return ring is not None and merged is not None and merged.head - ring.head <= slack and ring.head > 0
 

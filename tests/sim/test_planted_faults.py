@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from halftrack_agent import core, inbox, reconcile, swap
+from halftrack_agent import core, inbox, reconcile, seats, swap
 from halftrack_agent import events as ev
 from halftrack_controller import rollout
 from halftrack_controller.snapshot import RolloutChange, RolloutPhase, Snapshot
@@ -67,13 +67,13 @@ def _effects_before_the_journal(patch: pytest.MonkeyPatch) -> None:
 
 
 def _believes_anybody(patch: pytest.MonkeyPatch) -> None:
-    real = core._told
+    real = seats.told
 
     def gullible(state: Any, event: ev.PeerTold, now_ms: int) -> Any:
-        spec = core._order(state, event.record.swap_id)
+        spec = state.order(event.record.swap_id)
         return real(state, replace(event, from_host=spec.leader if spec else ""), now_ms)
 
-    patch.setattr(core, "_told", gullible)
+    patch.setattr(seats, "told", gullible)
 
 
 def _restarts_after_a_reconnect(patch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def _artifacts_when_they_are_needed(patch: pytest.MonkeyPatch) -> None:
         return replace(wanted, artifacts={d: size for d, size in wanted.artifacts.items() if d in used})
 
     patch.setattr(core, "wanted_now", late)
-    patch.setattr(core, "_equipped", lambda state, spec, view: True)
+    patch.setattr(seats, "_equipped", lambda state, spec, view: True)
 
 
 def _the_controller_takes_silence_for_failure(patch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,189 @@
+"""The two sides of a swap, as this host has part in them: leading it from the first seat, or following from the second. Pure.
+
+What it decides: which record is believed and taken, what the leader's table is shown (`swap.Facts`), when the other host counts as
+heard, and what each tells the other. What it never does: move a record by itself; that is `swap.moved`.
+"""
+
+from dataclasses import replace
+
+from halftrack_agent import swap
+from halftrack_agent.events import (
+    Action,
+    AnswerPeer,
+    Emit,
+    HostView,
+    JournalSwap,
+    Looked,
+    PeerAnswered,
+    PeerTold,
+    ShadowSeen,
+    TellPeer,
+)
+from halftrack_agent.inbox import TrustedPlan
+from halftrack_agent.reconcile import fell_by
+from halftrack_agent.state import FRESH_MS, NEVER_HEARD, TELL_EVERY_MS, AgentState, Heard
+from halftrack_dataplane.frames import reader_name
+from halftrack_model.errors import Refused
+from halftrack_model.report import Happened
+from halftrack_model.swap import GreenStatus, Phase, Seat, SeatStatus, SwapRecord, SwapSpec
+from halftrack_model.workload import Member
+
+
+def refuse_lost_swaps(state: AgentState, trusted: TrustedPlan) -> None:
+    """A plan may ask for an abort of the swap that this host leads; it may not drop it or turn it into another."""
+    orders = {spec.swap_id: spec for spec in trusted.plan.swaps}
+    for spec in state.orders:
+        record = state.swaps.get(spec.swap_id)
+        if record is None or record.phase.terminal or spec.leader != state.trust.host:
+            continue
+        new = orders.get(spec.swap_id)
+        if new is None or replace(new, abort=spec.abort) != spec:
+            raise Refused(
+                "swap-in-flight",
+                f"revision {trusted.plan.revision} drops or changes swap {spec.swap_id}, which is {record.phase.value} here; "
+                "abort it, or wait for its end",
+            )
+
+
+def told(state: AgentState, event: PeerTold, now_ms: int) -> tuple[AgentState, tuple[Action, ...]]:
+    """The leader's record: taken when it is newer, from the leader only, for a swap that our own plan orders."""
+    record = event.record
+    spec = state.order(record.swap_id)
+    if spec is None or spec.leader == state.trust.host or event.from_host != spec.leader:
+        return state, ()
+    held = state.swaps.get(record.swap_id)
+    if held is not None and held.number >= record.number:
+        return state, ()
+    mine = replace(record, since_ms=now_ms, leg_since_ms=now_ms)
+    told_ms = {**state.told_ms, record.swap_id: -TELL_EVERY_MS}  # answer at the next look
+    return replace(state, swaps={**state.swaps, record.swap_id: mine}, told_ms=told_ms), (JournalSwap(mine),)
+
+
+def answered(state: AgentState, event: PeerAnswered, now_ms: int) -> AgentState:
+    spec = state.order(event.status.swap_id)
+    if spec is None or event.from_host != event.status.host or event.from_host not in spec.hosts:
+        return state
+    last, record = state.heard.get(spec.swap_id, NEVER_HEARD), state.swaps.get(spec.swap_id)
+    acknowledged = record is not None and event.status.number == record.number
+    hears_us = acknowledged or (last.status is not None and event.status.number > last.status.number)
+    heard = Heard(event.status, now_ms if hears_us else last.at_ms, last.silent_ms)
+    return replace(state, heard={**state.heard, spec.swap_id: heard})
+
+
+def lead(state: AgentState, spec: SwapSpec, event: Looked, now_ms: int) -> tuple[AgentState, list[Action]]:
+    actions: list[Action] = []
+    record = state.swaps.get(spec.swap_id)
+    if record is None:
+        if event.still:
+            return state, []
+        record = swap.opening(spec, now_ms)
+        actions.append(JournalSwap(record))
+    state = _with_silence(state, spec, record, now_ms)
+    facts = facts_of(state, spec, event.view, now_ms)
+    after = record if event.still else swap.moved(spec, record, facts, now_ms)
+    if after is not record:
+        actions += [JournalSwap(after), tidings(spec, record, after)]
+        if after.leg != record.leg:
+            state = _with_silence(state, spec, after, now_ms, anew=True)
+    actions += swap.table_actions(spec, after, facts)
+    told_ms = state.told_ms.get(spec.swap_id, -TELL_EVERY_MS)
+    acknowledged = swap.agreed(after, facts)
+    if after is not record or (not (after.phase.terminal and acknowledged) and now_ms - told_ms >= TELL_EVERY_MS):
+        actions += [TellPeer(seat.host, after) for seat in spec.seats if seat.host != state.trust.host]
+        told_ms = now_ms
+    swaps = {**state.swaps, spec.swap_id: after}
+    return replace(state, swaps=swaps, told_ms={**state.told_ms, spec.swap_id: told_ms}), actions
+
+
+def tidings(spec: SwapSpec, before: SwapRecord, after: SwapRecord) -> Emit:
+    if after.phase is Phase.DONE:
+        return Emit(Happened.SWAP_DONE, spec.swap_id, f"{spec.vertex} {spec.blue.version} → {spec.green.version}")
+    if after.phase is Phase.UNDONE:
+        return Emit(Happened.SWAP_UNDONE, spec.swap_id, after.reason)
+    text = f"seat {after.leg + 1}: {before.phase.value} → {after.phase.value}"
+    return Emit(Happened.SWAP_MOVED, spec.swap_id, f"{text}: {after.reason}" if after.reason else text)
+
+
+def _with_silence(state: AgentState, spec: SwapSpec, record: SwapRecord, now_ms: int, anew: bool = False) -> AgentState:
+    """Adds the time since the last look to the other host's silence, when it is silent and the swap has begun."""
+    heard = state.heard.get(spec.swap_id, NEVER_HEARD)
+    silent = now_ms - heard.at_ms > FRESH_MS and record.phase is not Phase.PENDING
+    silent_ms = 0 if anew else heard.silent_ms + (now_ms - state.looked_ms if silent else 0)
+    return replace(state, heard={**state.heard, spec.swap_id: replace(heard, silent_ms=silent_ms)})
+
+
+def facts_of(state: AgentState, spec: SwapSpec, view: HostView, now_ms: int) -> swap.Facts:
+    heard = state.heard[spec.swap_id]
+    merged = view.rings.get(spec.merged_ring)
+    (first, second), shadows = spec.seats, view.shadows
+
+    def head(member: Member) -> int:
+        ring = view.rings.get(ring_of(member))
+        return -1 if ring is None or ring.head == ring.tail == 0 else ring.head
+
+    return swap.Facts(
+        merged_head=0 if merged is None else merged.head,
+        cuts=() if merged is None else merged.cuts,
+        greens=(green_status(state, first, spec, view), heard.status.green if heard.status else _UNSEEN),
+        green_heads=(head(first.green), head(second.green)),
+        blue_heads=(head(first.blue), head(second.blue)),
+        blues_running=(_running(first.blue_workload, view), heard.status is not None and heard.status.blue_running),
+        shadows=(shadows.get(ring_of(first.green), _NOTHING), shadows.get(ring_of(second.green), _NOTHING)),
+        follower=heard.status,
+        heard=heard.status is not None and now_ms - heard.at_ms <= FRESH_MS,
+        silent_ms=heard.silent_ms,
+        equipped=_equipped(state, spec, view),
+    )
+
+
+def _equipped(state: AgentState, spec: SwapSpec, view: HostView) -> bool:
+    """Is every artifact here that this host's seat needs to go the whole way and back, with no controller in reach?"""
+    assert state.plan is not None  # noqa: S101 - a swap is in a plan
+    mine = [(seat.blue_workload, seat.green_workload) for seat in spec.seats if seat.host == state.trust.host]
+    return all(w.artifact in view.artifacts for w in state.plan.plan.workloads if w.name in mine[0])
+
+
+_NOTHING = ShadowSeen(0, 0)
+_UNSEEN = GreenStatus(running=False, failed="", deaths=0, lag_frames=-1, outputs=-1)
+
+
+def ring_of(member: Member) -> str:
+    """The name of the ring that a member writes."""
+    return f"{member.graph}/{member.vertex}.{member.member}@{member.version}"
+
+
+def _running(workload: str, view: HostView) -> bool:
+    seen = view.instances.get(workload)
+    return seen is not None and seen.running
+
+
+def green_status(state: AgentState, seat: Seat, spec: SwapSpec, view: HostView) -> GreenStatus:
+    """Green's health on this host. Its lag is the one of its reader in the input ring, which bears its workload's name."""
+    name = seat.green_workload
+    instance, ring = state.instances.get(name), view.rings.get(spec.input_ring)
+    output = view.rings.get(ring_of(seat.green))
+    seen = view.instances.get(name)
+    return GreenStatus(
+        running=seen is not None and seen.running,
+        failed=fell_by(instance, seen),
+        deaths=0 if instance is None else instance.killed,
+        lag_frames=-1 if ring is None else ring.lags.get(reader_name(name), -1),
+        outputs=-1 if output is None else output.head,
+    )
+
+
+def follow(state: AgentState, spec: SwapSpec, view: HostView, now_ms: int) -> tuple[AgentState, list[Action]]:
+    """Answers the leader about our seat, every so often and at once when there is a new record to acknowledge."""
+    record = state.swaps.get(spec.swap_id)
+    if now_ms - state.told_ms.get(spec.swap_id, -TELL_EVERY_MS) < TELL_EVERY_MS:
+        return state, []
+    seat = next(seat for seat in spec.seats if seat.host == state.trust.host)
+    status = SeatStatus(
+        host=state.trust.host,
+        swap_id=spec.swap_id,
+        knows_swap=_equipped(state, spec, view),
+        number=0 if record is None else record.number,
+        green=green_status(state, seat, spec, view),
+        blue_running=_running(seat.blue_workload, view),
+    )
+    return replace(state, told_ms={**state.told_ms, spec.swap_id: now_ms}), [AnswerPeer(spec.leader, status)]
