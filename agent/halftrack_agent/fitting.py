@@ -108,8 +108,8 @@ def _of_peer(peer: Peer) -> Iterator[str]:
 
 
 def _of_swap(plan: Plan, swap: SwapSpec, names: set[str], peers: set[str]) -> Iterator[str]:
-    if swap.strategy.surge != 1:
-        yield f"swap {swap.swap_id} asks for surge {swap.strategy.surge}; this agent knows surge 1"
+    if swap.strategy.surge not in (1, 2):
+        yield f"swap {swap.swap_id} asks for surge {swap.strategy.surge}; this agent knows 1 and 2"
     if len(swap.seats) != 2 or swap.seats[0].host != swap.leader or plan.host not in swap.hosts:
         yield f"swap {swap.swap_id} needs two seats, the first on its leader, one of them here"
     for seat in swap.seats:

@@ -89,7 +89,7 @@ def lead(state: AgentState, spec: SwapSpec, event: Looked, now_ms: int) -> tuple
     told_ms = state.told_ms.get(spec.swap_id, -TELL_EVERY_MS)
     acknowledged = swap.agreed(after, facts)
     if after is not record or (not (after.phase.terminal and acknowledged) and now_ms - told_ms >= TELL_EVERY_MS):
-        actions += [TellPeer(seat.host, after) for seat in spec.seats if seat.host != state.trust.host]
+        actions += [TellPeer(host, after) for host in spec.hosts if host != state.trust.host]
         told_ms = now_ms
     swaps = {**state.swaps, spec.swap_id: after}
     return replace(state, swaps=swaps, told_ms={**state.told_ms, spec.swap_id: told_ms}), actions
@@ -100,7 +100,8 @@ def tidings(spec: SwapSpec, before: SwapRecord, after: SwapRecord) -> Emit:
         return Emit(Happened.SWAP_DONE, spec.swap_id, f"{spec.vertex} {spec.blue.version} → {spec.green.version}")
     if after.phase is Phase.UNDONE:
         return Emit(Happened.SWAP_UNDONE, spec.swap_id, after.reason)
-    text = f"seat {after.leg + 1}: {before.phase.value} → {after.phase.value}"
+    where = "both seats" if spec.strategy.surge == 2 else f"seat {after.leg + 1}"
+    text = f"{where}: {before.phase.value} → {after.phase.value}"
     return Emit(Happened.SWAP_MOVED, spec.swap_id, f"{text}: {after.reason}" if after.reason else text)
 
 
@@ -114,6 +115,8 @@ def _with_silence(state: AgentState, spec: SwapSpec, record: SwapRecord, now_ms:
 
 def facts_of(state: AgentState, spec: SwapSpec, view: HostView, now_ms: int) -> swap.Facts:
     heard = state.heard[spec.swap_id]
+    if len(spec.hosts) == 1:  # there is nobody else to hear: what this host has journaled is the word of both
+        heard = Heard(_seat_status(state, spec, spec.seats[1], view), now_ms, 0)
     merged = view.rings.get(spec.merged_ring)
     (first, second), shadows = spec.seats, view.shadows
 
@@ -137,10 +140,11 @@ def facts_of(state: AgentState, spec: SwapSpec, view: HostView, now_ms: int) -> 
 
 
 def _equipped(state: AgentState, spec: SwapSpec, view: HostView) -> bool:
-    """Is every artifact here that this host's seat needs to go the whole way and back, with no controller in reach?"""
+    """Is every artifact here that this host's seats need to go the whole way and back, with no controller in reach?"""
     assert state.plan is not None  # noqa: S101 - a swap is in a plan
-    mine = [(seat.blue_workload, seat.green_workload) for seat in spec.seats if seat.host == state.trust.host]
-    return all(w.artifact in view.artifacts for w in state.plan.plan.workloads if w.name in mine[0])
+    mine = [seat for seat in spec.seats if seat.host == state.trust.host]
+    names = {name for seat in mine for name in (seat.blue_workload, seat.green_workload)}
+    return all(w.artifact in view.artifacts for w in state.plan.plan.workloads if w.name in names)
 
 
 _NOTHING = ShadowSeen(0, 0)
@@ -174,11 +178,16 @@ def green_status(state: AgentState, seat: Seat, spec: SwapSpec, view: HostView) 
 
 def follow(state: AgentState, spec: SwapSpec, view: HostView, now_ms: int) -> tuple[AgentState, list[Action]]:
     """Answers the leader about our seat, every so often and at once when there is a new record to acknowledge."""
-    record = state.swaps.get(spec.swap_id)
     if now_ms - state.told_ms.get(spec.swap_id, -TELL_EVERY_MS) < TELL_EVERY_MS:
         return state, []
     seat = next(seat for seat in spec.seats if seat.host == state.trust.host)
-    status = SeatStatus(
+    status = _seat_status(state, spec, seat, view)
+    return replace(state, told_ms={**state.told_ms, spec.swap_id: now_ms}), [AnswerPeer(spec.leader, status)]
+
+
+def _seat_status(state: AgentState, spec: SwapSpec, seat: Seat, view: HostView) -> SeatStatus:
+    record = state.swaps.get(spec.swap_id)
+    return SeatStatus(
         host=state.trust.host,
         swap_id=spec.swap_id,
         knows_swap=_equipped(state, spec, view),
@@ -186,4 +195,3 @@ def follow(state: AgentState, spec: SwapSpec, view: HostView, now_ms: int) -> tu
         green=green_status(state, seat, spec, view),
         blue_running=_running(seat.blue_workload, view),
     )
-    return replace(state, told_ms={**state.told_ms, spec.swap_id: now_ms}), [AnswerPeer(spec.leader, status)]

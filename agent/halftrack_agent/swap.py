@@ -4,7 +4,8 @@ The host on which the merge runs leads: it alone moves the record along, journal
 the other host, which journals it too. Both derive the members they run from plan and record (`wanted`), so a step is taken by
 knowing it. Rules:
 
-* Leg 0 replaces the leader's own seat and makes the cut; leg 1 replaces the other seat, behind a green that already counts.
+* Under surge 1, leg 0 replaces the leader's own seat and makes the cut; leg 1 replaces the other seat, behind a green that
+  already counts. Under surge 2, leg 0 replaces both: what a row asks of green it asks of both greens, and there is no leg 1.
 * A cut takes effect only when the other host has acknowledged the record that holds its fence, and the output is still
   `FENCE_MARGIN` short of it; otherwise the fence moves ahead, each time under a new epoch.
 * The owner table in the merged ring's header is the truth about a cut. What it shows is obeyed whatever the record hoped.
@@ -86,6 +87,8 @@ def wanted(spec: SwapSpec, record: SwapRecord | None) -> frozenset[Member]:
         return frozenset(blues)
     if record.phase is Phase.DONE:
         return frozenset(greens)
+    if spec.strategy.surge == 2:
+        return frozenset(greens | (set() if record.phase is Phase.GONE else blues))
     if record.phase is Phase.ABORTING:
         return frozenset(blues | ({first.green} if record.leg == 0 else greens))
     if record.leg == 0:
@@ -114,8 +117,19 @@ class Look:
     now_ms: int
 
     @property
-    def green(self) -> GreenStatus:
-        return self.facts.greens[self.record.leg]
+    def seats(self) -> tuple[int, ...]:
+        """The seats that are being replaced."""
+        return (0, 1) if self.spec.strategy.surge == 2 else (self.record.leg,)
+
+    @property
+    def greens(self) -> tuple[GreenStatus, ...]:
+        """The greens of those seats."""
+        return tuple(self.facts.greens[seat] for seat in self.seats)
+
+    @property
+    def last_leg(self) -> bool:
+        """Will there be greens only, when this leg is over?"""
+        return self.spec.strategy.surge == 2 or self.record.leg == 1
 
     def been_ms(self) -> int:
         return self.now_ms - self.record.since_ms
@@ -140,20 +154,20 @@ def _both_ready(look: Look) -> bool:
 
 
 def _joined(look: Look) -> bool:
-    return look.green.running and look.facts.green_heads[look.record.leg] > 0 and look.green.lag_frames >= 0
+    produces = all(look.facts.green_heads[seat] > 0 for seat in look.seats)
+    return produces and all(green.running and green.lag_frames >= 0 for green in look.greens)
 
 
 def _shadowed(look: Look) -> bool:
     strategy = look.spec.strategy
-    shadow = look.facts.shadows[look.record.leg]
-    enough = shadow.equal + shadow.different >= strategy.shadow_frames
+    shadows = [look.facts.shadows[seat] for seat in look.seats]
+    enough = all(shadow.equal + shadow.different >= strategy.shadow_frames for shadow in shadows)
     return look.been_ms() >= strategy.shadow_ms and enough and _close(look)
 
 
 def _close(look: Look) -> bool:
-    return 0 <= look.green.lag_frames <= look.spec.strategy.lag_frames and look.near(
-        look.facts.green_heads[look.record.leg]
-    )
+    keeps_up = all(0 <= green.lag_frames <= look.spec.strategy.lag_frames for green in look.greens)
+    return keeps_up and all(look.near(look.facts.green_heads[seat]) for seat in look.seats)
 
 
 def _fell_behind(look: Look) -> bool:
@@ -171,12 +185,16 @@ def _steadily_close_and_heard(look: Look) -> bool:
 
 def _drained(look: Look) -> bool:
     """Blue has shadowed on long enough, and whoever takes over when green dies is right behind."""
-    other = look.facts.blue_heads[1] if look.record.leg == 0 else look.facts.green_heads[1]
-    return look.been_ms() >= look.spec.strategy.drain_ms and look.near(other) and look.green.running
+    facts = look.facts
+    if look.last_leg:
+        ready = all(green.running for green in facts.greens) and all(look.near(head) for head in facts.green_heads)
+    else:
+        ready = facts.greens[0].running and look.near(facts.blue_heads[1])
+    return look.been_ms() >= look.spec.strategy.drain_ms and ready
 
 
 def _blue_gone(look: Look) -> bool:
-    return not look.facts.blues_running[look.record.leg]
+    return not any(look.facts.blues_running[seat] for seat in look.seats)
 
 
 def _fence_lost(look: Look) -> bool:
@@ -201,21 +219,31 @@ def _always(_: Look) -> bool:
 def _counting_green_dead(look: Look) -> bool:
     """The green that counts is dead and no second green is close enough to make that harmless."""
     first, second = look.facts.greens
-    covered = look.record.leg == 1 and look.record.phase in (Phase.DRAINING, Phase.GONE) and second.running
+    blue_goes = look.record.phase is Phase.GONE
+    if look.spec.strategy.surge == 2:
+        covered = second.running and (blue_goes or look.near(look.facts.green_heads[1]))
+    else:
+        covered = second.running and look.record.leg == 1 and (blue_goes or look.record.phase is Phase.DRAINING)
     return not first.running and not covered
 
 
 def _trial_green_dead(look: Look) -> bool:
-    return not look.green.running
+    return not all(green.running for green in look.greens)
 
 
 def _blue_owns(look: Look) -> bool:
-    """The table shows blue in force, so nothing of green's can come out any more."""
-    top = look.top()
-    never_cut = all(cut.generation != look.spec.green.generation for cut in look.facts.cuts)
-    return any(look.facts.blues_running) and (
-        never_cut or (top is not None and top.generation == look.spec.blue.generation and top.applied_at is not None)
+    """The table shows blue in force, so nothing of green's can come out any more, and the other blue is ready to take over.
+
+    For that one it waits as long as a deadline at most, and only while the other host is there to bring it.
+    """
+    facts, top = look.facts, look.top()
+    never_cut = all(cut.generation != look.spec.green.generation for cut in facts.cuts)
+    in_force = never_cut or (
+        top is not None and top.generation == look.spec.blue.generation and top.applied_at is not None
     )
+    both = all(facts.blues_running) and all(look.near(head) for head in facts.blue_heads)
+    waited = not facts.heard or look.been_ms() >= look.spec.strategy.deadline_ms
+    return in_force and (both or (waited and any(facts.blues_running)))
 
 
 # Until green is where it shall be, a deadline bounds the trial. Draining has none: a slow link is no evidence against a green
@@ -235,12 +263,13 @@ def must_abort(look: Look) -> str:
     deaths = max(record.green_deaths, *(green.deaths for green in facts.greens))
     if deaths > strategy.green_deaths:
         return f"{spec.vertex} {version} was killed {deaths} times, {strategy.green_deaths} are tolerated"
-    shadow = facts.shadows[record.leg]
-    if strategy.compare is Compare.EQUAL and shadow.different:
-        return f"{shadow.different} outputs of {spec.vertex} {version} differ from {spec.blue.version}'s, none may"
+    different = max(facts.shadows[seat].different for seat in look.seats)
+    if strategy.compare is Compare.EQUAL and different:
+        return f"{different} outputs of {spec.vertex} {version} differ from {spec.blue.version}'s, none may"
     if record.phase in _ON_TRIAL and look.now_ms - record.leg_since_ms - facts.silent_ms > strategy.deadline_ms:
         waited = f" ({record.reason})" if record.reason else ""
-        return f"seat {record.leg + 1} was still {record.phase.value} after {strategy.deadline_ms} ms{waited}"
+        where = "both seats were" if len(look.seats) == 2 else f"seat {record.leg + 1} was"
+        return f"{where} still {record.phase.value} after {strategy.deadline_ms} ms{waited}"
     return ""
 
 
@@ -251,7 +280,7 @@ Condition = Callable[[Look], bool]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """In `phase` (of `leg`, or either), when `holds`: on to `to`, in leg `to_leg`. `falls` counts a death of green."""
+    """In `phase` (of `leg` and under `surge`, or any), when `holds`: on to `to`, in leg `to_leg`. `falls` counts a death of green."""
 
     leg: int | None
     phase: Phase
@@ -259,6 +288,7 @@ class Row:
     to: Phase
     to_leg: int | None = None
     falls: bool = False
+    surge: int | None = None
 
 
 # Order matters within a phase: the first row that holds is taken. What the table shows comes before what was hoped.
@@ -277,7 +307,8 @@ ROWS: tuple[Row, ...] = (
     Row(0, Phase.ARMED, _fence_lost, Phase.ARMED),
     Row(0, Phase.CUT, _always, Phase.DRAINING),
     Row(None, Phase.DRAINING, _drained, Phase.GONE),
-    Row(0, Phase.GONE, _blue_gone, Phase.JOINING, to_leg=1),
+    Row(0, Phase.GONE, _blue_gone, Phase.JOINING, to_leg=1, surge=1),
+    Row(0, Phase.GONE, _blue_gone, Phase.DONE, surge=2),
     Row(1, Phase.GONE, _blue_gone, Phase.DONE),
     Row(None, Phase.ABORTING, _blue_owns, Phase.UNDONE),
 )
@@ -295,7 +326,8 @@ def moved(spec: SwapSpec, record: SwapRecord, facts: Facts, now_ms: int) -> Swap
     if green_counts and _counting_green_dead(look):  # blue takes over at the next sequence; green begins again
         return _stepped(look, Row(None, record.phase, _always, Phase.JOINING, 0, falls=True), "green was killed")
     for row in ROWS:
-        if row.phase is record.phase and row.leg in (None, record.leg) and row.holds(look):
+        mine = row.phase is record.phase and row.leg in (None, record.leg) and row.surge in (None, spec.strategy.surge)
+        if mine and row.holds(look):
             return _stepped(look, row, "")
     return record
 

@@ -72,8 +72,8 @@ class SwapSpec:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The hosts of both seats, the leader's first."""
-        return tuple(seat.host for seat in self.seats)
+        """Where the seats are, the leader's host first; one host when both are there."""
+        return tuple(dict.fromkeys(seat.host for seat in self.seats))
 
 
 @dataclass(frozen=True, slots=True)

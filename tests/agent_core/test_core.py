@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halftrack_agent import core, journal, seats
+from halftrack_agent import core, journal, seats, swap
 from halftrack_agent import events as ev
 from halftrack_agent.state import AgentState
 from halftrack_dataplane.frames import reader_name
 from halftrack_model.swap import GreenStatus, Phase, SeatStatus, SwapRecord
-from tests.agent_core.plans import SWAP, A, B, merge, plan, sealed
+from tests.agent_core.plans import SWAP, A, B, member_workload, merge, plan, sealed
 from tests.sim import keys
 
 NO_GREEN = GreenStatus(False, "", 0, -1, -1)
@@ -173,6 +173,29 @@ def test_a_host_says_that_it_knows_the_swap_when_it_could_finish_it_alone() -> N
 def phase_of(state: AgentState) -> Phase:
     """Of the swap."""
     return state.swaps[SWAP.swap_id].phase
+
+
+# invariant: S1
+def test_a_host_with_both_seats_leads_them_and_has_its_own_journal_for_an_answer() -> None:
+    """Nobody is told, nobody answers: what is durable here is agreed, at the next look."""
+    alone = replace(SWAP, seats=(SWAP.seats[0], replace(SWAP.seats[1], host=A)))
+    both = replace(plan(A, 2, swap=True), swaps=(alone,))
+    twins = tuple(member_workload("b", version) for version in ("1.0.0", "1.1.0"))
+    both = replace(both, workloads=(*both.workloads, *twins))
+    view = running_host()
+    twin = ev.InstanceSeen(twins[0].name, twins[0].digest(), True, None, None, 0, "")
+    state, done = play(agent(A, ev.JournalPlan(sealed(both))), [(ev.Looked(view), 0), (ev.Looked(view), 20)])
+    assert phase_of(state) is Phase.PENDING, "the second seat's blue does not run"
+    view = replace(view, instances={**view.instances, twin.workload: twin})
+    state, more = play(state, [(ev.Looked(view), 40)])
+    assert phase_of(state) is Phase.JOINING
+    words = (ev.TellPeer, ev.AnswerPeer)
+    assert not [action for action in (*done, *more) if isinstance(action, words)]
+    record = state.swaps[SWAP.swap_id]
+    facts = seats.facts_of(state, alone, view, 60)
+    assert swap.agreed(record, facts)
+    assert not swap.agreed(replace(record, number=record.number + 1), facts), "what is not yet journaled is not agreed"
+    assert facts.blues_running == (True, True)
 
 
 def test_a_swap_begins_when_both_hosts_have_everything() -> None:

@@ -15,6 +15,7 @@ from halftrack_model.workload import Member
 from tests.agent_core.plans import SWAP, B
 
 STRATEGY = SWAP.strategy
+BOTH = replace(SWAP, strategy=replace(STRATEGY, surge=2))
 OPEN = [phase for phase in Phase if not phase.terminal]
 
 
@@ -34,6 +35,12 @@ def records() -> st.SearchStrategy[SwapRecord]:
         green_deaths=st.integers(0, 3),
         reason=st.just(""),
     ).filter(lambda r: not (r.leg == 1 and r.phase in (Phase.PENDING, Phase.ARMED, Phase.CUT)))
+
+
+def situations() -> st.SearchStrategy[tuple[SwapSpec, SwapRecord]]:
+    """An order and a record that it can come to: under surge 2 there is no second leg."""
+    one_by_one = records().map(lambda record: (SWAP, record))
+    return one_by_one | records().filter(lambda record: record.leg == 0).map(lambda record: (BOTH, record))
 
 
 greens = st.builds(
@@ -76,31 +83,39 @@ def counting_and_ready(spec: SwapSpec, record: SwapRecord) -> tuple[set[Member],
 
 
 # invariant: S1
-@given(
-    records()
-    | records().map(lambda r: replace(r, phase=Phase.DONE))
-    | records().map(lambda r: replace(r, phase=Phase.UNDONE))
-)
-def test_someone_counts_and_someone_can_take_over_in_every_record(record: SwapRecord) -> None:
-    counts, others = counting_and_ready(SWAP, record)
+@given(situations(), st.sampled_from([None, Phase.DONE, Phase.UNDONE]))
+def test_someone_counts_and_someone_can_take_over_in_every_record(
+    situation: tuple[SwapSpec, SwapRecord], end: Phase | None
+) -> None:
+    spec, record = situation
+    counts, others = counting_and_ready(spec, replace(record, phase=end or record.phase))
     assert len(counts) >= 1
+    if spec is BOTH and end is None and record.phase is not Phase.ABORTING and swap.owning(spec, record) == spec.green:
+        assert len(counts) == 2, "the release that counts is always there twice"
     assert len(counts | others) >= 2
 
 
 # invariant: S1
-@given(records(), facts, times)
-def test_every_step_keeps_two_and_takes_one_member_away_at_most(record: SwapRecord, seen: Facts, now_ms: int) -> None:
-    after = swap.moved(SWAP, record, seen, now_ms)
-    before_members, after_members = swap.wanted(SWAP, record), swap.wanted(SWAP, after)
+@given(situations(), facts, times)
+def test_every_step_keeps_two_and_takes_one_seat_s_member_away_at_most(
+    situation: tuple[SwapSpec, SwapRecord], seen: Facts, now_ms: int
+) -> None:
+    spec, record = situation
+    after = swap.moved(spec, record, seen, now_ms)
+    before_members, after_members = swap.wanted(spec, record), swap.wanted(spec, after)
     assert len(before_members & after_members) >= 1, "somebody goes on through the step"
     assert len(after_members) >= 2
     gone = {m for m in before_members - after_members if m.version == SWAP.blue.version}
-    assert len(gone) <= 1, "never both blues at once"
+    assert len(gone) <= spec.strategy.surge, "both blues at once only where both greens are there"
 
 
-@given(records(), facts, times)
-def test_numbers_rise_by_one_and_epochs_never_fall(record: SwapRecord, seen: Facts, now_ms: int) -> None:
-    after = swap.moved(SWAP, record, seen, now_ms)
+@given(situations(), facts, times)
+def test_numbers_rise_by_one_and_epochs_never_fall(
+    situation: tuple[SwapSpec, SwapRecord], seen: Facts, now_ms: int
+) -> None:
+    spec, record = situation
+    after = swap.moved(spec, record, seen, now_ms)
+    assert not (spec is BOTH and after.leg), "both seats are one leg"
     if after is record:
         return
     assert after.number == record.number + 1
@@ -112,9 +127,12 @@ def test_numbers_rise_by_one_and_epochs_never_fall(record: SwapRecord, seen: Fac
 
 
 # invariant: S1
-@given(records(), facts)
-def test_nothing_is_proposed_with_a_fence_before_the_other_host_has_the_record(record: SwapRecord, seen: Facts) -> None:
-    for action in swap.table_actions(SWAP, record, seen):
+@given(situations(), facts)
+def test_nothing_is_proposed_with_a_fence_before_the_other_host_has_the_record(
+    situation: tuple[SwapSpec, SwapRecord], seen: Facts
+) -> None:
+    spec, record = situation
+    for action in swap.table_actions(spec, record, seen):
         if isinstance(action, ProposeCut):
             assert all(action.epoch > cut.epoch for cut in seen.cuts), "epochs rise in the table"
             if action.fence is not None:
@@ -123,24 +141,28 @@ def test_nothing_is_proposed_with_a_fence_before_the_other_host_has_the_record(r
                 assert seen.follower.number == record.number
                 assert seen.merged_head < action.fence - swap.FENCE_MARGIN
             else:
-                assert action.generation == swap.owning(SWAP, record).generation
+                assert action.generation == swap.owning(spec, record).generation
         else:
             assert isinstance(action, WithdrawCut)
             assert any(cut.epoch == action.epoch and cut.applied_at is None for cut in seen.cuts)
 
 
 # invariant: O1
-@given(records(), facts, st.integers(0, 10**9))
-def test_silence_alone_never_aborts(record: SwapRecord, seen: Facts, silent_ms: int) -> None:
+@given(situations(), facts, st.integers(0, 10**9))
+def test_silence_alone_never_aborts(situation: tuple[SwapSpec, SwapRecord], seen: Facts, silent_ms: int) -> None:
     """However long nothing was heard: as long as the time without silence is within the deadline, nothing is undone."""
+    spec, record = situation
     silent = replace(seen, heard=False, silent_ms=silent_ms)
-    after = swap.moved(SWAP, record, silent, STRATEGY.deadline_ms + silent_ms)
+    after = swap.moved(spec, record, silent, STRATEGY.deadline_ms + silent_ms)
     assert after.phase is not Phase.ABORTING or record.phase is Phase.ABORTING
 
 
-@given(records(), facts, times, st.sampled_from(["operator", "failed", "deaths", "deadline", "different"]))
-def test_every_phase_can_be_aborted_and_ends_with_blue(record: SwapRecord, seen: Facts, now_ms: int, why: str) -> None:
-    spec = replace(SWAP, abort=why == "operator")
+@given(situations(), facts, times, st.sampled_from(["operator", "failed", "deaths", "deadline", "different"]))
+def test_every_phase_can_be_aborted_and_ends_with_blue(
+    situation: tuple[SwapSpec, SwapRecord], seen: Facts, now_ms: int, why: str
+) -> None:
+    order, record = situation
+    spec = replace(order, abort=why == "operator")
     bad = {
         "failed": replace(seen.greens[1], failed="exit status 1"),
         "deaths": replace(seen.greens[1], deaths=STRATEGY.green_deaths + 1),
@@ -149,7 +171,7 @@ def test_every_phase_can_be_aborted_and_ends_with_blue(record: SwapRecord, seen:
     if why == "deadline":
         now_ms = STRATEGY.deadline_ms + 1
     if why == "different":
-        spec = replace(spec, strategy=replace(STRATEGY, compare=Compare.EQUAL))
+        spec = replace(spec, strategy=replace(spec.strategy, compare=Compare.EQUAL))
         seen = replace(seen, shadows=(ShadowSeen(0, 1), ShadowSeen(0, 1)))
     if why == "deadline" and record.phase in (Phase.PENDING, Phase.CUT, Phase.DRAINING, Phase.GONE):
         return  # what has not begun, or has only to let go of blue, may wait for ever
@@ -220,11 +242,17 @@ def _facts_for(row: Row, leg: int) -> Facts:
     return replace(FINE, **changes.get(row.holds.__name__, {}))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("spec", [SWAP, BOTH], ids=["surge 1", "surge 2"])
 @pytest.mark.parametrize("row", swap.ROWS, ids=lambda row: f"{row.leg} {row.phase.value} → {row.to.value}")
-def test_every_row_is_reached(row: Row) -> None:
-    for leg in (0, 1) if row.leg is None else (row.leg,):
+def test_every_row_is_reached(row: Row, spec: SwapSpec) -> None:
+    if row.surge not in (None, spec.strategy.surge) or (row.leg == 1 and spec is BOTH):
+        return
+    for leg in (0,) if spec is BOTH else (0, 1) if row.leg is None else (row.leg,):
         record = SwapRecord(SWAP.swap_id, 5, leg, row.phase, 2, 116, 0, 0, 0, 0, "")
-        after = swap.moved(SWAP, record, _facts_for(row, leg), STRATEGY.drain_ms + STRATEGY.shadow_ms)
+        seen = _facts_for(row, leg)
+        if spec is BOTH and row.holds.__name__ == "_blue_gone":
+            seen = replace(seen, blues_running=(False, False))
+        after = swap.moved(spec, record, seen, STRATEGY.drain_ms + STRATEGY.shadow_ms)
         assert after.phase is row.to
         assert after.leg == (leg if row.to_leg is None else row.to_leg)
         assert after.green_deaths == row.falls
@@ -264,15 +292,16 @@ def test_an_end_is_an_end(phase: Phase, seen: Facts, abort: bool) -> None:
 
 
 # invariant: S1
-@given(records(), facts, times)
+@given(situations(), facts, times)
 def test_blue_counts_again_when_the_only_green_that_counts_is_dead(
-    record: SwapRecord, seen: Facts, now_ms: int
+    situation: tuple[SwapSpec, SwapRecord], seen: Facts, now_ms: int
 ) -> None:
+    spec, record = situation
     dead = replace(seen, greens=(DEAD, DEAD))
-    if swap.owning(SWAP, record) != SWAP.green or record.phase is Phase.ABORTING:
+    if swap.owning(spec, record) != spec.green or record.phase is Phase.ABORTING:
         return
-    after = swap.moved(SWAP, record, dead, now_ms)
-    assert swap.owning(SWAP, after).version == SWAP.blue.version
+    after = swap.moved(spec, record, dead, now_ms)
+    assert swap.owning(spec, after).version == spec.blue.version
 
 
 # invariant: O1
@@ -282,3 +311,46 @@ def test_a_slow_link_keeps_blue_but_undoes_nothing(leg: int, now_ms: int) -> Non
     record = replace(swap.opening(SWAP, 0), leg=leg, phase=Phase.DRAINING)
     far = replace(FINE, blue_heads=(100, 0), green_heads=(100, 0))
     assert swap.moved(SWAP, record, far, STRATEGY.deadline_ms * 10 + now_ms) is record
+
+
+# ------------------------------------------------------------------------------------------------------------- surge 2
+
+
+def _both(phase: Phase) -> SwapRecord:
+    return SwapRecord(SWAP.swap_id, 5, 0, phase, 2, 116, 0, 0, 0, 0, "")
+
+
+# invariant: S1
+@pytest.mark.parametrize("phase", [Phase.JOINING, Phase.SHADOWING, Phase.CAUGHT_UP, Phase.DRAINING])
+@pytest.mark.parametrize("late", [0, 1])
+def test_under_surge_2_no_seat_goes_on_without_the_other(phase: Phase, late: int) -> None:
+    """Whatever a row asks of green, one green that lags is enough to say no."""
+    lagging = tuple(replace(GOOD, lag_frames=-1 if seat == late else 0) for seat in (0, 1))
+    far = tuple(0 if seat == late else 100 for seat in (0, 1))
+    seen = replace(FINE, greens=(lagging[0], lagging[1]), green_heads=(far[0], far[1]))
+    after = swap.moved(BOTH, _both(phase), seen, STRATEGY.drain_ms + STRATEGY.shadow_ms)
+    assert after.phase in (phase, Phase.SHADOWING)
+    assert swap.moved(BOTH, _both(phase), FINE, STRATEGY.drain_ms + STRATEGY.shadow_ms).phase is not phase
+
+
+# invariant: S1
+@pytest.mark.parametrize("phase", [Phase.CUT, Phase.DRAINING, Phase.GONE])
+@pytest.mark.parametrize("dead", [0, 1])
+def test_under_surge_2_either_green_may_die_after_the_cut_and_its_twin_counts_on(phase: Phase, dead: int) -> None:
+    seen = replace(FINE, greens=(DEAD, GOOD) if dead == 0 else (GOOD, DEAD), cuts=GREEN_IN_FORCE)
+    after = swap.moved(BOTH, _both(phase), seen, 10**6)
+    assert swap.owning(BOTH, after) == BOTH.green
+    assert after.phase in (phase, Phase.DRAINING), "no blue is let go while one green is away"
+    if phase is not Phase.GONE:  # else blue is on its way out, and the twin is what there is
+        behind = replace(seen, green_heads=(100, 0))
+        after = swap.moved(BOTH, _both(phase), behind, 10**6)
+        assert (swap.owning(BOTH, after) == BOTH.blue) == (dead == 0), "a twin that lags is no cover, blue is"
+
+
+# invariant: S1
+def test_an_undoing_waits_for_both_blues_as_long_as_they_can_be_had() -> None:
+    seen = replace(FINE, blues_running=(True, False))
+    assert swap.moved(BOTH, _both(Phase.ABORTING), seen, 1).phase is Phase.ABORTING
+    assert swap.moved(BOTH, _both(Phase.ABORTING), replace(seen, heard=False), 1).phase is Phase.UNDONE
+    assert swap.moved(BOTH, _both(Phase.ABORTING), seen, STRATEGY.deadline_ms).phase is Phase.UNDONE
+    assert swap.moved(BOTH, _both(Phase.ABORTING), FINE, 1).phase is Phase.UNDONE

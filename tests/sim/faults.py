@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from halftrack_model import canonical, seals
 from halftrack_model.swap import Phase, SwapRecord
-from halftrack_model.workload import Runs
+from halftrack_model.workload import Member, Runs
 from tests.sim import keys, messages
 
 if TYPE_CHECKING:
@@ -181,12 +181,13 @@ class Faults:
         host, name = rng.choice(running)
         self._tell(f"SIGKILL for {name} on {host}{', and its shim' if unseen else ''}")
         self.world.killed[name] += 1
-        self._harm(host)
+        self._harm(host, self.world.hosts[host].instances[name].workload.member)
         return self.world.hosts[host].kill(name, unseen)
 
-    def _harm(self, *hosts: str) -> None:
-        for host in hosts:
-            self.world.harmed_ms[host] = self.world.now_ms
+    def _harm(self, host: str, member: Member | None = None) -> None:
+        """What serves that member was struck; or on this host, if nobody knows whom it serves, everything."""
+        for name in (member.member,) if member and self.pair.alone else "ab":
+            self.world.harmed_ms[host, name] = self.world.now_ms
 
     def _member_killed(self, fault: Fault, rng: random.Random) -> bool:
         return self._kill_one(rng, (Runs.MEMBER,), unseen=False)
@@ -203,13 +204,15 @@ class Faults:
         if not running:
             return False
         frozen, lasts_ms = rng.choice(running), min(fault.lasts_ms, 4_000)
-        self._harm(host.name)
+        self._harm(host.name, frozen.workload.member)
         frozen.frozen_ms = self.world.now_ms + lasts_ms
         self._tell(f"SIGSTOP for {frozen.workload.name} on {host.name} for {lasts_ms} ms")
         self._lasting(lasts_ms)
         return True
 
     def _standby_host_reboots(self, fault: Fault, rng: random.Random) -> bool:
+        if self.pair.alone:
+            return False  # the output would be lost with it: a merge has no standby
         agent = self.world.agents[self.pair.hosts[1]]
         self._tell(f"{agent.name} loses power")
         for name in agent.host.instances:
@@ -260,7 +263,8 @@ class Faults:
             return False
         source = self.world.hosts[spec.leader].rings.get(spec.input_ring)
         seq = (source.head if source else 0) + rng.randint(0, 20)
-        self._harm(*self.pair.hosts)
+        for host in self.pair.hosts:
+            self._harm(host)
         self.world.broken[(spec.graph, spec.green.version)] = seq
         self._tell(f"{spec.vertex} {spec.green.version} raises from input {seq} on")
         return True
@@ -289,7 +293,7 @@ class Faults:
             return False
         record = replace(held, number=held.number + rng.choice((0, 1, 1_000)), phase=rng.choice(list(Phase)), leg=1)
         self._tell(f"somebody who does not lead tells {target.name} that {spec.swap_id} is {record.phase.value}")
-        target.receive(rng.choice(("stranger", spec.hosts[1])), messages.Told(record))
+        target.receive(rng.choice(("stranger", spec.hosts[-1])), messages.Told(record))
         return True
 
     def _plan_forged(self, fault: Fault, rng: random.Random) -> bool:

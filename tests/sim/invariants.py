@@ -155,7 +155,8 @@ class Watch:
 
     def _standby(self, host: SimHost, spec: SwapSpec, record: SwapRecord) -> None:
         """S1: a blue may go only while somebody else than the counting green is close behind the output."""
-        member = spec.seats[1].blue if record.leg == 0 else spec.seats[1].green
+        last = record.leg == 1 or spec.strategy.surge == 2
+        member = spec.seats[1].green if last else spec.seats[1].blue
         near = _near(host, spec, member)
         _hold(
             "S1", near, f"blue of seat {record.leg} goes while {seats.ring_of(member)} is not close behind the output"
@@ -234,7 +235,7 @@ class Watch:
             cut_made = record.leg == 1 or record.phase in (Phase.CUT, Phase.DRAINING, Phase.GONE, Phase.DONE)
             _hold("S1", cut_made, f"green is given the output in {record.phase.value}")
             return
-        other = self.of(next(host for host in spec.hosts if host != agent.name)).records.get(spec.swap_id)
+        other = self.of(spec.hosts[-1]).records.get(spec.swap_id)
         agreed = other is not None and other.epoch == action.epoch == record.epoch and other.fence == action.fence
         _hold("S1", agreed, f"a cut at {action.fence} is proposed before the other host has made it durable")
 
@@ -278,7 +279,8 @@ class Watch:
     def lost(self, host: SimHost, target: SimRing, count: int, epoch: int) -> None:
         """Declared, not silent; and only when both members were struck at about the same time, which is no single failure (S2)."""
         now_ms, pair = self.world.now_ms, self.world.pair_of(target.spec.name)
-        struck = [self.world.harmed_ms.get(name, -DOUBLE_MS) for name in pair.hosts]
+        seats = zip(pair.hosts, "ab", strict=True)
+        struck = [self.world.harmed_ms.get(seat, -DOUBLE_MS) for seat in seats]
         rows: Sequence[Cut] = target.owners.cuts()
         text = f"{host.name} declares {count} outputs from {target.head} on lost in epoch {epoch}: {rows}"
         _hold("S1", all(now_ms - at_ms < DOUBLE_MS for at_ms in struck), text)
@@ -303,6 +305,8 @@ def _may_go(spec: SwapSpec, record: SwapRecord | None, member: Member) -> bool:
         return member in (first.green, second.green)
     if record.phase is Phase.DONE:
         return member in (first.blue, second.blue)
+    if spec.strategy.surge == 2:
+        return member in (first.blue, second.blue) and record.phase is Phase.GONE
     if record.leg == 0:
         return member == second.green or (member == first.blue and record.phase is Phase.GONE)
     if record.phase is Phase.ABORTING:

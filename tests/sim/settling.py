@@ -105,7 +105,7 @@ def judge_end(world: World, pair: Pair, record: SwapRecord | None) -> None:
         "failed on": "release broken" in struck,
         "aborted by": "abort" in struck,
         "was killed": kills > pair.swap.strategy.green_deaths,
-        "was still": bool(struck - INNOCENT),
+        " still ": bool(struck - INNOCENT),
     }
     if not any(holds for word, holds in reasons.items() if word in reason):
         raise Violation("O1", f"undone for what did not happen: {reason}; {sorted(struck)} did")

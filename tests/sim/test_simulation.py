@@ -53,8 +53,10 @@ def test_another_process_tells_the_same_story(tmp_path: Path) -> None:
 
 
 # invariant: S1
-def test_an_undisturbed_swap_is_done_and_costs_no_pause() -> None:
-    result = World("calm", plan=[], rounds=2).run()
+@pytest.mark.parametrize("surge", [1, 2])
+@pytest.mark.parametrize("alone", [False, True], ids=["two hosts", "one host"])
+def test_an_undisturbed_swap_is_done_and_costs_no_pause(surge: int, alone: bool) -> None:
+    result = World("calm", plan=[], rounds=2, surge=surge, alone=alone).run()
     assert not result.violation, told(result)
     assert result.ends == ("done", "done")
     assert result.longest_pause_ms <= 100, "the output goes on through both cuts"
@@ -63,7 +65,7 @@ def test_an_undisturbed_swap_is_done_and_costs_no_pause() -> None:
 # invariant: O2
 def test_a_pair_with_a_dead_controller_link_finishes_its_swap_and_the_other_pair_too() -> None:
     away = Fault("partition", Phase.JOINING, 0, 0, 15_000, 3)
-    world = World("far", hosts=4, plan=[away])
+    world = World("far", hosts=4, plan=[away], surge=1, alone=False)
     result = world.run()
     assert not result.violation, told(result)
     assert result.ends == ("done", "done")
@@ -72,15 +74,16 @@ def test_a_pair_with_a_dead_controller_link_finishes_its_swap_and_the_other_pair
 # invariant: S1
 @pytest.mark.parametrize(("phase", "leg"), MOMENTS, ids=lambda value: getattr(value, "value", value))
 def test_an_abort_in_any_phase_ends_with_one_release_everywhere(phase: Phase, leg: int) -> None:
-    result = World("abort", plan=[Fault("abort", phase, leg, 0, 0, 1)]).run()
-    assert not result.violation, told(result)
+    for surge in (1, 2):
+        result = World("abort", plan=[Fault("abort", phase, leg, 0, 0, 1)], surge=surge).run()
+        assert not result.violation, told(result)
 
 
 # invariant: S1
 @pytest.mark.parametrize(("phase", "leg"), [(Phase.SHADOWING, 0), (Phase.DRAINING, 0), (Phase.SHADOWING, 1)])
 def test_a_release_that_raises_is_undone_by_the_hosts_alone(phase: Phase, leg: int) -> None:
     plan = [Fault("release broken", phase, leg, 20, 0, 1), Fault("controller killed", Phase.JOINING, 0, 0, 9_000, 1)]
-    result = World("broken", plan=plan).run()
+    result = World("broken", plan=plan, surge=1).run()
     assert not result.violation, told(result)
     (end,) = result.ends
     assert end.startswith("undone")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
 from halftrack_model.ids import digest_of
@@ -35,7 +35,7 @@ STRATEGY = SwapStrategy(
 
 @dataclass(slots=True)
 class Pair:
-    """Two hosts, the graph that runs on them, and the swap that is under way there."""
+    """A host for each seat, the graph that runs on them, and the swap that is under way there."""
 
     graph: str
     hosts: tuple[str, str]
@@ -43,6 +43,11 @@ class Pair:
     rollout_id: str = ""
     swap: SwapSpec | None = None
     ended: SwapRecord | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Are both seats on one host?"""
+        return self.hosts[0] == self.hosts[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +68,35 @@ class Result:
 class World:
     """One life of the fleet."""
 
-    def __init__(self, seed: str, hosts: int = 2, rounds: int = 1, plan: list[faults.Fault] | None = None) -> None:
+    def __init__(
+        self,
+        seed: str,
+        hosts: int = 2,
+        rounds: int = 1,
+        plan: list[faults.Fault] | None = None,
+        surge: int | None = None,
+        alone: bool | None = None,
+    ) -> None:
+        """`surge` and `alone`, whether both seats of a pair are on one host, are the seed's to choose unless they are given."""
         self.seed, self._rounds, self._plan = seed, rounds, plan
+        shape = self.rng("shape")
+        drawn = shape.choice((1, 1, 2)), shape.random() < 0.2
+        self.surge = drawn[0] if surge is None else surge
+        self.alone = drawn[1] if alone is None else alone
         self.story = Story()
         self.timeline = Timeline(self.story)
         self.net = Network(self.timeline, self.story, seed)
         self.watch = Watch(self)
         self.struck: Counter[str] = Counter()
         self.killed: Counter[str] = Counter()
-        self.harmed_ms: dict[str, int] = {}  # by host: when a fault last struck what runs there
+        self.harmed_ms: dict[tuple[str, str], int] = {}  # by host and member: when a fault last struck what serves it
         self.broken: dict[tuple[str, str], int] = {}
         self._fetching: set[tuple[str, str]] = set()
         self._rng = self.rng("world")
         rate = self._rng.choice((60, 100, 200))
         self.slots = self._rng.choice((512, 2048, 2048))
         self.pairs = [_pair(self, number) for number in range(hosts // 2)]
-        names = [name for pair in self.pairs for name in pair.hosts]
+        names = list(dict.fromkeys(name for pair in self.pairs for name in pair.hosts))
         self.hosts = {name: SimHost(self, name, rate) for name in names}
         self.agents = {
             name: SimAgent(host, keys.trust_of(name), self._rng.randrange(10**9)) for name, host in self.hosts.items()
@@ -172,7 +190,7 @@ class World:
             pair.swap, pair.ended = None, None
             pair.faults = faults.Faults(self, pair, plan)
         self.killed.clear()
-        self.controller.publish(_release("spectrometer", version))
+        self.controller.publish(_release("spectrometer", version, self.surge))
         self._until_settled()
         for pair in self.pairs:
             settling.judge_end(self, pair, pair.ended)
@@ -214,7 +232,8 @@ class World:
 
 def _pair(world: World, number: int) -> Pair:
     suffix = str(number) if number else ""
-    pair = Pair(f"spectra{suffix}", (f"tank-a{suffix}", f"tank-b{suffix}"), None)  # type: ignore[arg-type]
+    hosts = (f"tank-a{suffix}", f"tank-a{suffix}" if world.alone else f"tank-b{suffix}")
+    pair = Pair(f"spectra{suffix}", hosts, None)  # type: ignore[arg-type]
     pair.faults = faults.Faults(world, pair, [])
     return pair
 
@@ -231,7 +250,7 @@ def _graph(pair: Pair, slots: int) -> StreamGraph:
     )
 
 
-def _release(product: str, version: str) -> Release:
+def _release(product: str, version: str, surge: int = 1) -> Release:
     artifact = Artifact(digest_of(f"{product} {version}".encode()), 1000)
     state = StateSchemas("sum", ("sum",)) if product == "spectrometer" else StateSchemas("", ())
-    return Release(product, version, artifact, f"{product}:Main", {}, state, STRATEGY)
+    return Release(product, version, artifact, f"{product}:Main", {}, state, replace(STRATEGY, surge=surge))
