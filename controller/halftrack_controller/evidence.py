@@ -96,6 +96,8 @@ def _of_swap(snapshot: Snapshot, swap: SwapSpec) -> Finding:
 
 def _progress(snapshot: Snapshot, swap: SwapSpec, record: SwapRecord) -> str:
     text = f"seat {record.leg + 1} of {len(swap.seats)} on {swap.seats[record.leg].host} is {record.phase.value}"
+    if swap.strategy.surge == 2:
+        text = f"both seats on {' and '.join(swap.hosts)} are {record.phase.value}"
     if record.reason:
         text += f" ({record.reason})"
     silence = standing.silences(snapshot, swap.hosts)

@@ -68,8 +68,10 @@ class StateFields(Strict):
 class StrategyFields(Strict):
     """How a pair is taken to this release."""
 
-    surge: Literal[1] = Field(
-        default=1, description="Greens beside the blues at a time; this version knows 1.", examples=[1]
+    surge: Literal[1, 2] = Field(
+        default=1,
+        description="Greens beside the blues at a time: one seat after the other, or both before a single cut.",
+        examples=[2],
     )
     lag_frames: int = Field(
         default=_DEFAULTS.lag_frames,

@@ -47,7 +47,7 @@ def _swap_texts(held: Plan | None, following: Plan) -> Iterable[str]:
         if swap.abort and not (swap.swap_id in before and before[swap.swap_id].abort):
             yield f"undo {swap.swap_id}"
         elif swap.swap_id not in before:
-            order = " then ".join(seat.host for seat in swap.seats)
+            order = (" and " if swap.strategy.surge == 2 else " then ").join(swap.hosts)
             yield f"{swap.swap_id}: {swap.blue.version} → {swap.green.version}, {order}"
     yield from (f"{name} is over" for name in sorted(set(before) - {swap.swap_id for swap in following.swaps}))
 

@@ -125,7 +125,7 @@ TOLD = (
     (48, "spec.strategy.compare: 'diffres-expected' is not possible here; did you mean differs-expected?"),
     (48, "spec.strategy.deadline: '1 fortnight' is not a duration; write a whole number and one of ms, s, m, h, d"),
     (48, "spec.strategy.drain: 5 is not a duration; write the number with its unit: 500ms or 30s"),
-    (48, "spec.strategy.surge: 3 is not possible here; write 1"),
+    (48, "spec.strategy.surge: 3 is not possible here; write 1 or 2"),
     (52, "kind: stands twice (first in line 51); keep one"),
     (53, "metadata.labels: '.inf' is not a number; put it in quotes if it is text"),
     (54, "spec.lables: unknown key; did you mean labels?"),
@@ -277,13 +277,13 @@ def test_a_release_names_a_file_beside_its_manifest(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(
         "apiVersion: halftrack/v1\nkind: Release\nspec:\n  product: x\n  version: 1.2.3\n  artifact: {file: main.py}\n"
         "  entry: main:Main\n  state: {writes: s/2, reads: [s/1, s/2]}\n"
-        "  strategy: {surge: 1, lagFrames: 4, caughtUp: 1s, shadow: 2m, compare: equal, approval: manual}\n"
+        "  strategy: {surge: 2, lagFrames: 4, caughtUp: 1s, shadow: 2m, compare: equal, approval: manual}\n"
     )
     (draft,) = manifests.read([str(tmp_path / "r.yaml")]).releases
     assert draft.artifact == tmp_path / "main.py"
     assert (draft.state.writes, draft.state.reads) == ("s/2", ("s/1", "s/2"))
     assert draft.strategy == SwapStrategy(
-        surge=1, lag_frames=4, caught_up_ms=1000, shadow_ms=120_000, compare=Compare.EQUAL, approval=Approval.MANUAL
+        surge=2, lag_frames=4, caught_up_ms=1000, shadow_ms=120_000, compare=Compare.EQUAL, approval=Approval.MANUAL
     )
 
 
