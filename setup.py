@@ -30,6 +30,7 @@ USE_THE_CORE = (
     "bridge_lane",
     "bridge_outlet",
     "mapping",
+    "merge_runs",
     "packet_capture",
     "ring",
     "ring_pin",

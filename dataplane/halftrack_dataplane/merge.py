@@ -1,4 +1,4 @@
-"""Merge: which frame is the output's next, when a cut takes effect, and what is lost. Pure; `merging.py` carries it out.
+"""Merge: which frames are the output's next, when a cut takes effect, and what is lost. Pure; `merging.py` carries it out.
 
 The rules, S1 in one place:
 
@@ -6,25 +6,23 @@ The rules, S1 in one place:
 - Its owner is the generation of the applied cut with the greatest epoch whose `applied_at` is at most `expected`.
 - A proposed cut is applied when `expected` is exactly its fence, or at once when it has none. One whose fence has gone by is
   never applied: its proposer withdraws it and asks again further ahead.
-- The first available frame `expected` of a ring of the owner's generation passes. Others wait at `expected`, so that they are
-  there when a cut falls on it, and so that what they hold can be compared with what passed.
-- What lies behind `expected` is a duplicate: compared, counted, dropped.
+- The first ring of the owner's generation that has frame `expected` passes it, and with it the run of frames that follow there, up to
+  the next proposed fence. Others wait at `expected`, so that they are there when a cut falls on it, and so that what they hold can be
+  compared with what passed.
+- What lies behind `expected` is a duplicate: compared, counted, dropped; a run of them up to where the owner has changed.
 - A sequence is lost only when all rings of the owner's generation that can still speak are past it, and a loss never
   reaches across a fence: beyond it, another generation answers.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from halftrack_dataplane.frames import Cut
 
-HISTORY = 1024  # outputs whose digests are kept; a shadow further behind is not caught up anyway
-
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What one input ring has next: a record over [seq, end), a declared gap or (`gap` False) a frame; or nothing yet.
+    """What one input ring has next: [seq, end), a declared gap or (`gap` False) a run of frames; or nothing yet.
 
     `end` 0 means nothing yet. `live` says that the ring's writer can still bring what is not there.
     """
@@ -47,17 +45,19 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Compare and drop the record that `ring` offers: it is behind."""
+    """Compare and drop what `ring` offers below `end`: it is behind."""
 
     ring: str
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Pass the frame that `ring` offers, stamped with `epoch`."""
+    """Pass the frames that `ring` offers below `end`, stamped with `epoch`."""
 
     ring: str
     epoch: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +83,15 @@ def decide(expected: int, cuts: Sequence[Cut], offers: Sequence[Offer]) -> Decis
     if (due := due_cut(expected, cuts)) is not None:
         return Apply(due.epoch, expected)
     for offer in offers:
-        if 0 < offer.end <= expected:
-            return Drop(offer.ring)
+        if offer.end and offer.seq < expected and (offer.end <= expected or not offer.gap):
+            return Drop(offer.ring, min([offer.end, expected, *_handed_over(offer.seq, cuts)]))
     owner = owner_of(expected, cuts)
     if owner is None:
         return Wait("")
     owned = [offer for offer in offers if offer.generation == owner.generation]
     for offer in owned:
         if offer.seq == expected and offer.end and not offer.gap:
-            return Pass(offer.ring, owner.epoch)
+            return Pass(offer.ring, owner.epoch, min([offer.end, *_fences_ahead(expected, cuts)]))
     if count := _lost(expected, cuts, owned):
         return Lose(count, owner.epoch)
     waiting = [offer.ring for offer in owned if not offer.end]
@@ -121,37 +121,18 @@ def _lost(expected: int, cuts: Sequence[Cut], owned: Sequence[Offer]) -> int:
     if not speakers or not all(_past(expected, offer) for offer in speakers):
         return 0
     known = min(offer.end if offer.gap and offer.seq <= expected else offer.seq for offer in speakers)
-    fences = [cut.fence for cut in cuts if cut.applied_at is None and cut.fence is not None and cut.fence > expected]
-    return min([known, *fences]) - expected
+    return min([known, *_fences_ahead(expected, cuts)]) - expected
+
+
+def _handed_over(seq: int, cuts: Sequence[Cut]) -> list[int]:
+    """Where above `seq` the owner has changed: a run of duplicates is held against one generation's frames."""
+    return [cut.applied_at for cut in cuts if cut.applied_at is not None and cut.applied_at > seq]
+
+
+def _fences_ahead(expected: int, cuts: Sequence[Cut]) -> list[int]:
+    """Where the owner may change: nothing is decided across, neither a run nor a loss."""
+    return [cut.fence for cut in cuts if cut.applied_at is None and cut.fence is not None and cut.fence > expected]
 
 
 def _past(expected: int, offer: Offer) -> bool:
     return offer.end > expected and (offer.gap or offer.seq > expected)
-
-
-class Comparison:
-    """What passed, by digest, and how the frames that did not pass compare with it; bounded."""
-
-    def __init__(self, digest: Callable[[bytes | memoryview], int]) -> None:
-        self._digest = digest
-        self._passed: OrderedDict[int, int] = OrderedDict()
-        self.counts: dict[str, tuple[int, int]] = {}  # ring: (equal, different)
-
-    def passed(self, seq: int, payload: bytes | memoryview) -> None:
-        """Remember what passed as `seq`."""
-        self._passed[seq] = self._digest(payload)
-        if len(self._passed) > HISTORY:
-            self._passed.popitem(last=False)
-
-    def compare(self, ring: str, seq: int, payload: bytes | memoryview) -> None:
-        """Hold `ring`'s frame `seq` against what passed, if that is still known."""
-        kept = self._passed.get(seq)
-        if kept is None:
-            return
-        equal, different = self.counts.get(ring, (0, 0))
-        same = kept == self._digest(payload)
-        self.counts[ring] = (equal + same, different + (not same))
-
-    def forget(self, ring: str) -> None:
-        """The ring is gone."""
-        self.counts.pop(ring, None)

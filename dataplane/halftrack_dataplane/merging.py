@@ -1,52 +1,46 @@
-"""The merge's loop: looks at the rings, asks `merge.decide`, does that one thing, and asks again.
+"""The merge's loop: looks at the rings, asks `merge.decide`, has that one run carried out, and asks again.
 
-Owns the readers of all input rings, which come and go during a swap. Decides nothing.
+Owns the readers of all input rings, which come and go during a swap. Decides nothing, and touches no frame: `merge_runs.pyx` does.
 """
 
 import os
 import time
-import zlib
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from halftrack_dataplane.frames import Evicted, Frame, RingError, RingFull, reader_name
-from halftrack_dataplane.merge import Apply, Comparison, Drop, Lose, Offer, Pass, Wait, decide
+from halftrack_dataplane.comparing import Comparison
+from halftrack_dataplane.frames import Cut, Evicted, RingError, RingFull, reader_name
+from halftrack_dataplane.merge import Apply, Drop, Lose, Offer, Pass, Wait, decide, owner_of
+from halftrack_dataplane.merge_runs import Runs
 from halftrack_dataplane.ring import Reader, Ring, Writer
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import TICK_S, Stop, open_ring, ring_writer
-from halftrack_dataplane.status import Compared, Status, StatusFile
+from halftrack_dataplane.status import Compared, Diverged, Status, StatusFile
 
-RESCAN_S = 0.02
-WAIT_S = 0.004  # on the likeliest ring, whose frame wakes us at once; only after its member's death does another wait so long
-IDLE_WAIT_S = 0.01  # after a while without a frame, so that a calm stream costs next to nothing
-IDLE_AFTER_S = 0.25
+RESCAN_S = 0.02  # a ring that is new waits so long at most; nothing else is looked for by the clock
 LIVE_GRACE_S = 3.0  # a dead writer counts as living for so long: its agent starts it again in a fraction of that
 
 
 @dataclass(slots=True)
 class Input:
-    """One input ring, its reader, and the record that is held until it may pass or is behind."""
+    """One input ring, its reader, and what it has offered last."""
 
     name: str
     inode: int
     ring: Ring
     reader: Reader
-    held: Frame | None = None
-    alive_at: float = 0.0
+    alive_at: float
+    last: Offer
+    generation: int
 
-    def look(self) -> Frame | None:
-        """The next record, copied: what we hold must stay whole even if we are evicted meanwhile."""
-        if self.held is None:
-            self.held = self.reader.read(0)
-        return self.held
-
-    def offer(self, now: float) -> Offer:
-        """As `decide` wants it."""
-        frame = self.look()
-        if frame is None:
-            return Offer(self.name, self.ring.generation, 0, 0, False, self._live(now))
-        end = frame.seq + max(frame.gap, 1)
-        return Offer(self.name, self.ring.generation, frame.seq, end, frame.gap > 0, True)
+    def offer(self, runs: Runs, now: float) -> Offer:
+        """As `decide` wants it; the same object while nothing has changed."""
+        seq, end, gap = runs.look(self.reader)
+        live = end > 0 or self._live(now)
+        last = self.last
+        if last.end != end or last.seq != seq or last.gap is not gap or last.live is not live:
+            last = self.last = Offer(self.name, self.generation, seq, end, gap, live)
+        return last
 
     def _live(self, now: float) -> bool:
         # Asked at most ten times a second: between that, what was true a moment ago is true enough for a grace of seconds.
@@ -74,11 +68,12 @@ class Merge:
         self._spec = spec
         self._ring = ring
         self._writer = writer
+        self._runs = Runs(writer)
         self._inputs: dict[str, Input] = {}
-        self._comparison = Comparison(zlib.crc32)
+        self._comparison = Comparison()
+        self._cuts: tuple[Cut, ...] = ()
+        self._stamp = -1
         self._rescan_due = 0.0
-        self._decide_due = 0.0
-        self._passed_at = 0.0
         self._counters = {"passed": 0, "duplicates": 0, "gap_frames": 0, "cuts": 0, "refused_rings": 0, "rejoined": 0}
         self._refused: set[tuple[str, int]] = set()
         self._likely = ""
@@ -88,61 +83,65 @@ class Merge:
         file = StatusFile(self._spec.status_path)
         try:
             while not stop.asked:
-                self._step(stop)
+                self._step()
                 file.offer(self._status)
         finally:
             file.offer(self._status, last=True)
             for name in list(self._inputs):
                 self._leave(name)
 
-    def _step(self, stop: Stop) -> None:
+    def _step(self) -> None:
         now = time.monotonic()
         if now >= self._rescan_due:
             self._rescan_due = now + RESCAN_S
             self._rescan()
         try:
-            offers = [source.offer(now) for source in list(self._inputs.values())]
+            offers = [source.offer(self._runs, now) for source in self._inputs.values()]
+            stamp = self._runs.stamp()
+            if stamp == self._stamp and not any(offer.end for offer in offers):
+                self._wait("")  # the usual case by far: nothing has come, and the table is as it was
+                return
+            if stamp != self._stamp:
+                self._cuts, self._stamp = self._ring.cuts(), stamp
+            self._carry_out(decide(self._runs.head, self._cuts, offers))
         except Evicted:
             self._rejoin()
-            return
-        if now < self._decide_due and not any(offer.end for offer in offers):
-            self._wait("", now, stop)  # the usual case by far: nothing has come, and the table was read a moment ago
-            return
-        self._decide_due = now + IDLE_WAIT_S
-        decision = decide(self._ring.head, self._ring.cuts(), offers)
+
+    # ---- acting -----------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, decision: Apply | Drop | Pass | Lose | Wait) -> None:
         match decision:
-            case Pass(ring, epoch):
-                if (frame := self._inputs[ring].look()) and self._pass(ring, frame, epoch, stop):
-                    self._inputs[ring].held = None
-            case Drop(ring):
-                if frame := self._inputs[ring].look():
-                    self._drop(ring, frame)
-                    self._inputs[ring].held = None
+            case Pass(ring, epoch, end):
+                self._pass(ring, epoch, end)
+            case Drop(ring, end):
+                self._drop(self._inputs[ring], end)
             case Lose(count, epoch):
                 self._lose(count, epoch)
             case Apply(epoch, at_seq):
                 self._apply(epoch, at_seq)
             case Wait(ring):
-                self._wait(ring, now, stop)
+                self._wait(ring)
 
-    # ---- acting -----------------------------------------------------------------------------------------------------
+    def _pass(self, ring: str, epoch: int, end: int) -> None:
+        """What the output has no room for is decided upon again, by what is true then."""
+        first = self._runs.head
+        try:
+            self._runs.pass_run(self._inputs[ring].reader, end, epoch, self._stamp, TICK_S)
+        finally:  # also when we were evicted on the way: what has passed has passed
+            passed = self._runs.head - first
+            if passed:
+                self._comparison.passed(ring, first, first + passed)
+                self._counters["passed"] += passed
+                self._likely = ring
 
-    def _pass(self, ring: str, frame: Frame, epoch: int, stop: Stop) -> bool:
-        while not stop.asked:
-            try:
-                self._writer.write(frame.payload, epoch=epoch, timestamp_ns=frame.timestamp_ns, timeout_s=TICK_S)
-            except RingFull:
-                continue
-            self._comparison.passed(frame.seq, frame.payload)
-            self._counters["passed"] += 1
-            self._likely, self._passed_at = ring, time.monotonic()
-            return True
-        return False
-
-    def _drop(self, ring: str, frame: Frame) -> None:
-        if not frame.gap:
-            self._comparison.compare(ring, frame.seq, frame.payload)
-            self._counters["duplicates"] += 1
+    def _drop(self, source: Input, end: int) -> None:
+        seq, gap = source.last.seq, source.last.gap
+        owner = owner_of(seq, self._cuts)
+        equal, different, differing = self._runs.drop(source.reader, end)
+        if not gap:
+            twins = owner is not None and owner.generation == source.generation
+            self._comparison.dropped(source.name, seq, end, (equal, different), differing, twins=twins)
+            self._counters["duplicates"] += end - seq
 
     def _lose(self, count: int, epoch: int) -> None:
         try:
@@ -158,18 +157,12 @@ class Merge:
             return  # withdrawn in this very moment: the table says so on the next look
         self._counters["cuts"] += 1
 
-    def _wait(self, ring: str, now: float, stop: Stop) -> None:
-        """Sleep on one ring's futex, the one that passed last if it may pass next; the others are looked at after."""
-        seconds = WAIT_S if now - self._passed_at < IDLE_AFTER_S else IDLE_WAIT_S
-        likely = self._inputs.get(self._likely)
-        source = likely if likely is not None and likely.held is None else self._inputs.get(ring or self._likely)
-        if source is None or source.held is not None:
-            stop.sleep(seconds)
-            return
-        try:
-            source.held = source.reader.read(seconds)
-        except Evicted:
-            self._rejoin()
+    def _wait(self, ring: str) -> None:
+        """Until a ring that has nothing has something, or the table changes; first on the one that passed last, if it may be the next."""
+        idle = {name: source.reader for name, source in self._inputs.items() if not source.last.end}
+        likely = idle.get(self._likely) or idle.get(ring)
+        seconds = max(self._rescan_due - time.monotonic(), 0.0)
+        self._runs.wait(list(idle.values()), likely, self._stamp, seconds)
 
     # ---- rings that come and go -------------------------------------------------------------------------------------
 
@@ -206,7 +199,8 @@ class Merge:
                 self._refused.add((name, inode))
                 self._counters["refused_rings"] += 1
             return
-        self._inputs[name] = Input(name, inode, ring, reader, alive_at=time.monotonic())
+        nothing = Offer(name, ring.generation, 0, 0, False, True)
+        self._inputs[name] = Input(name, inode, ring, reader, time.monotonic(), nothing, ring.generation)
 
     def _leave(self, name: str) -> None:
         source = self._inputs.pop(name)
@@ -224,7 +218,10 @@ class Merge:
         head = self._ring.head
         lag = max((source.reader.lag_frames for source in self._inputs.values()), default=0)
         shadow = {ring: Compared(*counts) for ring, counts in self._comparison.counts.items()}
-        return Status(self._spec.name, self._spec.role, head, head, lag, dict(self._counters), shadow)
+        diverged = {ring: Diverged(*astuple(row)) for ring, row in self._comparison.diverged.items()}
+        return Status(
+            self._spec.name, self._spec.role, head, head, lag, dict(self._counters), shadow, diverged=diverged
+        )
 
 
 def run(spec: RunSpec, stop: Stop) -> None:

@@ -76,6 +76,7 @@ cdef extern from "halftrack_ring.h" nogil:
 
     void ht_copy(char *into, const char *at, uint64_t bytes)
     uint32_t ht_event(const uint32_t *word)
+    void ht_wake(uint32_t *word)
     void ht_sleep(uint32_t *word, uint32_t seen, int64_t ns)
     int64_t ht_slice(int64_t deadline, int sure)
     int ht_arm_reader(ht_header *h, int slot)

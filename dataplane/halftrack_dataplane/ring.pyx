@@ -311,6 +311,7 @@ cdef class Ring:
         wanted.fence = HT_NO_FENCE if fence is None else fence
         strcpy(wanted.label, named)
         ht_fill_cut(&h.cuts[free], &wanted)
+        ht_wake(&h.data_event)  # the merge sleeps on it as well
 
     def cuts(self):
         """Proposed and applied cuts, by epoch."""

@@ -23,8 +23,17 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True)
+class Diverged:
+    """Outputs of a ring that differ from what passed from its twin, the first of them by number, and how many a third ring blames on it."""
+
+    frames: int
+    first: tuple[int, ...]
+    odd: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """How a process stands. `seq_in` and `seq_out` are the next sequences; `shadow` is keyed by ring name."""
+    """How a process stands. `seq_in` and `seq_out` are the next sequences; `shadow` and `diverged` are keyed by ring name."""
 
     name: str
     role: str
@@ -34,6 +43,7 @@ class Status:
     counters: Mapping[str, int] = field(default_factory=dict)
     shadow: Mapping[str, Compared] = field(default_factory=dict)
     message: str = ""
+    diverged: Mapping[str, Diverged] = field(default_factory=dict)
 
 
 def dump(status: Status) -> bytes:
@@ -54,7 +64,11 @@ def load(data: bytes) -> Status:
         counters = {str(name): _count(count) for name, count in tree["counters"].items()}
         seq_in, seq_out, lag_frames = (_count(tree[name]) for name in ("seq_in", "seq_out", "lag_frames"))
         name, role, message = (str(tree[name]) for name in ("name", "role", "message"))
-        return Status(name, role, seq_in, seq_out, lag_frames, counters, shadow, message)
+        diverged = {  # not yet in what processes of older versions write
+            str(ring): Diverged(_count(row["frames"]), tuple(_count(seq) for seq in row["first"]), _count(row["odd"]))
+            for ring, row in tree.get("diverged", {}).items()
+        }
+        return Status(name, role, seq_in, seq_out, lag_frames, counters, shadow, message, diverged)
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a status: {error!r}") from None
 

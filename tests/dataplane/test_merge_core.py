@@ -1,6 +1,5 @@
 """The merge's decisions over all interleavings of members, deaths, cuts and withdrawals that hypothesis can think of."""
 
-import zlib
 from dataclasses import dataclass, field, replace
 
 from hypothesis import given, settings
@@ -8,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from halftrack_dataplane.frames import Cut
-from halftrack_dataplane.merge import HISTORY, Apply, Comparison, Drop, Lose, Offer, Pass, Wait, decide, owner_of
+from halftrack_dataplane.merge import Apply, Drop, Lose, Offer, Pass, Wait, decide, owner_of
 
 
 @dataclass
@@ -23,15 +22,18 @@ class Model:
     cursor: int
     gaps: set[int] = field(default_factory=set)
 
-    def offer(self) -> Offer:
+    def missing(self, seq: int) -> bool:
+        return seq < self.first or seq in self.gaps
+
+    def offer(self, most: int = 1000) -> Offer:
+        """With a run of at most so many frames."""
         at = max(self.cursor, 0)
         if at >= self.head:
             return Offer(self.name, self.generation, 0, 0, False, True)
-        missing = at < self.first or at in self.gaps
-        end = at + 1
-        while missing and end < self.head and (end < self.first or end in self.gaps):
+        gap, end = self.missing(at), at + 1
+        while end < self.head and self.missing(end) is gap and (gap or end - at < most):
             end += 1
-        return Offer(self.name, self.generation, at, end, missing, True)
+        return Offer(self.name, self.generation, at, end, gap, True)
 
 
 class Merging(RuleBasedStateMachine):
@@ -44,6 +46,11 @@ class Merging(RuleBasedStateMachine):
         self.epoch = 1
         self.generation = 1
         self.rings = {f"{member}@1": Model(f"{member}@1", 1, 0, 0, member == "a", 0) for member in "ab"}
+        self.most = 1000
+
+    @rule(most=st.sampled_from([1, 2, 3, 1000]))
+    def runs_are_cut_short(self, most: int) -> None:
+        self.most = most
 
     @property
     def expected(self) -> int:
@@ -117,21 +124,22 @@ class Merging(RuleBasedStateMachine):
         assert self.expected >= goal, "whoever owns the next number had it, and it did not pass"
 
     def step(self) -> bool:
-        decision = decide(self.expected, self.cuts, [ring.offer() for ring in self.rings.values()])
+        decision = decide(self.expected, self.cuts, [ring.offer(self.most) for ring in self.rings.values()])
         match decision:
             case Apply(epoch, at_seq):
                 assert at_seq == self.expected
                 self.cuts = tuple(replace(cut, applied_at=at_seq) if cut.epoch == epoch else cut for cut in self.cuts)
-            case Pass(name, epoch):
+            case Pass(name, epoch, end):
                 ring = self.rings[name]
-                offer = ring.offer()
+                offer = ring.offer(self.most)
                 assert (offer.seq, offer.gap) == (self.expected, False)
-                ring.cursor = offer.end
-                self.output.append((ring.generation, epoch))
-            case Drop(name):
-                offer = self.rings[name].offer()
-                assert 0 < offer.end <= self.expected
-                self.rings[name].cursor = offer.end
+                assert offer.seq < end <= offer.end
+                ring.cursor = end
+                self.output += [(ring.generation, epoch)] * (end - offer.seq)
+            case Drop(name, end):
+                offer = self.rings[name].offer(self.most)
+                assert offer.seq < end <= min(offer.end, self.expected)
+                self.rings[name].cursor = end
             case Lose():
                 raise AssertionError(f"declared a loss at {self.expected} that one member could have filled")
             case Wait():
@@ -144,6 +152,10 @@ class Merging(RuleBasedStateMachine):
             owner = owner_of(seq, self.cuts)
             assert owner is not None
             assert self.output[seq] == (owner.generation, owner.epoch)
+
+    @invariant()
+    def every_fence_that_was_applied_is_where_its_release_begins(self) -> None:
+        assert all(cut.applied_at in (None, cut.fence) for cut in self.cuts if cut.fence is not None)
 
 
 Merging.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
@@ -188,28 +200,79 @@ def test_before_the_first_cut_nothing_passes() -> None:
 
 def test_a_fence_that_has_gone_by_is_never_applied() -> None:
     cuts = (Cut(1, 1, None, 0, ""), Cut(2, 2, 5, None, ""))
-    assert decide(6, cuts, [Offer("a@1", 1, 6, 7, False, True)]) == Pass("a@1", 1)
+    assert decide(6, cuts, [Offer("a@1", 1, 6, 9, False, True)]) == Pass("a@1", 1, 9)
     assert decide(5, cuts, []) == Apply(2, 5)
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), max_size=40))
-def test_shadows_are_compared_with_what_passed(frames: list[tuple[int, int]]) -> None:
-    comparison = Comparison(zlib.crc32)
-    for seq in range(3):
-        comparison.passed(seq, bytes([seq]))
-    equal = different = 0
-    for seq, wrong in frames:
-        comparison.compare("a@2", seq, bytes([seq + wrong]))
-        equal += seq < 3 and not wrong
-        different += seq < 3 and bool(wrong)
-    assert comparison.counts.get("a@2", (0, 0)) == (equal, different)
+def test_a_run_ends_at_the_nearest_fence_and_its_duplicates_where_the_owner_changed() -> None:
+    # invariant: S1
+    cuts = (Cut(1, 1, None, 0, ""), Cut(2, 2, 8, None, ""), Cut(3, 1, 6, None, ""))
+    assert decide(3, cuts, [Offer("a@1", 1, 3, 20, False, True)]) == Pass("a@1", 1, 6)
+    behind = [Offer("a@1", 1, 3, 20, False, True)]
+    assert decide(12, (Cut(1, 1, None, 0, ""), Cut(2, 2, 8, 8, "")), behind) == Drop("a@1", 8)
+    assert decide(12, (Cut(1, 1, None, 0, ""),), behind) == Drop("a@1", 12)
 
 
-def test_the_history_is_bounded() -> None:
-    comparison = Comparison(zlib.crc32)
-    for seq in range(HISTORY + 10):
-        comparison.passed(seq, b"x")
-    comparison.compare("a@2", 9, b"x")
-    assert comparison.counts == {}
-    comparison.compare("a@2", 10, b"x")
-    assert comparison.counts == {"a@2": (1, 0)}
+@dataclass
+class Merged:
+    """A merge that takes runs of at most `most` frames, over rings that it shares with another but for the cursors."""
+
+    most: int
+    cursors: dict[str, int] = field(default_factory=dict)
+    output: list[tuple[int, int] | None] = field(default_factory=list)  # None: lost
+    cuts: tuple[Cut, ...] = (Cut(1, 1, None, 0, ""),)
+
+    def go(self, rings: list[Model]) -> None:
+        """As far as it gets."""
+        while not isinstance(
+            decision := decide(len(self.output), self.cuts, [self.offer(ring) for ring in rings]), Wait
+        ):
+            match decision:
+                case Apply(epoch, at):
+                    self.cuts = tuple(replace(cut, applied_at=at) if cut.epoch == epoch else cut for cut in self.cuts)
+                case Pass(name, epoch, end):
+                    generation = next(ring.generation for ring in rings if ring.name == name)
+                    self.output += [(generation, epoch)] * (end - len(self.output))
+                    self.cursors[name] = end
+                case Drop(name, end):
+                    self.cursors[name] = end
+                case Lose(count, _):
+                    self.output += [None] * count
+
+    def offer(self, ring: Model) -> Offer:
+        return replace(ring, cursor=self.cursors.get(ring.name, 0)).offer(self.most)
+
+
+NAMES = (("a@1", 1), ("b@1", 1), ("a@2", 2), ("b@2", 2))
+events = st.one_of(
+    st.tuples(st.just("frames"), st.integers(0, 3), st.integers(1, 12)),
+    st.tuples(st.just("gap"), st.integers(0, 3), st.integers(1, 5)),
+    st.tuples(st.just("cut"), st.integers(1, 2), st.none() | st.integers(0, 12)),
+    st.tuples(st.just("withdraw"), st.just(0), st.just(0)),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(events, max_size=40), st.integers(2, 20))
+def test_runs_are_what_frame_by_frame_is(happened: list[tuple[str, int, int | None]], most: int) -> None:
+    """Whatever arrives, is lost or is cut, in whatever order. invariants: S1, S2"""
+    rings = [Model(name, generation, 0, 0, True, 0) for name, generation in NAMES]
+    by_frame, by_run = Merged(1), Merged(most)
+    for epoch, (what, which, amount) in enumerate(happened, start=2):
+        if what == "cut":
+            fence = None if amount is None else len(by_frame.output) + amount
+            by_frame.cuts += (Cut(epoch, which, fence, None, ""),)
+            by_run.cuts += (Cut(epoch, which, fence, None, ""),)
+        elif what == "withdraw":
+            for merged in (by_frame, by_run):
+                merged.cuts = tuple(cut for cut in merged.cuts if cut.applied_at is not None)
+        else:
+            ring = rings[which]
+            if what == "gap":
+                ring.gaps |= set(range(ring.head, ring.head + (amount or 0)))
+            ring.head += amount or 0
+        by_frame.go(rings)
+        by_run.go(rings)
+        assert by_run.output == by_frame.output
+        assert by_run.cuts == by_frame.cuts
+        assert by_run.cursors == by_frame.cursors
