@@ -2,10 +2,13 @@
 its output.
 
 Owns the numbering: an output's number depends only on the inputs, so both members, and every life of each, agree on it.
-A vertex without state (no `state_writes`) answers each frame by itself, and its output bears the input's number.
+A vertex without state (no `state_writes`) answers each frame by itself, and its output bears the input's number. One with
+state may answer a frame with several outputs: they get the next numbers, and since snapshots are taken between frames, a life
+that ended among them computes all of them again and drops those that are published (ADR 21).
 """
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from halftrack_dataplane import restoring
@@ -29,28 +32,36 @@ class Progress:
     next_out: int
     suppress: int = 0
 
-    def take(self, frame: Frame) -> tuple[int, bytes] | None:
-        """Process frame `next_in`; the output with its number, if there is one that anybody may see."""
-        output = self.vertex.process(frame)
+    def take(self, frame: Frame) -> list[tuple[int, bytes]]:
+        """Process frame `next_in`; the outputs that anybody may see, with their numbers."""
+        outputs = _listed(self.vertex.process(frame))
         self.next_in += 1
-        if output is None:
-            return None
-        number = self.next_out
-        self.next_out += 1
-        if self.suppress:
-            self.suppress -= 1
-            return None
-        return number, output
+        hidden = min(self.suppress, len(outputs))
+        numbered = list(enumerate(outputs, self.next_out))[hidden:]
+        self.suppress -= hidden
+        self.next_out += len(outputs)
+        return numbered
 
-    def pass_alone(self, frame: Frame) -> tuple[int, bytes] | None:
-        """The same for a vertex without state: its output bears the input's number."""
+    def pass_alone(self, frame: Frame) -> list[tuple[int, bytes]]:
+        """The same for a vertex without state: its output bears the input's number, so there can be one only."""
         self.next_in, self.next_out = frame.seq + 1, frame.seq + 1
-        output = self.vertex.process(frame)
-        return None if output is None else (frame.seq, output)
+        outputs = _listed(self.vertex.process(frame))
+        if len(outputs) > 1:
+            raise TypeError(
+                f"process returned {len(outputs)} outputs for frame {frame.seq}: a vertex without state has one number a frame; "
+                "return at most one, or give its release a state (`state: writes`), so that its outputs are counted"
+            )
+        return [(frame.seq, output) for output in outputs]
 
     def snapshot(self, schema: str, release: str) -> Snapshot:
         """All that a successor needs to go on from here. Not while `suppress` > 0: that state is half another release's."""
         return Snapshot(schema, release, self.next_in, self.next_out, bytes(self.vertex.snapshot()))
+
+
+def _listed(output: bytes | Sequence[bytes] | None) -> Sequence[bytes]:
+    if output is None:
+        return ()
+    return output if isinstance(output, (list, tuple)) else (output,)
 
 
 class Outlet:
@@ -100,7 +111,7 @@ class Outlet:
 
 
 class Member:
-    """One life of a member."""
+    """One life of a member. `run` is all of it; who rehearses lives calls `arrive`, `step` and `depart` in its place."""
 
     def __init__(
         self, spec: RunSpec, begin: restoring.Begin, reader: Reader, outlet: Outlet, folder: SnapshotFolder
@@ -121,21 +132,33 @@ class Member:
     def run(self, stop: Stop) -> None:
         """Until asked to stop; leaves a snapshot so that the next life has nothing to recompute."""
         file = StatusFile(self._spec.status_path)
-        if self._foreign and self._spec.state_writes and not self._progress.suppress:
-            self._save()  # before the first output: whatever ends this life, the next one begins where this one did
+        self.arrive()
         try:
             while not stop.asked:
-                frame = self._reader.read(TICK_S)
-                if frame is not None and not self._take(frame):
+                if not self.step(TICK_S):
                     break
                 file.offer(self._status)
             else:
-                if self._spec.state_writes and not self._progress.suppress:
-                    self._save()
+                self.depart()
         except Evicted as error:
             raise Unable(EXIT_RING, f"{error}: it lagged too far behind, or its agent took it for dead") from None
         finally:
             file.offer(self._status, last=True)
+
+    def arrive(self) -> None:
+        """Before the first output of a life that began from another's state: whatever ends this one, the next begins here."""
+        if self._foreign and self._spec.state_writes and not self._progress.suppress:
+            self._save()
+
+    def step(self, timeout_s: float) -> bool:
+        """Take the next frame in if one comes in time; False when asked to stop before there was room for its outputs."""
+        frame = self._reader.read(timeout_s)
+        return frame is None or self._take(frame)
+
+    def depart(self) -> None:
+        """Leave a snapshot in an orderly end."""
+        if self._spec.state_writes and not self._progress.suppress:
+            self._save()
 
     def _take(self, frame: Frame) -> bool:
         progress = self._progress
@@ -149,8 +172,9 @@ class Member:
             progress.next_in, progress.next_out = end, end
             return self._outlet.advance(end)
         found = progress.take(frame) if self._spec.state_writes else progress.pass_alone(frame)
-        if found is not None and not self._outlet.put(*found, frame.timestamp_ns):
-            return False
+        for number, output in found:
+            if not self._outlet.put(number, output, frame.timestamp_ns):
+                return False
         if self._spec.state_writes:
             self._save_if_due()
             return True

@@ -32,6 +32,7 @@ class Begin:
     suppress: int
     foreign: bool  # the state is another release's
     message: str
+    whose: str = ""  # the release that wrote the state; empty when there was none
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,8 @@ def _restored(spec: RunSpec, make: Make, snapshot: Snapshot, same: bool, whose: 
     if same:
         suppress = 0  # nothing is mixed
     message = f"from a snapshot{whose} of {snapshot.release}, input {snapshot.next_in}"
-    return Begin(vertex, snapshot.next_in, snapshot.next_out, suppress, not same or bool(whose), message)
+    foreign = not same or bool(whose)
+    return Begin(vertex, snapshot.next_in, snapshot.next_out, suppress, foreign, message, snapshot.release)
 
 
 def _peers(spec: RunSpec, window: Window) -> Iterator[Snapshot]:

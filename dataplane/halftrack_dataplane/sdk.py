@@ -34,8 +34,11 @@ class Vertex(Protocol):
     def __init__(self, params: Mapping[str, Param]) -> None:
         """Begin with the state of one that has seen nothing."""
 
-    def process(self, frame: Frame) -> bytes | None:
-        """Take the next frame in; return an output, or None when there is none yet. The runner numbers the outputs."""
+    def process(self, frame: Frame) -> bytes | Sequence[bytes] | None:
+        """Take the next frame in; return an output, or None when there is none yet. The runner numbers the outputs.
+
+        A vertex with state may return a list or tuple of them, none included; each gets a number of its own.
+        """
 
     def snapshot(self) -> bytes:
         """All that the next `process` depends on. Called between frames, quick: the stream waits meanwhile."""
