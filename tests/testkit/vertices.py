@@ -1,10 +1,12 @@
 """Vertices for the test kit's own tests: right ones, and each wrong in the one way that its name says."""
 
+import os
 import random
 import struct
 import time
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from halftrack_dataplane.sdk import Frame, Param
 
@@ -151,3 +153,35 @@ class Crowded(Stateless):
     def process(self, frame: Frame) -> Sequence[bytes]:  # type: ignore[override]
         """Two."""
         return [b"one", b"two"]
+
+
+class Addressed(Sums):
+    """Its snapshot is the number of a state that only its own process knows."""
+
+    known: ClassVar[list[tuple[int, int]]] = [(0, 0)]
+
+    def snapshot(self) -> bytes:
+        """Where it is kept."""
+        self.known.append((self.seen, self.total))
+        return STATE.pack(len(self.known) - 1, 0)
+
+    def restore(self, state: bytes, *, same_release: bool) -> int:
+        """From there, if there is such a place."""
+        self.seen, self.total = self.known[STATE.unpack(state)[0] % len(self.known)]
+        return 0
+
+
+class Failing(Sums):
+    """It raises, or ends its process."""
+
+    def __init__(self, params: Mapping[str, Param]) -> None:
+        super().__init__(params)
+        self.raise_at, self.exit_at = params.get("raise_at"), params.get("exit_at")
+
+    def process(self, frame: Frame) -> bytes | Sequence[bytes] | None:
+        """Until then, as its base."""
+        if frame.seq == self.raise_at:
+            raise ArithmeticError("not to my taste")
+        if frame.seq == self.exit_at:
+            os._exit(3)
+        return super().process(frame)

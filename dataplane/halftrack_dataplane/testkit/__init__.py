@@ -4,23 +4,28 @@ Imports what it needs of the data plane, never of tests. `docs/vertices.md` show
 """
 
 from halftrack_dataplane.testkit.checker import Expected, Record, Verdict, check
+from halftrack_dataplane.testkit.determinism import Determinism, NotDeterministic, VertexFailed, check_deterministic
 from halftrack_dataplane.testkit.rehearsal import Rehearsal, StreamBroken, frames_of, rehearse
 from halftrack_dataplane.testkit.release import NotAProgram, Release
 from halftrack_dataplane.testkit.script import Event, Kill, KillMerge, Swap
 
 __all__ = [
+    "Determinism",
     "Event",
     "Expected",
     "Kill",
     "KillMerge",
     "NotAProgram",
+    "NotDeterministic",
     "Record",
     "Rehearsal",
     "Release",
     "StreamBroken",
     "Swap",
     "Verdict",
+    "VertexFailed",
     "check",
+    "check_deterministic",
     "frames_of",
     "rehearse",
 ]
