@@ -15,9 +15,17 @@ from typing_extensions import Buffer
 
 from halftrack_dataplane.frames import Cut, Frame
 
-__all__ = ["Buffer", "Counting", "Cut", "Frame", "Param", "Sink", "Source", "Vertex"]
+__all__ = ["Away", "Buffer", "Counting", "Cut", "Frame", "Param", "Sink", "Source", "Vertex"]
 
 Param = str | int | bool
+
+
+class Away(Exception):  # noqa: N818 - says what is the case
+    """A sink's place cannot be reached, or has no room now. The one error that is no evidence against a release.
+
+    `next_seq`, `consume` and `flush` may raise it, having done nothing: the runner asks for the same again until it works, shows
+    the message in the status, and holds the stream back meanwhile. Whoever is asked decides how often to really try.
+    """
 
 
 @runtime_checkable

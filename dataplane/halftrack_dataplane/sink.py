@@ -1,77 +1,115 @@
 """A sink: the frames of a ring, in order and once each, into the user's durable place.
 
-Owns the order between frames and cuts. Never decides what is lost: it hands declared gaps on, and makes one of what the ring
-no longer holds.
+Owns the order between frames and cuts, and the patience with a place that is away. Never decides what is lost: it hands declared
+gaps on, and makes one of what the ring no longer holds.
 """
 
+import contextlib
 import time
+from collections.abc import Callable
+from typing import Literal
 
 from halftrack_dataplane.frames import Evicted, Frame, reader_name
 from halftrack_dataplane.ring import Reader, Ring
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import TICK_S, Stop, load_program, open_ring
-from halftrack_dataplane.sdk import Counting, Cut, Sink
+from halftrack_dataplane.sdk import Away, Counting, Cut, Sink
 from halftrack_dataplane.status import Status, StatusFile
 
 FLUSH_S = 0.1
+ASK_AGAIN_S = 0.05  # a sink that is away: short, since it paces its own attempts
 
 
 class Feed:
     """One sink and its ring."""
 
-    def __init__(self, spec: RunSpec, ring: Ring, sink: Sink) -> None:
+    def __init__(self, spec: RunSpec, ring: Ring, sink: Sink, stop: Stop) -> None:
         self._spec = spec
         self._ring = ring
         self._sink = sink
-        self._next = sink.next_seq()
+        self._stop = stop
+        self._file = StatusFile(spec.status_path)
+        self._message = ""
+        self._next = 0
         self._cuts: tuple[Cut, ...] | None = None
         self._epoch = -1
         self._flush_due = 0.0
         self._gap_frames = 0
         self._rejoined = 0
-        self._reader = self._join()
+        self._away = 0
+        self._lag_frames = 0
 
-    def run(self, stop: Stop) -> None:
+    def run(self) -> None:
         """Until asked to stop; what was consumed is flushed then."""
-        file = StatusFile(self._spec.status_path)
-        self._tell_cuts()
+        with self._join("oldest"):  # what is there stays there until the sink's place is found and has said what it lacks
+            if not self._done(self._begin):
+                return
+            reader = self._join(self._next)
         try:
-            while not stop.asked:
+            self._tell_cuts()
+            while not self._stop.asked:
                 try:
-                    frame = self._reader.read(TICK_S / 2)
+                    frame = reader.read(TICK_S / 2)
                 except Evicted:
-                    self._reader.close()
-                    self._reader = self._join()
+                    reader.close()
+                    reader = self._join(self._next)
                     self._rejoined += 1
                     continue
-                if frame is not None:
-                    self._take(frame)
+                self._lag_frames = reader.lag_frames
+                if frame is not None and not self._take(frame):
+                    break
                 self._flush_if_due()
-                file.offer(self._status)
+                self._file.offer(self._status)
         finally:
-            self._sink.flush()
-            file.offer(self._status, last=True)
-            self._reader.close()
+            with contextlib.suppress(Away):  # what is not durable will be asked for again
+                self._sink.flush()
+            self._file.offer(self._status, last=True)
+            reader.close()
 
-    def _join(self) -> Reader:
-        return self._ring.reader(policy="lossless", name=reader_name(self._spec.name), start=self._next)
+    def _begin(self) -> None:
+        self._next = self._sink.next_seq()
 
-    def _take(self, frame: Frame) -> None:
+    def _done(self, act: Callable[[], None]) -> bool:
+        """Has the sink do it, as often as it takes; False when asked to stop before."""
+        while True:
+            try:
+                act()
+            except Away as error:
+                self._message = str(error)
+                self._away += 1
+            else:
+                self._message = ""
+                return True
+            self._file.offer(self._status)
+            if self._stop.asked:
+                return False
+            self._stop.sleep(ASK_AGAIN_S)
+
+    def _join(self, start: int | Literal["oldest"]) -> Reader:
+        return self._ring.reader(policy="lossless", name=reader_name(self._spec.name), start=start)
+
+    def _take(self, frame: Frame) -> bool:
+        """False when asked to stop before the sink could take it."""
         if frame.seq > self._next:
-            self._lose(Frame(self._next, frame.epoch, frame.timestamp_ns, b"", frame.seq - self._next))
+            lost = Frame(self._next, frame.epoch, frame.timestamp_ns, b"", frame.seq - self._next)
+            if not self._lose(lost):
+                return False
         if frame.epoch != self._epoch:  # who owns this frame is in the table by now: the merge applies, then passes
             self._tell_cuts()
             self._epoch = frame.epoch
         if frame.gap:
-            self._lose(frame)
-            return
-        self._sink.consume(frame)
+            return self._lose(frame)
+        if not self._done(lambda: self._sink.consume(frame)):
+            return False
         self._next = frame.seq + 1
+        return True
 
-    def _lose(self, gap: Frame) -> None:
-        self._sink.consume(gap)
+    def _lose(self, gap: Frame) -> bool:
+        if not self._done(lambda: self._sink.consume(gap)):
+            return False
         self._next = gap.seq + gap.gap
         self._gap_frames += gap.gap
+        return True
 
     def _tell_cuts(self) -> None:
         cuts = self._ring.cuts()
@@ -84,16 +122,17 @@ class Feed:
         if now >= self._flush_due:
             self._flush_due = now + FLUSH_S / 2  # half, so that a long `consume` or wait still keeps the promise
             self._tell_cuts()
-            self._sink.flush()
+            self._done(self._sink.flush)
 
     def _status(self) -> Status:
-        own = {"gap_frames": self._gap_frames, "rejoined": self._rejoined}
+        own = {"gap_frames": self._gap_frames, "rejoined": self._rejoined, "away": self._away}
         counters = own | (self._sink.counters() if isinstance(self._sink, Counting) else {})
-        return Status(self._spec.name, self._spec.role, self._next, self._next, self._reader.lag_frames, counters)
+        name, role = self._spec.name, self._spec.role
+        return Status(name, role, self._next, self._next, self._lag_frames, counters, message=self._message)
 
 
 def run(spec: RunSpec, stop: Stop) -> None:
     """The role's loop."""
     ring = open_ring(spec.input_ring, stop)
     sink: Sink = load_program(spec.program, spec.entry)(spec.params, spec.data_dir)
-    Feed(spec, ring, sink).run(stop)
+    Feed(spec, ring, sink, stop).run()
