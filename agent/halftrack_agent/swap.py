@@ -255,7 +255,8 @@ def must_abort(look: Look) -> str:
     """Why the swap cannot go on, in prose; empty while it can."""
     spec, record, facts, strategy = look.spec, look.record, look.facts, look.spec.strategy
     version = spec.green.version
-    if spec.abort:
+    # Behind a one-way release an order comes too late then; a green that fails gives way to the blue that shadows all the same.
+    if spec.abort and not (spec.one_way and record.green_in_force):
         return "aborted by the operator"
     for seat, green in zip(spec.seats, facts.greens, strict=True):
         if green.failed:

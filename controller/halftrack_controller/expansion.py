@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from halftrack_controller import inlets, placement
 from halftrack_controller.snapshot import Reason
 from halftrack_model.graph import Role, StreamGraph, Vertex
-from halftrack_model.release import Release, StateSchemas
+from halftrack_model.release import Release, StateSchemas, no_way_back
 from halftrack_model.swap import Seat, SwapSpec
 from halftrack_model.workload import Kind, Member, RingSpec, Runs, Workload
 
@@ -201,6 +201,7 @@ class _Draft:
             merged_ring=placement.ring_name(graph, vertex.name),
             strategy=green.release.strategy,
             abort=deployed.abort,
+            one_way=no_way_back(deployed.blue.release, green.release) is not None,
         )
 
     def _seats(self, vertex: Vertex) -> tuple[tuple[str, str], ...]:

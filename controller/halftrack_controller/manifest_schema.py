@@ -5,9 +5,9 @@ files or knows lines: that is `manifests.py`. What a stream graph holds is in `m
 house sees model types.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from halftrack_controller.manifest_graph import StreamGraphSpec
 from halftrack_controller.manifest_types import (
@@ -18,10 +18,11 @@ from halftrack_controller.manifest_types import (
     Name,
     Params,
     Port,
+    Schema,
     Strict,
     VersionText,
 )
-from halftrack_model.release import Approval, Compare, SwapStrategy
+from halftrack_model.release import Approval, Compare, Migration, StateSchemas, SwapStrategy, state_faults
 
 API_VERSION = "halftrack/v1"
 _DEFAULTS = SwapStrategy()  # the one place of the defaults is the model; this file only repeats them in people's units
@@ -58,11 +59,66 @@ class ArtifactFields(Strict):
     )
 
 
+class MigrationFields(Strict):
+    """A function in the artifact that takes a snapshot of one schema and returns it in another."""
+
+    source: Schema = Field(alias="from", description="The schema it takes.", examples=["spectra/1"])
+    target: Schema = Field(alias="to", description="The schema it returns.", examples=["spectra/2"])
+    entry: Entry = Field(description="module:function in the artifact.", examples=["spectrometer:spectra_2_from_1"])
+
+
+class ReplayFields(Strict):
+    """How far back the vertex's state reaches, when its last inputs are all of it: by count or by time."""
+
+    frames: int = Field(default=0, ge=1, le=1 << 30, description="That many inputs.", examples=[1024])
+    time_ms: DurationMs = Field(default=0, alias="time", description="The inputs of that long.", examples=["30s"])
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if bool(self.frames) == bool(self.time_ms):
+            raise ValueError("a window is a count or a time: write one of `frames: 1024` and `time: 30s`")
+        return self
+
+
 class StateFields(Strict):
     """Schemas of the vertex's snapshot; leave it out when it keeps no state."""
 
     writes: str = Field(default="", max_length=128, description="The one it writes.", examples=["spectra/1"])
     reads: list[str] = Field(default=[], max_length=64, description="All it can restore.", examples=[["spectra/1"]])
+    migrations: list[MigrationFields] = Field(
+        default=[],
+        max_length=32,
+        description="Ways from others' schemas to one it reads, and back from the one it writes.",
+        examples=[[{"from": "spectra/1", "to": "spectra/2", "entry": "spectrometer:spectra_2_from_1"}]],
+    )
+    one_way: bool = Field(
+        default=False,
+        alias="oneWay",
+        description="No way back: `rollout abort` is refused once its output counts.",
+        examples=[True],
+    )
+    replay: ReplayFields | None = Field(
+        default=None,
+        description="In place of snapshots: its state is a function of its last inputs.",
+        examples=[{"frames": 1024}],
+    )
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if faults := state_faults(self.state()):
+            raise ValueError("; ".join(faults))
+        return self
+
+    def state(self) -> StateSchemas:
+        """The model's."""
+        return StateSchemas(
+            writes=self.writes,
+            reads=tuple(self.reads),
+            migrations=tuple(Migration(step.source, step.target, step.entry) for step in self.migrations),
+            one_way=self.one_way,
+            replay_frames=self.replay.frames if self.replay else 0,
+            replay_ms=self.replay.time_ms if self.replay else 0,
+        )
 
 
 class StrategyFields(Strict):

@@ -88,6 +88,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 ParamValue = str | int | bool
 Params = dict[str, ParamValue]
 Labels = dict[Name, str]
+Schema = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class Strict(BaseModel):

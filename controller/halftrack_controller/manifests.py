@@ -312,7 +312,7 @@ def _release(file: str, document: Document, spec: schema.ReleaseSpec) -> tuple[R
         artifact=artifact,
         entry=spec.entry,
         params=dict(spec.params),
-        state=StateSchemas(spec.state.writes, tuple(spec.state.reads)),
+        state=spec.state.state(),
         strategy=SwapStrategy(
             surge=strategy.surge,
             lag_frames=strategy.lag_frames,

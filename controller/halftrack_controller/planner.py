@@ -18,7 +18,7 @@ from halftrack_controller.expansion import Deployed, Expansion, Occupant, Parts,
 from halftrack_controller.snapshot import Planning, Published, Reason, Rollout, RolloutPhase, Snapshot
 from halftrack_model.graph import Role, StreamGraph, Vertex
 from halftrack_model.plan import Peer, Plan
-from halftrack_model.release import state_refusal
+from halftrack_model.release import no_way_back, replay_refusal, state_refusal
 from halftrack_model.seals import Sealed
 from halftrack_model.workload import Runs, Workload
 
@@ -135,11 +135,16 @@ def _deployed(snapshot: Snapshot, graph: StreamGraph, vertex: Vertex, reasons: l
     if green is None:
         reasons.append(_about(graph, vertex, f"{vertex.product} {rollout.to_version} is not among the releases"))
         return Deployed(blue) if blue else None
+    if refusal := replay_refusal(green.release, standing.input_slots(graph, vertex)):
+        reasons.append(_about(graph, vertex, refusal))
+        return Deployed(blue) if blue else None
     if blue is None or vertex.role is not Role.PAIR:
         return Deployed(green)
     if refusal := state_refusal(blue.release, green.release):
         reasons.append(_about(graph, vertex, f"{blue.release.version} stays in force: {refusal}"))
         return Deployed(blue)
+    if lost := no_way_back(blue.release, green.release):
+        reasons.append(_about(graph, vertex, f"once {green.release.version} counts, it cannot be aborted: {lost}"))
     return Deployed(blue, green, rollout.rollout_id)
 
 

@@ -25,7 +25,7 @@ from halftrack_controller.evidence import Verdict
 from halftrack_controller.snapshot import Published, Rollout, RolloutChange, RolloutPhase, Snapshot
 from halftrack_model.errors import Refused
 from halftrack_model.graph import StreamGraph, Vertex
-from halftrack_model.release import Approval, Release, state_refusal
+from halftrack_model.release import Approval, Release, no_way_back, replay_refusal, state_refusal
 from halftrack_model.swap import Phase
 from halftrack_model.versions import Version
 
@@ -210,10 +210,18 @@ def _from_pending(snapshot: Snapshot, rollout: Rollout, begun: set[tuple[str, st
         refusal = state_refusal(blue.release, published.release)
         if refusal:
             return _moved(rollout, E.FAIL, f"the state cannot be handed over: {refusal}")
+    found = standing.vertex_of(snapshot, rollout)
+    if published is not None and found is not None:
+        refusal = replay_refusal(published.release, standing.input_slots(*found))
+        if refusal:
+            return _moved(rollout, E.FAIL, f"its window cannot be replayed: {refusal}")
     waits = _gate(snapshot, rollout, begun)
     if waits:
         return RolloutChange(replace(rollout, reason=waits))
-    return _moved(rollout, E.BEGIN, "plans order it")
+    lost = no_way_back(blue.release, published.release) if blue and published else None
+    return _moved(
+        rollout, E.BEGIN, "plans order it" + (f"; once it counts, it cannot be aborted: {lost}" if lost else "")
+    )
 
 
 def _gate(snapshot: Snapshot, rollout: Rollout, begun: set[tuple[str, str]]) -> str:
@@ -338,6 +346,12 @@ def aborted(snapshot: Snapshot, rollout_id: str) -> tuple[RolloutChange, ...]:
     record = standing.record(snapshot, swap) if swap is not None else None
     if record is not None and record.phase is Phase.DONE:
         raise Refused("too-late", f"{rollout_id} is done at the hosts; publish a release to go back, or a newer one")
+    if swap is not None and swap.one_way and record is not None and record.green_in_force:
+        raise Refused(
+            "too-late",
+            f"{rollout_id} is one-way, and {rollout.to_version} counts already: the release before it could not read its state. "
+            "Let it end, or publish a release that reads that state; hosts still give the output back by themselves if it fails",
+        )
     told = "aborted by the operator" + (UNDOING if swap is not None else "")
     return (_moved(rollout, E.ABORT, told),)
 

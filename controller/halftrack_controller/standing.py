@@ -139,3 +139,8 @@ def vertex_of(snapshot: Snapshot, rollout: Rollout) -> tuple[StreamGraph, Vertex
 def is_swap(rollout: Rollout, vertex: Vertex) -> bool:
     """Does it take a pair from one release to another, rather than install it or replace a single instance?"""
     return vertex.role is Role.PAIR and bool(rollout.from_version)
+
+
+def input_slots(graph: StreamGraph, vertex: Vertex) -> int | None:
+    """Frames that the vertex's input ring holds; None when it has no input."""
+    return min((graph.vertex(name).ring_slots for name in graph.inputs(vertex.name)), default=None)

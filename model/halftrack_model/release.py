@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from halftrack_model.canonical import added
+
 Param = str | int | bool
 
 
@@ -34,11 +36,52 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class Migration:
+    """A function in the release's artifact, `module:function`, that makes a snapshot of schema `source` into one of `target`."""
+
+    source: str
+    target: str
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
 class StateSchemas:
-    """The schema of a vertex's snapshot: the one it writes, and all that it can restore. Empty: it keeps no state."""
+    """The schema of a vertex's snapshot: the one it writes, and all that it can restore. Empty: it keeps no state.
+
+    `migrations` lead from schemas of others to one that it reads, and from the one that it writes back to others'. `one_way` gives
+    the way back up: once green counts, nobody's order undoes it. With `replay_frames` or `replay_ms` the state is a function of
+    the last inputs, so there are no snapshots and nothing to read: a member begins that far back.
+    """
 
     writes: str
     reads: tuple[str, ...]
+    migrations: tuple[Migration, ...] = added(())
+    one_way: bool = added(False)
+    replay_frames: int = added(0)
+    replay_ms: int = added(0)
+
+    def way(self, source: str, targets: tuple[str, ...]) -> tuple[Migration, ...] | None:
+        """The shortest chain of migrations from `source` to any of `targets`; of equal ones, the one declared first."""
+        chains: list[tuple[Migration, ...]] = [()]
+        met = {source}
+        for chain in chains:  # grows while it is walked: breadth first
+            end = chain[-1].target if chain else source
+            if end in targets:
+                return chain
+            further = [step for step in self.migrations if step.source == end and step.target not in met]
+            met.update(step.target for step in further)
+            chains += [(*chain, step) for step in further]
+        return None
+
+    def inward(self) -> Mapping[str, tuple[Migration, ...]]:
+        """The schemas that it can restore after migrations, each with its chain."""
+        sources = dict.fromkeys(step.source for step in self.migrations if step.source not in self.reads)
+        return {source: chain for source in sources if (chain := self.way(source, self.reads))}
+
+    def outward(self) -> Mapping[str, tuple[Migration, ...]]:
+        """The schemas that its own snapshots can be given to others in, each with its chain."""
+        targets = dict.fromkeys(step.target for step in self.migrations if step.target != self.writes)
+        return {target: chain for target in targets if self.writes and (chain := self.way(self.writes, (target,)))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +113,69 @@ class Release:
     strategy: SwapStrategy
 
 
+def state_faults(state: StateSchemas) -> list[str]:
+    """What contradicts itself in it, each in a sentence that says what to do; empty when nothing does."""
+    faults = []
+    if (state.replay_frames or state.replay_ms) and (state.writes or state.reads or state.migrations or state.one_way):
+        faults.append("a state that is replayed is never written or read: leave out either `replay` or all the rest")
+    pairs = [(step.source, step.target) for step in state.migrations]
+    for source, target in dict.fromkeys(pairs):
+        if pairs.count((source, target)) > 1:
+            faults.append(f"two migrations lead from {source} to {target}: keep one")
+        if source == target:
+            faults.append(f"a migration leads from {source} to itself: drop it")
+        elif state.way(target, state.reads) is None and state.way(state.writes, (source,)) is None:
+            faults.append(
+                f"the migration from {source} to {target} leads neither to a schema that is read nor from the one that is written: "
+                "drop it, or add the step that is missing"
+            )
+    if state.one_way and not state.writes:
+        faults.append("`oneWay` says that no release before can read the state, but none is written: drop it")
+    return faults
+
+
 def state_refusal(blue: Release, green: Release) -> str | None:
     """Why `green` cannot take over `blue`'s state, in prose, or None when it can.
 
-    Going back must work as well (an abort after the cut restores blue from green's snapshot), so each must read the other's.
+    Going back must work as well (an abort after the cut may restore blue from green's snapshot), so each must be able to read the
+    other's, by itself or through green's or its own migrations; unless green gives that up (`one_way`).
     """
-    for taker, giver in ((green, blue), (blue, green)):
-        if giver.state.writes and giver.state.writes not in taker.state.reads:
-            return (
-                f"{taker.product} {taker.version} reads {', '.join(taker.state.reads) or 'no state'}, "
-                f"but {giver.version} writes {giver.state.writes}"
+    if refusal := _unreadable(green, blue):
+        if blue.state.one_way:
+            refusal += (
+                f"; {blue.version} was declared one-way, so nothing leads back: publish a release that reads its state"
             )
-    return None
+        return refusal
+    return None if green.state.one_way else _unreadable(blue, green)
+
+
+def replay_refusal(release: Release, slots: int | None) -> str | None:
+    """Why a member of `release` could not begin behind an input ring of `slots` frames (None: no input), or None when it could."""
+    needed = (
+        release.state.replay_frames + release.strategy.lag_frames
+    )  # the window, and what comes in while it is replayed
+    if not release.state.replay_frames or slots is None or needed <= slots:
+        return None
+    return (
+        f"{release.product} {release.version} replays {release.state.replay_frames} frames and may lag "
+        f"{release.strategy.lag_frames}, but its input ring holds {slots}: give that ring {needed} slots or more"
+    )
+
+
+def no_way_back(blue: Release, green: Release) -> str | None:
+    """Why a swap to `green` cannot be aborted any more once its output counts; None when it can be."""
+    lost = _unreadable(blue, green)
+    return f"{green.version} is one-way, and {lost}" if green.state.one_way and lost else None
+
+
+def _unreadable(taker: Release, giver: Release) -> str | None:
+    """Why `taker` cannot go on from what `giver` writes, or None when it can."""
+    if not giver.state.writes:
+        return None
+    inward, outward = taker.state.inward(), giver.state.outward()
+    if any(schema in taker.state.reads or schema in inward for schema in (giver.state.writes, *outward)):
+        return None
+    reads = ", ".join(taker.state.reads) or "no state"
+    migrates = f" (and migrates {', '.join(inward)})" if inward else ""
+    leads_back = f" (and migrates it to {', '.join(outward)})" if outward else ""
+    return f"{taker.product} {taker.version} reads {reads}{migrates}, but {giver.version} writes {giver.state.writes}{leads_back}"

@@ -7,6 +7,7 @@ between the two agents, and in reports. See docs/adr/0005 for the protocol.
 from dataclasses import dataclass
 from enum import Enum
 
+from halftrack_model.canonical import added
 from halftrack_model.release import SwapStrategy
 from halftrack_model.workload import Member
 
@@ -47,7 +48,7 @@ class Seat:
 class SwapSpec:
     """The order to take a pair from blue to green. `seats[0]` goes first and is on the leader's host, where the merge runs.
 
-    `abort` asks for the way back; it never needs a reason to be safe.
+    `abort` asks for the way back; it never needs a reason to be safe. `one_way`: it is obeyed only until green's output counts.
     """
 
     swap_id: str
@@ -59,6 +60,7 @@ class SwapSpec:
     merged_ring: str
     strategy: SwapStrategy
     abort: bool
+    one_way: bool = added(False)
 
     @property
     def blue(self) -> Member:
@@ -95,6 +97,11 @@ class SwapRecord:
     leg_since_ms: int
     green_deaths: int
     reason: str  # why it is being undone, or what it waits for
+
+    @property
+    def green_in_force(self) -> bool:
+        """Has green's output begun to count? (While ABORTING nobody can say from the record: the owner table knows.)"""
+        return self.leg == 1 or self.phase in (Phase.CUT, Phase.DRAINING, Phase.GONE, Phase.DONE)
 
 
 @dataclass(frozen=True, slots=True)

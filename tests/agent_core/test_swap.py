@@ -182,6 +182,21 @@ def test_every_phase_can_be_aborted_and_ends_with_blue(
     assert _blue_again(spec, after if after.phase is Phase.ABORTING else record, seen).phase is Phase.UNDONE
 
 
+# invariant: S1
+@given(records(), facts, times)
+def test_a_one_way_swap_obeys_an_order_to_go_back_only_until_green_counts(
+    record: SwapRecord, seen: Facts, now_ms: int
+) -> None:
+    ordered = replace(SWAP, abort=True)
+    one_way = replace(ordered, one_way=True)
+    if not record.green_in_force or record.phase is Phase.ABORTING:
+        assert swap.moved(one_way, record, seen, now_ms) == swap.moved(ordered, record, seen, now_ms)
+        return
+    assert swap.moved(one_way, record, seen, now_ms) == swap.moved(SWAP, record, seen, now_ms)
+    failed = replace(seen, greens=(replace(seen.greens[0], failed="it raised"), seen.greens[1]))
+    assert swap.moved(one_way, record, failed, now_ms).phase is Phase.ABORTING, "blue still shadows, and takes over"
+
+
 def _blue_again(spec: SwapSpec, record: SwapRecord, seen: Facts) -> SwapRecord:
     """Play an abort to its end: blues run close behind, the table does as it is told."""
     table = {cut.epoch: cut for cut in seen.cuts}

@@ -12,7 +12,7 @@ from halftrack_controller.manifest_schema import json_schema
 from halftrack_controller.manifests import BadManifests
 from halftrack_controller.snapshot import Environment, Host
 from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Role, Sample
-from halftrack_model.release import Approval, Compare, SwapStrategy
+from halftrack_model.release import Approval, Compare, Migration, StateSchemas, SwapStrategy
 
 GOOD = """\
 apiVersion: halftrack/v1
@@ -285,6 +285,41 @@ def test_a_release_names_a_file_beside_its_manifest(tmp_path: Path) -> None:
     assert draft.strategy == SwapStrategy(
         surge=2, lag_frames=4, caught_up_ms=1000, shadow_ms=120_000, compare=Compare.EQUAL, approval=Approval.MANUAL
     )
+
+
+STATEFUL = "apiVersion: halftrack/v1\nkind: Release\nspec: {product: x, version: 1.0.0, entry: 'a:B', artifact: {file: HERE}, state: STATE}\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (
+            "{writes: s/2, reads: [s/2], migrations: [{from: s/1, to: s/3, entry: 'a:f'}]}",
+            "from s/1 to s/3 leads neither",
+        ),
+        ("{writes: s/2, reads: [s/2], migrations: [{from: s/1, to: s/2, entry: 'f'}]}", "'f' is not an entry"),
+        ("{writes: s/1, reads: [s/1], replay: {frames: 8}}", "leave out either `replay` or all the rest"),
+        ("{replay: {frames: 8, time: 3s}}", "write one of `frames: 1024` and `time: 30s`"),
+        ("{replay: {time: 30}}", "30s"),
+        ("{oneWay: true}", "`oneWay` says that no release before can read the state"),
+    ],
+)
+def test_a_state_that_contradicts_itself_is_told(state: str, told: str) -> None:
+    assert told in " ".join(text for _, text in problems(STATEFUL.replace("HERE", __file__).replace("STATE", state)))
+
+
+def test_migrations_and_windows_are_read() -> None:
+    def read(state: str) -> StateSchemas:
+        text = STATEFUL.replace("HERE", __file__).replace("STATE", state)
+        return manifests.parsed([("-", text)]).releases[0].state
+
+    there = "migrations: [{from: s/1, to: s/2, entry: 'a:there'}, {from: s/2, to: s/1, entry: 'a:back'}]"
+    found = read(f"{{writes: s/2, reads: [s/2], {there}}}")
+    assert found.inward() == {"s/1": (Migration("s/1", "s/2", "a:there"),)}
+    assert found.outward() == {"s/1": (Migration("s/2", "s/1", "a:back"),)}
+    assert read("{writes: s/2, reads: [s/2], oneWay: true}").one_way
+    assert read("{replay: {frames: 1024}}") == StateSchemas("", (), replay_frames=1024)
+    assert read("{replay: {time: 30s}}") == StateSchemas("", (), replay_ms=30_000)
 
 
 def test_strategy_left_out_is_the_models_own() -> None:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Role, Sample, StreamGraph, Vertex
 from halftrack_model.observed import Health, InstanceObserved, Observed
 from halftrack_model.plan import Peer, Plan
-from halftrack_model.release import Approval, Artifact, Compare, Release, StateSchemas, SwapStrategy
+from halftrack_model.release import Approval, Artifact, Compare, Migration, Release, StateSchemas, SwapStrategy
 from halftrack_model.report import Happened, Report
 from halftrack_model.seals import Seal, Sealed
 from halftrack_model.swap import Phase, Seat, SwapRecord, SwapSpec
@@ -25,7 +25,16 @@ _labels = st.one_of(
 versions = st.builds(Version, *(st.integers(0, 30) for _ in range(3)), st.lists(_labels, max_size=3).map(tuple))
 
 artifacts = st.builds(Artifact, digest=TEXT, size_bytes=NUMBERS)
-schemas = st.builds(StateSchemas, writes=TEXT, reads=st.lists(TEXT, **FEW).map(tuple))
+migrations = st.builds(Migration, source=TEXT, target=TEXT, entry=TEXT)
+schemas = st.builds(
+    StateSchemas,
+    writes=TEXT,
+    reads=st.lists(TEXT, **FEW).map(tuple),
+    migrations=st.lists(migrations, **FEW).map(tuple),
+    one_way=st.booleans(),
+    replay_frames=NUMBERS,
+    replay_ms=NUMBERS,
+)
 strategies = st.builds(
     SwapStrategy,
     **dict.fromkeys(

@@ -7,6 +7,7 @@ it, up to an empty line. Lines that begin with `#` are for the reader. `REWRITE_
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from halftrack_controller import explain, rollout
 from halftrack_controller.snapshot import Environment
 from halftrack_model.errors import Refused
 from halftrack_model.observed import Health
+from halftrack_model.release import Migration, StateSchemas
 from halftrack_model.swap import Phase
 from tests.planner.world import World, deployed, host, release, spectra, tank
 
@@ -63,7 +65,17 @@ def _publish(world: World, product: str, version: str, how: str | None) -> None:
     words = how or ""
     writes = match[1] if (match := re.search(r"writing (\S+)", words)) else "s/1"
     reads = tuple(match[1].split("+")) if (match := re.search(r"reading (\S+)", words)) else (writes,)
-    world.publish(release(product, version, writes, reads, manual="with manual approval" in words))
+    steps = re.findall(r"(\S+)→(\S+)", words)
+    replays = int(match[1]) if (match := re.search(r"replaying (\d+) frames", words)) else 0
+    state = StateSchemas(
+        "" if replays else writes,
+        () if replays else reads,
+        migrations=tuple(Migration(*step, "main:migrated") for step in steps),
+        one_way="one-way" in words,
+        replay_frames=replays,
+    )
+    manual = "with manual approval" in words
+    world.publish(replace(release(product, version, manual=manual), state=state))
 
 
 def _tell_swap(world: World, number: str, leg: str, phase: str, reason: str | None) -> None:
