@@ -67,6 +67,30 @@ def _declare_galaxy(group: click.Group) -> None:
         )
         return DONE
 
+    @verb(
+        group,
+        "operator",
+        "halftrack galaxy operator ./north/controller --name ada --to ./ada",
+        online=False,
+    )
+    @click.argument("state", type=click.Path(path_type=Path))
+    @click.option("--name", required=True, help="Who they are; graphs name their editors so.")
+    @click.option("--to", "folder", required=True, type=click.Path(path_type=Path), help="The folder to make for them.")
+    def operator(terminal: Terminal, state: Path, name: str, folder: Path) -> int:
+        """Make the folder of one more operator, from the controller's folder STATE, where the galaxy's CA is.
+
+        They can do everything but seal releases: give them a copy of release.key as well if they shall.
+        """
+        from halftrack_controller import galaxy
+
+        folder = folder.absolute()
+        galaxy.add_operator(state, name, folder)
+        terminal.result(
+            {"operator": name, "folder": str(folder)},
+            f"{name} is an operator now; the folder is theirs alone: export HALFTRACK_CONFIG={folder}",
+        )
+        return DONE
+
 
 def _declare_controller(group: click.Group) -> None:
     @verb(

@@ -1,11 +1,11 @@
-"""The verbs that look: `stream top` and `explain`."""
+"""The verbs that look: `stream top` and `explain`; those that change a graph are in `cli_edit`."""
 
 from collections.abc import Sequence
 
 import click
 from rich.table import Table
 
-from halftrack_controller import render
+from halftrack_controller import cli_edit, render
 from halftrack_controller.cli_frame import DONE, Program, Terminal, verb
 from halftrack_proto import messages as said
 
@@ -17,7 +17,9 @@ def declare(program: Program) -> None:
 
     @program.group("stream")
     def group() -> None:
-        """Look at streams."""
+        """Look at streams, and change them while they run."""
+
+    cli_edit.declare(group)
 
     @verb(group, "top", "halftrack stream top", "halftrack stream top --environment tank --watch")
     @click.option("--environment", default="", help="Only the rings of this environment.")

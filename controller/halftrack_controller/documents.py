@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from halftrack_controller import placement, standing
+from halftrack_controller import live, placement, standing
 from halftrack_controller.snapshot import Environment, Host, Snapshot
 from halftrack_model.errors import InvalidInput
 from halftrack_model.graph import StreamGraph
@@ -44,6 +44,22 @@ def problems(snapshot: Snapshot, documents: Sequence[Declared]) -> Iterator[str]
         yield from (f"{name}: {problem}" for problem in _problems(snapshot, after, document))
 
 
+def permitted(snapshot: Snapshot, documents: Iterable[Declared], operator: str) -> None:
+    """Refused when a graph would change whose editors do not include the operator."""
+    for document in documents:
+        if isinstance(document, StreamGraph) and _action(snapshot, document) == "changed":
+            record = snapshot.records.get((document.environment, document.name))
+            if record is not None:
+                live.permitted(record, operator)
+
+
+def checked_live(snapshot: Snapshot, graph: StreamGraph) -> None:
+    """InvalidInput that names every problem, unless a graph that was edited while it runs can be as it now is."""
+    found = tuple(_graph_problems(snapshot, graph))
+    if found:
+        raise InvalidInput("bad-edit", "\n".join([*found, "nothing was changed"]))
+
+
 def placed(text: str, where: Mapping[str, str]) -> str:
     """The controller's words of `checked` for who wrote the documents: each line led by where the document stands.
 
@@ -80,7 +96,8 @@ def merged(snapshot: Snapshot, documents: Iterable[Declared]) -> Snapshot:
             case Host():
                 hosts[document.name] = _with_key(snapshot, document)
             case StreamGraph():
-                graphs[document.environment, document.name] = document
+                key = (document.environment, document.name)
+                graphs[key] = live.kept(snapshot.records.get(key), document)
     return replace(
         snapshot,
         environments={name: environments[name] for name in sorted(environments)},
@@ -115,6 +132,8 @@ def _action(snapshot: Snapshot, document: Declared) -> str:
             document = _with_key(snapshot, document)
         case StreamGraph():
             present = snapshot.graph(document.environment, document.name)
+            if live.changes_nothing(snapshot.records.get((document.environment, document.name)), document):
+                return "unchanged"
     if present is None:
         return "created"
     return "unchanged" if present == document else "changed"
@@ -135,6 +154,8 @@ def _problems(before: Snapshot, after: Snapshot, document: Declared) -> Iterator
         case Host():
             yield from _host_problems(before, after, document)
         case StreamGraph():
+            drift = live.drift_problem(before.records.get((document.environment, document.name)), document)
+            yield from () if drift is None else (drift,)
             yield from _graph_problems(after, document)
             yield from _ring_problems(before, document)
 

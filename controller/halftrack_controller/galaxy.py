@@ -138,6 +138,26 @@ def init(
         keys.write_new(path, data)
 
 
+def add_operator(state: Path, operator: str, folder: Path) -> None:
+    """One more operator of the galaxy whose controller folder is `state`, in a folder of their own; refuses when it is there.
+
+    They get no release key: who may seal releases is not decided by whoever has the controller's machine.
+    """
+    checked_name(operator, "operator")
+    galaxy = load(state)
+    _new_folder(folder)
+    person = ca.operator_identity(galaxy.authority, galaxy.name, operator)
+    endpoint = endpoint_text(galaxy.addresses[0], galaxy.session_port)
+    config = OperatorFile(galaxy.name, endpoint, "ca.pem", "operator.pem", "operator.key", "release.key")
+    for path, data in (
+        (folder / "ca.pem", galaxy.ca_pem),
+        (folder / "operator.pem", person.certificate_pem),
+        (folder / "operator.key", person.key_pem),
+        (folder / "config.json", canonical.encode(config)),
+    ):
+        keys.write_new(path, data)
+
+
 def load(state: Path) -> ControllerGalaxy:
     """The galaxy whose controller folder is `state`."""
     if not _looked_at(state / "galaxy.json", Path.exists):

@@ -79,6 +79,9 @@ class VertexFields(Strict):
     capacity: RateFields | None = Field(
         default=None, description="What it can take; checked against what feeds it.", examples=[{"bytes": "100MB/s"}]
     )
+    tap: bool = Field(
+        default=False, description="A sink that reads along: where it stands moves nothing else.", examples=[True]
+    )
 
 
 class SampleFields(Strict):
@@ -158,6 +161,9 @@ class StreamGraphSpec(Strict):
     environment: Name = Field(description="The environment that it runs in.", examples=["tank"])
     vertices: list[VertexFields] = Field(min_length=1, max_length=256, description="Its steps.", examples=[[]])
     edges: list[EdgeFields] = Field(default=[], max_length=1024, description="Its streams.", examples=[[]])
+    editors: list[Name] = Field(
+        default=[], max_length=64, description="Operators who may change it; leave it out for all.", examples=[["ada"]]
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ to the domain's types
@@ -165,9 +171,8 @@ class StreamGraphSpec(Strict):
 
 def graph_of(name: str, spec: StreamGraphSpec) -> StreamGraph:
     """The graph that the fields mean; yet to be judged."""
-    return StreamGraph(
-        name, spec.environment, tuple(map(_vertex, spec.vertices)), tuple(_edge(fields) for fields in spec.edges)
-    )
+    edges = tuple(_edge(fields) for fields in spec.edges)
+    return StreamGraph(name, spec.environment, tuple(map(_vertex, spec.vertices)), edges, tuple(spec.editors))
 
 
 def _vertex(fields: VertexFields) -> Vertex:
@@ -185,6 +190,7 @@ def _vertex(fields: VertexFields) -> Vertex:
         state=fields.state,
         rate=_rate(fields.rate),
         capacity=_rate(fields.capacity),
+        tap=fields.tap,
     )
 
 

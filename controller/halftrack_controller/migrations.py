@@ -9,7 +9,10 @@ from sqlite_utils import Database, Migrations
 from halftrack_model.errors import Refused
 
 MIGRATIONS = Migrations("halftrack-controller")
-NAMES = ("0001-first",)  # every step below; the schema of a store that has others is not ours to touch
+NAMES = (
+    "0001-first",
+    "0002-live-graphs",
+)  # every step below; the schema of a store that has others is not ours to touch
 
 _FIRST = """
 create table environments (
@@ -125,6 +128,38 @@ create trigger marks_rise before update on report_marks when new.upto < old.upto
 def first(db: Database) -> None:
     """Everything that the first version keeps."""
     for statement in _statements(_FIRST):
+        db.conn.execute(statement)
+
+
+_LIVE_GRAPHS = """
+create table graph_records (  -- `graphs` has what is live; a graph without a row here is as it was declared, at revision 1
+  environment text not null,
+  name text not null,
+  revision integer not null check (revision > 0),
+  declared blob not null,
+  primary key (environment, name),
+  foreign key (environment, name) references graphs (environment, name)
+) strict;
+create table graph_changes (
+  environment text not null,
+  name text not null,
+  revision integer not null check (revision > 0),
+  operator text not null,
+  at_ms integer not null,
+  what text not null,
+  primary key (environment, name, revision)
+) strict;
+create trigger graph_revisions_rise before update on graph_records when new.revision <= old.revision
+  begin select raise(abort, 'a graph''s revision never goes down'); end;
+create trigger graph_changes_stay before update on graph_changes
+  begin select raise(abort, 'what has happened to a graph never changes'); end
+"""
+
+
+@MIGRATIONS(name=NAMES[1])
+def live_graphs(db: Database) -> None:
+    """What was declared of a graph, apart from what is live after edits, and who has edited it."""
+    for statement in _statements(_LIVE_GRAPHS):
         db.conn.execute(statement)
 
 

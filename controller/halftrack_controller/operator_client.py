@@ -19,13 +19,16 @@ import grpc
 from halftrack_controller import galaxy, keys
 from halftrack_controller.galaxy import OperatorGalaxy
 from halftrack_controller.snapshot import Environment, Host
+from halftrack_model.edits import Edit, GraphRecord
 from halftrack_model.errors import HostFault
 from halftrack_model.graph import StreamGraph
 from halftrack_model.seals import Sealed
 from halftrack_proto import codec
+from halftrack_proto import graph_codec as graphs
 from halftrack_proto import messages as said
 from halftrack_proto import operator_codec as wire
 from halftrack_proto.channel import CHUNK_BYTES, CLIENT_OPTIONS
+from halftrack_proto.graph_codec import EditRequest, GraphName, SettleRequest
 from halftrack_proto.status import error_of
 from halftrack_proto.v1 import artifacts_pb2_grpc, operator_pb2_grpc
 
@@ -114,6 +117,21 @@ class OperatorClient:
         """The rings of connected hosts, as of their last heartbeats."""
         reply = self._call(self._operator.StreamTop, wire.stream_top_message(environment))
         return wire.ring_rows_of(reply)
+
+    def live_graph(self, name: str, environment: str = "") -> GraphRecord:
+        """A graph as it stands: what is declared, what is live, its revision and its history."""
+        request = graphs.live_graph_request_message(GraphName(environment, name))
+        return graphs.live_graph_of(self._call(self._operator.LiveGraph, request))
+
+    def edit_graph(self, record: GraphRecord, edit: Edit) -> GraphRecord:
+        """Change a graph that runs, as it was when `record` was looked at; as it stands afterwards."""
+        asked = EditRequest(GraphName(record.environment, record.name), record.revision, edit)
+        return graphs.live_graph_of(self._call(self._operator.EditGraph, graphs.edit_request_message(asked)))
+
+    def settle_graph(self, record: GraphRecord, adopt: bool) -> GraphRecord:
+        """Declare what is live, or make live again what was declared; as it stands afterwards."""
+        asked = SettleRequest(GraphName(record.environment, record.name), record.revision, adopt)
+        return graphs.live_graph_of(self._call(self._operator.SettleGraph, graphs.settle_request_message(asked)))
 
     def explain(self, subject: str) -> tuple[said.Why, ...]:
         """Why a host, rollout, product, graph or environment is as it is."""

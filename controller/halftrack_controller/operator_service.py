@@ -11,8 +11,10 @@ from halftrack_controller.news import News
 from halftrack_controller.service import Controller
 from halftrack_controller.session import Sessions
 from halftrack_controller.snapshot import Snapshot
+from halftrack_model.edits import GraphRecord
 from halftrack_model.errors import HalftrackError
 from halftrack_proto import codec
+from halftrack_proto import graph_codec as graphs
 from halftrack_proto import messages as said
 from halftrack_proto import operator_codec as wire
 from halftrack_proto.status import code_of, metadata_of
@@ -40,19 +42,23 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         self._enrolment_endpoint, self._ca_der = enrolment
 
     async def _answer(self, context: Context, work: Callable[[], Awaitable[T]]) -> T:
+        return await self._answer_to(context, lambda _: work())
+
+    async def _answer_to(self, context: Context, work: Callable[[str], Awaitable[T]]) -> T:
+        """The same, for work that depends on who asks or is remembered under their name."""
+
         async def checked() -> T:
-            checked_caller(context, self._galaxy.name, (OPERATOR,))
-            return await work()
+            return await work(checked_caller(context, self._galaxy.name, (OPERATOR,)).name)
 
         return await answered(context, checked)
 
     async def Apply(self, request: Wire, context: Context) -> Wire:
         """Register documents."""
 
-        async def work() -> tuple[said.DocumentChange, ...]:
-            return await self._controller.apply(_declared(wire.apply_request_of(request)))
+        async def work(operator: str) -> tuple[said.DocumentChange, ...]:
+            return await self._controller.apply(_declared(wire.apply_request_of(request)), operator)
 
-        return codec.apply_reply_message(await self._answer(context, work))
+        return codec.apply_reply_message(await self._answer_to(context, work))
 
     async def Plan(self, request: Wire, context: Context) -> Wire:
         """What applying would do."""
@@ -130,6 +136,30 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
             return [row for row in self._sessions.ring_rows() if row.host in mine]
 
         return wire.ring_rows_message(await self._answer(context, work))
+
+    async def LiveGraph(self, request: Wire, context: Context) -> Wire:
+        """A graph as it stands."""
+
+        async def work() -> GraphRecord:
+            return await self._controller.live_graph(graphs.live_graph_request_of(request))
+
+        return graphs.live_graph_message(await self._answer(context, work))
+
+    async def EditGraph(self, request: Wire, context: Context) -> Wire:
+        """Change a graph that runs."""
+
+        async def work(operator: str) -> GraphRecord:
+            return await self._controller.edit_graph(graphs.edit_request_of(request), operator)
+
+        return graphs.live_graph_message(await self._answer_to(context, work))
+
+    async def SettleGraph(self, request: Wire, context: Context) -> Wire:
+        """Adopt drift, or revert it."""
+
+        async def work(operator: str) -> GraphRecord:
+            return await self._controller.settle_graph(graphs.settle_request_of(request), operator)
+
+        return graphs.live_graph_message(await self._answer_to(context, work))
 
     async def Explain(self, request: Wire, context: Context) -> Wire:
         """Why something is as it is."""

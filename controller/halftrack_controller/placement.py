@@ -19,8 +19,8 @@ def problems(graph: StreamGraph) -> tuple[str, ...]:
 
 
 def merge_host(graph: StreamGraph, vertex: Vertex) -> str:
-    """The host where a pair's merge runs: the one of its own where most consumers are, the first of equals."""
-    wanted = [host for consumer in graph.consumers(vertex.name) for host in consumer.hosts]
+    """The host where a pair's merge runs: the one of its own where most consumers are, the first of equals. Taps do not count."""
+    wanted = [host for consumer in graph.consumers(vertex.name) if not consumer.tap for host in consumer.hosts]
     return max(vertex.hosts, key=wanted.count)
 
 

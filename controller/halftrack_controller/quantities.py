@@ -60,6 +60,19 @@ def size_text(number: float) -> str:
     return f"{number:.0f}B"
 
 
+def exact_size_text(number: int) -> str:
+    """`number` bytes in the largest binary unit that says them exactly: 1572864 is 1536KiB."""
+    unit = next((unit for unit in ("GiB", "MiB", "KiB") if number and number % _SIZES[unit] == 0), "B")
+    return f"{number // _SIZES[unit]}{unit}"
+
+
+def exact_duration_text(number_ms: int) -> str:
+    """`number_ms` in the largest unit that says them exactly: 90000 is 90s."""
+    units = sorted(_DURATIONS_MS, key=lambda unit: -_DURATIONS_MS[unit])
+    unit = next(unit for unit in units if (number_ms and number_ms % _DURATIONS_MS[unit] == 0) or unit == "ms")
+    return f"{number_ms // _DURATIONS_MS[unit]}{unit}"
+
+
 def age_text(age_ms: int) -> str:
     """How long ago, in the one or two units a person would say: 4 s, 12 min, 3 h 20 min, 5 d."""
     seconds = max(0, age_ms) // 1000

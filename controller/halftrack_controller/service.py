@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from halftrack_controller import deciding, documents, explain, keys, planner, rollout
+from halftrack_controller import deciding, documents, explain, keys, live, planner, rollout
 from halftrack_controller.documents import Declared
 from halftrack_controller.galaxy import ControllerGalaxy
 from halftrack_controller.news import News
@@ -19,12 +19,14 @@ from halftrack_controller.store import Store
 from halftrack_controller.store_thread import StoreThread
 from halftrack_controller.tokens import TokenRow, checked_ttl, hash_of, new_secret
 from halftrack_model import canonical, seals
+from halftrack_model.edits import GraphChange, GraphRecord
 from halftrack_model.errors import HalftrackError
 from halftrack_model.plan import Plan
 from halftrack_model.release import Release
 from halftrack_model.report import Report
 from halftrack_model.seals import Sealed
 from halftrack_proto import messages as said
+from halftrack_proto.graph_codec import EditRequest, GraphName, SettleRequest
 
 log = logging.getLogger("halftrack.controller")
 
@@ -127,19 +129,63 @@ class Controller:
 
     # --------------------------------------------------------------------------------------------------------- changing
 
-    async def apply(self, declared: Sequence[Declared]) -> tuple[said.DocumentChange, ...]:
+    async def apply(self, declared: Sequence[Declared], operator: str) -> tuple[said.DocumentChange, ...]:
         """Register documents, all or none."""
         async with self._deciding:
             snapshot = await self.snapshot()
             documents.checked(snapshot, declared)
             changes = documents.changes(snapshot, declared)
-            if any(change.action != "unchanged" for change in changes):
-                await self._store.do(lambda store: store.apply(declared))
+            documents.permitted(snapshot, declared, operator)
+            news = [
+                document for document, change in zip(declared, changes, strict=True) if change.action != "unchanged"
+            ]
+            if news:
+                await self._store.do(lambda store: store.apply(news, operator, wall_ms()))
         for change in changes:
             if change.action != "unchanged":
                 self._news.tell("documents", f"{change.kind} {change.name}", change.action)
         self._sessions.wake()
         return changes
+
+    async def live_graph(self, graph: GraphName) -> GraphRecord:
+        """A graph as it stands: declared, live, and what has been done to it."""
+        return live.record_of(await self.snapshot(), graph.environment, graph.name)
+
+    async def edit_graph(self, asked: EditRequest, operator: str) -> GraphRecord:
+        """Change a graph that runs; refused when it is not at the revision that the operator saw."""
+        async with self._deciding:
+            snapshot = await self.snapshot()
+            before = live.record_of(snapshot, asked.graph.environment, asked.graph.name)
+            live.permitted(before, operator)
+            live.current(before, asked.revision)
+            after, change = live.edited(before, asked.edit, operator, wall_ms())
+            documents.checked_live(snapshot, after)
+            await self._store.do(lambda store: store.edit_graph(before, after, change))
+        return await self._graph_changed(before, change)
+
+    async def settle_graph(self, asked: SettleRequest, operator: str) -> GraphRecord:
+        """Declare what is live, or make live again what was declared."""
+        async with self._deciding:
+            before = live.record_of(await self.snapshot(), asked.graph.environment, asked.graph.name)
+            live.permitted(before, operator)
+            live.current(before, asked.revision)
+            change = live.settled(before, asked.adopt, operator, wall_ms())
+
+            def write(store: Store) -> None:
+                if asked.adopt:
+                    store.adopt_graph(before, change)
+                else:
+                    store.edit_graph(before, before.declared, change)
+
+            await self._store.do(write)
+        return await self._graph_changed(before, change)
+
+    async def _graph_changed(self, before: GraphRecord, change: GraphChange) -> GraphRecord:
+        name = f"{before.environment}/{before.name}"
+        log.info("graph=%s revision=%d operator=%s: %s", name, change.revision, change.operator, change.what)
+        self._news.tell("documents", f"graph {name}", f"revision {change.revision}: {change.operator} {change.what}")
+        self._sessions.wake()
+        return live.record_of(await self.snapshot(), before.environment, before.name)
 
     async def publish(self, sealed: Sealed) -> said.PublishReply:
         """Verify a release, keep it for ever, and begin its rollouts: in one transaction."""

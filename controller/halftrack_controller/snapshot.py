@@ -5,9 +5,10 @@ changed goes back as rows of the same types. Nothing here knows a database, a cl
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
+from halftrack_model.edits import GraphRecord
 from halftrack_model.graph import StreamGraph
 from halftrack_model.observed import Observed
 from halftrack_model.plan import Plan
@@ -150,6 +151,9 @@ class Snapshot:
     generations: tuple[Generation, ...]
     held: Mapping[str, Held]  # by host
     seen: Mapping[str, Seen]  # by host; one for each of `hosts`
+    records: Mapping[tuple[str, str], GraphRecord] = field(
+        default_factory=dict
+    )  # by environment and name; `graphs` are live
 
     def graph(self, environment: str, name: str) -> StreamGraph | None:
         """That graph of that environment."""

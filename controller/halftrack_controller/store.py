@@ -16,11 +16,13 @@ from typing import Self
 
 from sqlite_utils import Database
 
+from halftrack_controller import store_graphs
 from halftrack_controller.migrations import migrate
 from halftrack_controller.snapshot import Environment, Host, Published, RolloutChange, Seen, Snapshot
 from halftrack_controller.store_rows import Presence, read_seen, read_snapshot
 from halftrack_controller.tokens import TokenRow
 from halftrack_model import canonical
+from halftrack_model.edits import GraphChange, GraphRecord
 from halftrack_model.errors import HalftrackError, HostFault, InvalidInput, Refused, Untrusted
 from halftrack_model.graph import StreamGraph
 from halftrack_model.observed import Observed
@@ -118,11 +120,21 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------- what operators say
 
-    def apply(self, documents: Iterable[Declared]) -> None:
+    def apply(self, documents: Iterable[Declared], operator: str = "", at_ms: int = 0) -> None:
         """Register documents that `documents.problems` has found right: all or none."""
         with self.transaction() as conn:
             for document in sorted(documents, key=_rank):
-                _put_document(conn, document)
+                _put_document(conn, document, operator, at_ms)
+
+    def edit_graph(self, before: GraphRecord, live: StreamGraph, change: GraphChange) -> None:
+        """A graph's next revision, with another thing live. Refused when somebody else has made that revision."""
+        with self.transaction() as conn:
+            store_graphs.put_live(conn, before, live, change)
+
+    def adopt_graph(self, before: GraphRecord, change: GraphChange) -> None:
+        """A graph's next revision, in which what is live is declared."""
+        with self.transaction() as conn:
+            store_graphs.put_adopted(conn, before, change)
 
     def publish(self, published: Published) -> None:
         """A verified release, for ever."""
@@ -251,7 +263,7 @@ def _rank(document: Declared) -> int:
     return (Environment, Host, StreamGraph).index(type(document))
 
 
-def _put_document(conn: sqlite3.Connection, document: Declared) -> None:
+def _put_document(conn: sqlite3.Connection, document: Declared, operator: str, at_ms: int) -> None:
     match document:
         case Environment():
             row: tuple[object, ...] = (document.name, _text(document.labels), document.track)
@@ -269,8 +281,7 @@ def _put_document(conn: sqlite3.Connection, document: Declared) -> None:
                 row,
             )
         case StreamGraph():
-            row = (document.environment, document.name, canonical.encode(document))
-            conn.execute("insert or replace into graphs values (?, ?, ?)", row)
+            store_graphs.put_declared(conn, document, operator, at_ms)
 
 
 def _put_rollout(conn: sqlite3.Connection, change: RolloutChange) -> None:

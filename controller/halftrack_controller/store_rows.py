@@ -18,8 +18,8 @@ from halftrack_controller.snapshot import (
     Seen,
     Snapshot,
 )
+from halftrack_controller.store_graphs import read_records
 from halftrack_model import canonical
-from halftrack_model.graph import StreamGraph
 from halftrack_model.observed import Observed
 from halftrack_model.plan import Plan
 from halftrack_model.release import Release
@@ -38,6 +38,7 @@ class Presence:
 def read_snapshot(conn: sqlite3.Connection, galaxy: str, now_ms: int, presence: Mapping[str, Presence]) -> Snapshot:
     """Everything, at the instant of the caller's transaction."""
     hosts = {row[0]: Host(row[0], row[1], json.loads(row[2]), *row[3:]) for row in conn.execute(_HOSTS)}
+    records = read_records(conn)
     return Snapshot(
         galaxy=galaxy,
         environments={
@@ -45,9 +46,7 @@ def read_snapshot(conn: sqlite3.Connection, galaxy: str, now_ms: int, presence: 
             for row in conn.execute("select name, labels, track from environments order by name")
         },
         hosts=hosts,
-        graphs=tuple(
-            _graph(data) for (data,) in conn.execute("select canonical from graphs order by environment, name")
-        ),
+        graphs=tuple(record.live for record in records.values()),
         releases={(row[0], row[1]): _published(row[2], row[3]) for row in conn.execute(_RELEASES)},
         artifacts=frozenset(digest for (digest,) in conn.execute("select digest from artifacts")),
         rollouts=tuple(_rollout(row) for row in conn.execute("select * from rollouts order by created_ms, rollout_id")),
@@ -57,6 +56,7 @@ def read_snapshot(conn: sqlite3.Connection, galaxy: str, now_ms: int, presence: 
         ),
         held={host: _held(data) for host, data in conn.execute(_NEWEST_PLANS)},
         seen={host: read_seen(conn, now_ms, presence, host) for host in hosts},
+        records=records,
     )
 
 
@@ -88,11 +88,6 @@ where revision = (select max(revision) from plans as others where others.host = 
 """
 
 # Parsed once: rows change rarely and a snapshot is taken at every step. The values are frozen, so sharing them is safe.
-
-
-@lru_cache(maxsize=256)
-def _graph(data: bytes) -> StreamGraph:
-    return canonical.decode(StreamGraph, data)
 
 
 @lru_cache(maxsize=1024)

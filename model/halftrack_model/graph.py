@@ -92,7 +92,7 @@ class Partition:
 class Vertex:
     """A step of a graph. `hosts` has one host; two for a pair whose members (`a` on the first, `b` on the second) are apart.
 
-    `rate` is what it produces at most, `capacity` what it can take.
+    `rate` is what it produces at most, `capacity` what it can take. A `tap` is a sink that reads along: where it stands moves nothing.
     """
 
     name: str
@@ -108,6 +108,7 @@ class Vertex:
     )  # the schema of its state, without a version; empty: it keeps none, or nobody has said
     rate: Rate | None = canonical.added(None)
     capacity: Rate | None = canonical.added(None)
+    tap: bool = canonical.added(False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +142,13 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class StreamGraph:
-    """A graph in one environment."""
+    """A graph in one environment. `editors` are the operators who may change it; empty means all."""
 
     name: str
     environment: str
     vertices: tuple[Vertex, ...]
     edges: tuple[Edge, ...]
+    editors: tuple[str, ...] = canonical.added(())
 
     def vertex(self, name: str) -> Vertex:
         """The vertex of that name; KeyError when there is none."""

@@ -63,6 +63,8 @@ def _of_vertex(graph: StreamGraph, vertex: Vertex) -> Iterator[str]:
             yield f"its ring needs at least {MIN_RING_BYTES} bytes"
         if not _power_of_two(vertex.ring_slots):
             yield "its ring's slots must be a power of two from 2 on"
+    if vertex.tap and role is not Role.SINK:
+        yield f"is a {role.value} and marked as a tap: only a sink can be one"
     yield from _of_join(vertex, inputs)
     yield from _of_state(vertex)
 

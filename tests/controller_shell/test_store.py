@@ -1,5 +1,6 @@
 """The store: what it has acknowledged is there after a kill, what it refuses has changed nothing."""
 
+import dataclasses
 import os
 import signal
 import sqlite3
@@ -17,6 +18,7 @@ from halftrack_controller import keys
 from halftrack_controller.snapshot import Published, Rollout, RolloutChange, RolloutPhase
 from halftrack_controller.store import REPORTS_KEPT, Store
 from halftrack_model import canonical, seals
+from halftrack_model.edits import GraphChange
 from halftrack_model.errors import HostFault, InvalidInput, Refused
 from halftrack_model.plan import Plan
 from halftrack_model.report import Happened, Report
@@ -118,6 +120,28 @@ def store(tmp_path: Path):  # type: ignore[no-untyped-def]
     made.apply([ENVIRONMENT, host("tank-a"), graph("tank-a")])
     yield made
     made.close()
+
+
+def test_a_store_from_before_edits_has_every_graph_as_it_was_declared(tmp_path: Path) -> None:
+    """The second step of the schema is taken on a store that has only the first, with a graph in it."""
+    made = opened(tmp_path)
+    made.apply([ENVIRONMENT, host("tank-a"), graph("tank-a")])
+    with made.transaction() as conn:  # back to what the first version had left behind
+        conn.execute("drop table graph_changes")
+        conn.execute("drop table graph_records")
+        conn.execute("delete from _sqlite_migrations where name = '0002-live-graphs'")
+    made.close()
+    again = opened(tmp_path)
+    (record,) = again.snapshot(0, {}).records.values()
+    assert (record.revision, record.drifted, record.changes) == (1, False, ())
+    change = GraphChange(2, "ada", 5, "tapped")
+    again.edit_graph(record, dataclasses.replace(record.live, vertices=record.live.vertices[:1], edges=()), change)
+    (record,) = again.snapshot(0, {}).records.values()
+    assert (record.revision, record.drifted, record.changes) == (2, True, (change,))
+    with pytest.raises(Refused):  # the same revision a second time: whoever was first has it
+        again.edit_graph(record, record.declared, change)
+    assert again.snapshot(0, {}).records["home", "line"] == record
+    again.close()
 
 
 WRITER = """

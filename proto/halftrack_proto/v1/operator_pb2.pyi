@@ -935,6 +935,196 @@ class StreamTopReply(_message.Message):
 Global___StreamTopReply: _TypeAlias = StreamTopReply  # noqa: Y015
 
 @_typing.final
+class GraphName(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """empty: the only one that has a graph of that name"""
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GraphName: _TypeAlias = GraphName  # noqa: Y015
+
+@_typing.final
+class LiveGraphRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRAPH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def graph(self) -> Global___GraphName: ...
+    def __init__(
+        self,
+        *,
+        graph: Global___GraphName | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["graph", b"graph"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["graph", b"graph"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveGraphRequest: _TypeAlias = LiveGraphRequest  # noqa: Y015
+
+@_typing.final
+class Tap(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    VERTEX_CANONICAL_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    vertex_canonical: _builtins.bytes
+    """halftrack_model.graph.Vertex, a sink"""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        vertex_canonical: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "vertex_canonical", b"vertex_canonical"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tap: _TypeAlias = Tap  # noqa: Y015
+
+@_typing.final
+class EditGraphRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRAPH_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    TAP_FIELD_NUMBER: _builtins.int
+    REMOVE_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """the one that the author of the edit saw"""
+    remove: _builtins.str
+    @_builtins.property
+    def graph(self) -> Global___GraphName: ...
+    @_builtins.property
+    def tap(self) -> Global___Tap: ...
+    def __init__(
+        self,
+        *,
+        graph: Global___GraphName | None = ...,
+        revision: _builtins.int = ...,
+        tap: Global___Tap | None = ...,
+        remove: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["edit", b"edit", "graph", b"graph", "remove", b"remove", "tap", b"tap"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edit", b"edit", "graph", b"graph", "remove", b"remove", "revision", b"revision", "tap", b"tap"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_edit: _TypeAlias = _typing.Literal["tap", "remove"]  # noqa: Y015
+    _WhichOneofArgType_edit: _TypeAlias = _typing.Literal["edit", b"edit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_edit) -> _WhichOneofReturnType_edit | None: ...
+
+Global___EditGraphRequest: _TypeAlias = EditGraphRequest  # noqa: Y015
+
+@_typing.final
+class SettleGraphRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRAPH_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    ADOPT_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    adopt: _builtins.bool
+    """what is live is declared; otherwise what is declared is live again"""
+    @_builtins.property
+    def graph(self) -> Global___GraphName: ...
+    def __init__(
+        self,
+        *,
+        graph: Global___GraphName | None = ...,
+        revision: _builtins.int = ...,
+        adopt: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["graph", b"graph"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "graph", b"graph", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettleGraphRequest: _TypeAlias = SettleGraphRequest  # noqa: Y015
+
+@_typing.final
+class GraphChange(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    WHAT_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    operator: _builtins.str
+    at_ms: _builtins.int
+    what: _builtins.str
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        operator: _builtins.str = ...,
+        at_ms: _builtins.int = ...,
+        what: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "operator", b"operator", "revision", b"revision", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GraphChange: _TypeAlias = GraphChange  # noqa: Y015
+
+@_typing.final
+class LiveGraphReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    DECLARED_CANONICAL_FIELD_NUMBER: _builtins.int
+    LIVE_CANONICAL_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    name: _builtins.str
+    revision: _builtins.int
+    declared_canonical: _builtins.bytes
+    """halftrack_model.graph.StreamGraph"""
+    live_canonical: _builtins.bytes
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___GraphChange]: ...
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        name: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        declared_canonical: _builtins.bytes = ...,
+        live_canonical: _builtins.bytes = ...,
+        changes: _abc.Iterable[Global___GraphChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "declared_canonical", b"declared_canonical", "environment", b"environment", "live_canonical", b"live_canonical", "name", b"name", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveGraphReply: _TypeAlias = LiveGraphReply  # noqa: Y015
+
+@_typing.final
 class ExplainRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -84,6 +84,21 @@ class OperatorStub:
                 request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.StreamTopRequest.SerializeToString,
                 response_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.StreamTopReply.FromString,
                 _registered_method=True)
+        self.LiveGraph = channel.unary_unary(
+                '/halftrack.v1.Operator/LiveGraph',
+                request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphRequest.SerializeToString,
+                response_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.FromString,
+                _registered_method=True)
+        self.EditGraph = channel.unary_unary(
+                '/halftrack.v1.Operator/EditGraph',
+                request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.EditGraphRequest.SerializeToString,
+                response_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.FromString,
+                _registered_method=True)
+        self.SettleGraph = channel.unary_unary(
+                '/halftrack.v1.Operator/SettleGraph',
+                request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.SettleGraphRequest.SerializeToString,
+                response_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/halftrack.v1.Operator/Explain',
                 request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.ExplainRequest.SerializeToString,
@@ -160,6 +175,24 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LiveGraph(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EditGraph(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SettleGraph(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Explain(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -224,6 +257,21 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.StreamTop,
                     request_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.StreamTopRequest.FromString,
                     response_serializer=halftrack__proto_dot_v1_dot_operator__pb2.StreamTopReply.SerializeToString,
+            ),
+            'LiveGraph': grpc.unary_unary_rpc_method_handler(
+                    servicer.LiveGraph,
+                    request_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphRequest.FromString,
+                    response_serializer=halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.SerializeToString,
+            ),
+            'EditGraph': grpc.unary_unary_rpc_method_handler(
+                    servicer.EditGraph,
+                    request_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.EditGraphRequest.FromString,
+                    response_serializer=halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.SerializeToString,
+            ),
+            'SettleGraph': grpc.unary_unary_rpc_method_handler(
+                    servicer.SettleGraph,
+                    request_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.SettleGraphRequest.FromString,
+                    response_serializer=halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -506,6 +554,87 @@ class Operator:
             '/halftrack.v1.Operator/StreamTop',
             halftrack__proto_dot_v1_dot_operator__pb2.StreamTopRequest.SerializeToString,
             halftrack__proto_dot_v1_dot_operator__pb2.StreamTopReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LiveGraph(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/halftrack.v1.Operator/LiveGraph',
+            halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphRequest.SerializeToString,
+            halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EditGraph(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/halftrack.v1.Operator/EditGraph',
+            halftrack__proto_dot_v1_dot_operator__pb2.EditGraphRequest.SerializeToString,
+            halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SettleGraph(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/halftrack.v1.Operator/SettleGraph',
+            halftrack__proto_dot_v1_dot_operator__pb2.SettleGraphRequest.SerializeToString,
+            halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,9 @@ class OperatorStub:
     RolloutStatus: _grpc.UnaryUnaryMultiCallable[_operator_pb2.RolloutStatusRequest, _operator_pb2.RolloutStatusReply]
     SteerRollout: _grpc.UnaryUnaryMultiCallable[_operator_pb2.SteerRolloutRequest, _operator_pb2.SteerRolloutReply]
     StreamTop: _grpc.UnaryUnaryMultiCallable[_operator_pb2.StreamTopRequest, _operator_pb2.StreamTopReply]
+    LiveGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.LiveGraphRequest, _operator_pb2.LiveGraphReply]
+    EditGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.EditGraphRequest, _operator_pb2.LiveGraphReply]
+    SettleGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.SettleGraphRequest, _operator_pb2.LiveGraphReply]
     Explain: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ExplainRequest, _operator_pb2.ExplainReply]
     Watch: _grpc.UnaryStreamMultiCallable[_operator_pb2.WatchRequest, _operator_pb2.Change]
 
@@ -61,6 +64,9 @@ class OperatorAsyncStub(OperatorStub):
     RolloutStatus: _aio.UnaryUnaryMultiCallable[_operator_pb2.RolloutStatusRequest, _operator_pb2.RolloutStatusReply]  # type: ignore[assignment]
     SteerRollout: _aio.UnaryUnaryMultiCallable[_operator_pb2.SteerRolloutRequest, _operator_pb2.SteerRolloutReply]  # type: ignore[assignment]
     StreamTop: _aio.UnaryUnaryMultiCallable[_operator_pb2.StreamTopRequest, _operator_pb2.StreamTopReply]  # type: ignore[assignment]
+    LiveGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.LiveGraphRequest, _operator_pb2.LiveGraphReply]  # type: ignore[assignment]
+    EditGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.EditGraphRequest, _operator_pb2.LiveGraphReply]  # type: ignore[assignment]
+    SettleGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.SettleGraphRequest, _operator_pb2.LiveGraphReply]  # type: ignore[assignment]
     Explain: _aio.UnaryUnaryMultiCallable[_operator_pb2.ExplainRequest, _operator_pb2.ExplainReply]  # type: ignore[assignment]
     Watch: _aio.UnaryStreamMultiCallable[_operator_pb2.WatchRequest, _operator_pb2.Change]  # type: ignore[assignment]
 
@@ -135,6 +141,27 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _operator_pb2.StreamTopRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.StreamTopReply, _abc.Awaitable[_operator_pb2.StreamTopReply]]: ...
+
+    @_abc_1.abstractmethod
+    def LiveGraph(
+        self,
+        request: _operator_pb2.LiveGraphRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.LiveGraphReply, _abc.Awaitable[_operator_pb2.LiveGraphReply]]: ...
+
+    @_abc_1.abstractmethod
+    def EditGraph(
+        self,
+        request: _operator_pb2.EditGraphRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.LiveGraphReply, _abc.Awaitable[_operator_pb2.LiveGraphReply]]: ...
+
+    @_abc_1.abstractmethod
+    def SettleGraph(
+        self,
+        request: _operator_pb2.SettleGraphRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.LiveGraphReply, _abc.Awaitable[_operator_pb2.LiveGraphReply]]: ...
 
     @_abc_1.abstractmethod
     def Explain(

@@ -1,0 +1,136 @@
+"""The verbs that change a graph while it runs: `stream tap`, `remove`, and what becomes of drift: `drift`, `adopt`, `revert`."""
+
+import time
+
+import click
+
+from halftrack_controller.cli_frame import DONE, PENDING, Terminal, verb
+from halftrack_controller.manifest_text import graph_manifest
+from halftrack_controller.params import param_of
+from halftrack_model.edits import Edit, GraphRecord, Remove, Tap, differences
+from halftrack_model.graph import Role, Vertex
+
+ENVIRONMENT = click.option("--environment", default="", help="Whose graph; needed when several have one of that name.")
+REVISION = click.option(
+    "--revision", type=click.IntRange(1), default=None, help="The revision that you saw; refused when it has moved on."
+)
+
+
+def declare(group: click.Group) -> None:
+    """Add the verbs to `stream`."""
+    _declare_edits(group)
+    _declare_drift(group)
+
+
+def _declare_edits(group: click.Group) -> None:
+    @verb(
+        group,
+        "tap",
+        "halftrack stream tap spectra source --product recorder --host tank-a",
+        "halftrack stream tap spectra spectrometer --product recorder --host tank-a --name night --param format=fits --revision 3",
+    )
+    @click.argument("graph")
+    @click.argument("vertex")
+    @click.option("--product", required=True, help="The product that shall read along; a sink.")
+    @click.option("--host", required=True, help="Where it runs.")
+    @click.option("--name", default="", help="The tap's name in the graph [default: VERTEX-tap].")
+    @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A setting of it; again for more.")
+    @ENVIRONMENT
+    @REVISION
+    def tap(
+        terminal: Terminal,
+        graph: str,
+        vertex: str,
+        product: str,
+        host: str,
+        name: str,
+        params: tuple[str, ...],
+        environment: str,
+        revision: int | None,
+    ) -> int:
+        """Add a sink that reads what VERTEX of GRAPH produces, while it runs. Nobody else is touched.
+
+        It is live at once and not declared: `halftrack stream drift` shows it until it is adopted or reverted.
+        """
+        settings = dict(param_of(text) for text in params)
+        sink = Vertex(name or f"{vertex}-tap", Role.SINK, product, (host,), settings, 0, 0)
+        return _edit(terminal, graph, environment, revision, Tap(vertex, sink))
+
+    @verb(
+        group, "remove", "halftrack stream remove spectra night", "halftrack stream remove spectra night --revision 4"
+    )
+    @click.argument("graph")
+    @click.argument("vertex")
+    @ENVIRONMENT
+    @REVISION
+    def remove(terminal: Terminal, graph: str, vertex: str, environment: str, revision: int | None) -> int:
+        """Take the sink VERTEX out of GRAPH while it runs. What it has written stays on its host."""
+        return _edit(terminal, graph, environment, revision, Remove(vertex))
+
+
+def _declare_drift(group: click.Group) -> None:
+    @verb(group, "drift", "halftrack stream drift spectra", "halftrack stream drift spectra -o json")
+    @click.argument("graph")
+    @ENVIRONMENT
+    def drift(terminal: Terminal, graph: str, environment: str) -> int:
+        """Show how what runs differs from what was declared, and who has changed it. Exit status 2 when it does."""
+        with terminal.client() as client:
+            record = client.live_graph(graph, environment)
+        _show(terminal, record)
+        return PENDING if record.drifted else DONE
+
+    @verb(group, "adopt", "halftrack stream adopt spectra > spectra.yaml", "halftrack stream adopt spectra -o json")
+    @click.argument("graph")
+    @ENVIRONMENT
+    @REVISION
+    def adopt(terminal: Terminal, graph: str, environment: str, revision: int | None) -> int:
+        """Declare what is live, and print the manifest that says so: put it where you keep manifests.
+
+        Applying an older manifest afterwards takes the edits back, like any change of a manifest.
+        """
+        record = _settle(terminal, graph, environment, revision, adopt=True)
+        manifest = graph_manifest(record.declared)
+        terminal.result({"graph": record, "manifest": manifest}, manifest.rstrip("\n"))
+        return DONE
+
+    @verb(group, "revert", "halftrack stream revert spectra", "halftrack stream revert spectra --revision 5")
+    @click.argument("graph")
+    @ENVIRONMENT
+    @REVISION
+    def revert(terminal: Terminal, graph: str, environment: str, revision: int | None) -> int:
+        """Make live again what was declared: edits since then are undone."""
+        _show(terminal, _settle(terminal, graph, environment, revision, adopt=False))
+        return DONE
+
+
+def _edit(terminal: Terminal, graph: str, environment: str, revision: int | None, edit: Edit) -> int:
+    with terminal.client() as client:
+        seen = _as_seen(client.live_graph(graph, environment), revision)
+        record = client.edit_graph(seen, edit)
+    _show(terminal, record)
+    return DONE
+
+
+def _settle(terminal: Terminal, graph: str, environment: str, revision: int | None, adopt: bool) -> GraphRecord:
+    with terminal.client() as client:
+        seen = _as_seen(client.live_graph(graph, environment), revision)
+        return client.settle_graph(seen, adopt)
+
+
+def _as_seen(record: GraphRecord, revision: int | None) -> GraphRecord:
+    """The record at the revision that the operator has named; without one, as it is now."""
+    if revision is None:
+        return record
+    return GraphRecord(record.environment, record.name, revision, record.declared, record.live, record.changes)
+
+
+def _show(terminal: Terminal, record: GraphRecord) -> None:
+    lines = differences(record.declared, record.live)
+    drift = [f"  {line}" for line in lines] or ["  as declared"]
+    history = [f"  {c.revision:>4}  {_at(c.at_ms)}  {c.operator}: {c.what}" for c in record.changes]
+    value = {"graph": record, "drift": lines}
+    terminal.result(value, f"{record.environment}/{record.name} is at revision {record.revision}", *drift, *history)
+
+
+def _at(at_ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))

@@ -1,0 +1,70 @@
+"""A graph written as a manifest is that graph again; a setting on a command line is what YAML would make of it."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halftrack_controller import manifests, quantities
+from halftrack_controller.manifest_text import graph_manifest
+from halftrack_controller.params import param_of
+from halftrack_model.errors import InvalidInput
+from halftrack_model.graph import StreamGraph
+from halftrack_model.release import Param
+from tests.cli.test_manifests import GOOD
+
+(SPECTRA,) = manifests.parsed([("good", GOOD)]).graphs
+PARAMS: st.SearchStrategy[Param] = st.one_of(
+    st.booleans(),
+    st.integers(-(2**63) + 1, 2**63 - 1),
+    st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=20),
+)
+
+
+@given(
+    st.dictionaries(st.text("abcxyz_", min_size=1, max_size=8), PARAMS, max_size=4),
+    st.integers(1 << 16, 10**12 - 1),  # what twelve digits of bytes can say
+    st.sampled_from([2, 64, 16384]),
+    st.lists(st.sampled_from(["ada", "bob", "eve"]), max_size=3, unique=True),
+)
+def test_what_is_written_is_read_back(params: dict[str, Param], size: int, slots: int, editors: list[str]) -> None:
+    source, *others = SPECTRA.vertices
+    vertices = (dataclasses.replace(source, params=params, ring_bytes=size, ring_slots=slots), *others)
+    graph = dataclasses.replace(SPECTRA, vertices=vertices, editors=tuple(editors))
+    assert _read(graph_manifest(graph)) == graph
+
+
+def _read(text: str) -> StreamGraph:
+    (graph,) = manifests.parsed([("adopted", text)]).graphs
+    return graph
+
+
+@given(st.one_of(st.integers(0, 10**12 - 1), st.integers(0, 2**30).map(lambda number: number << 30)))
+def test_a_size_is_written_exactly(number: int) -> None:
+    assert quantities.size_bytes(quantities.exact_size_text(number)) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("rate=32", 32),
+        ("rate=-1", -1),
+        ("on=true", True),
+        ("off=false", False),
+        ("name=a=b", "a=b"),
+        ("name=", ""),
+        ('serial="007"', "007"),
+        ("serial=x7", "x7"),
+        ("rate=٣", "٣"),
+    ],
+)
+def test_a_setting_is_a_truth_a_number_or_text(text: str, value: Param) -> None:
+    _, found = param_of(text)
+    assert (type(found), found) == (type(value), value)
+
+
+@pytest.mark.parametrize("text", ["rate", "=3", "rate=99999999999999999999999999"])
+def test_what_is_no_setting_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        param_of(text)
