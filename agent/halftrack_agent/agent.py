@@ -27,6 +27,7 @@ from halftrack_agent.outbox import Outbox
 from halftrack_agent.peers import Heard, Peers
 from halftrack_agent.places import Places
 from halftrack_agent.rings import Rings
+from halftrack_agent.showing import Showing
 from halftrack_agent.sight import Sight
 from halftrack_agent.state import AgentState
 from halftrack_model import canonical
@@ -74,7 +75,8 @@ class Agent:
         self._findings += tuple(
             filter(None, (alone, *self._journal.findings, *self._outbox.findings, *self._store.findings))
         )
-        ends = Ends(self._hello, self.observed, self._gauges, self._plan_came, self._outbox)
+        self._showing = Showing(self._rings.path_of)
+        ends = Ends(self._hello, self.observed, self._gauges, self._plan_came, self._outbox, self._showing.show)
         self._link = Link(identity, ends)
         self._hands = Hands(
             self._journal,
@@ -134,6 +136,7 @@ class Agent:
             await asyncio.gather(*parts, return_exceptions=True)
 
     async def _close(self) -> None:
+        await self._showing.close()
         await self._hands.close()
         await self._peers.close()
         await self._driver.close()

@@ -41,6 +41,7 @@ from halftrack_proto.messages import (
     WantObserved,
     Welcome,
 )
+from halftrack_proto.shown import WantFrames
 from halftrack_proto.v1 import artifacts_pb2_grpc, session_pb2_grpc
 
 HEARTBEAT_MS = 1_000  # until the controller's Welcome says otherwise
@@ -64,6 +65,7 @@ class Ends:
     gauges: Callable[[], tuple[RingGauge, ...]]
     plan: Callable[[Sealed], None]
     outbox: Outbox
+    show: Callable[[WantFrames, grpc.aio.Channel], None] = lambda _wish, _channel: None
 
 
 class _SentAway(Exception):  # noqa: N818 - the controller's wish, not an error
@@ -197,6 +199,8 @@ class Link:
                 self._ends.outbox.acknowledged(said.upto)
             case WantObserved():
                 self._said_digest = ""
+            case WantFrames():
+                self._ends.show(said, channel)
             case ReconnectAfter():
                 log.info("sent away for %d ms: %s", said.ms, said.reason)
                 raise _SentAway(min(max(0, said.ms), RECONNECT_MAX_MS))

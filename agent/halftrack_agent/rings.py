@@ -59,6 +59,10 @@ class Rings:
         """The counters of every ring that could be opened."""
         return {name: _seen(name, held.ring) for name, held in self._held.items()}
 
+    def path_of(self, name: str) -> Path | None:
+        """Where the ring of that name is; None when we have none, whatever else the folder may hold."""
+        return self._path(name) if name in self._held else None
+
     def create(self, spec: RingSpec) -> None:
         """Make the ring; a no-op when it is there. HostFault when it cannot be, or when what is there is no ring of ours."""
         if spec.name in self._held:

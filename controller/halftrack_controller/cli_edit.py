@@ -1,14 +1,18 @@
 """The verbs that change a graph while it runs: `stream tap`, `remove`, and what becomes of drift: `drift`, `adopt`, `revert`."""
 
 import time
+from pathlib import Path
+from typing import Any
 
 import click
 
+from halftrack_controller import looking
 from halftrack_controller.cli_frame import DONE, PENDING, Terminal, verb
 from halftrack_controller.manifest_text import graph_manifest
 from halftrack_controller.params import param_of
 from halftrack_model.edits import Edit, GraphRecord, Remove, Tap, differences
 from halftrack_model.graph import Role, Vertex
+from halftrack_proto.shown import MAX_BYTES_EACH, WatchRequest
 
 ENVIRONMENT = click.option("--environment", default="", help="Whose graph; needed when several have one of that name.")
 REVISION = click.option(
@@ -26,34 +30,49 @@ def _declare_edits(group: click.Group) -> None:
     @verb(
         group,
         "tap",
-        "halftrack stream tap spectra source --product recorder --host tank-a",
-        "halftrack stream tap spectra spectrometer --product recorder --host tank-a --name night --param format=fits --revision 3",
+        "halftrack stream tap spectra source",
+        "halftrack stream tap spectra spectrometer --frames 100 --record night.frames",
+        "halftrack stream tap spectra source --product recorder --host tank-a --name night --revision 3",
     )
     @click.argument("graph")
     @click.argument("vertex")
-    @click.option("--product", required=True, help="The product that shall read along; a sink.")
-    @click.option("--host", required=True, help="Where it runs.")
-    @click.option("--name", default="", help="The tap's name in the graph [default: VERTEX-tap].")
-    @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A setting of it; again for more.")
+    @click.option("--frames", type=click.IntRange(0), default=0, help="Show so many, then end; 0: until Ctrl-C.")
+    @click.option("--bytes", "bytes_each", type=click.IntRange(0, MAX_BYTES_EACH), default=32, help="Of each frame.")
+    @click.option("--text", is_flag=True, help="Show them as text, not in hexadecimal.")
+    @click.option("--record", type=click.Path(path_type=Path), help="Write whole frames to this file instead.")
+    @click.option("--product", default="", help="Add a sink of this product to the graph, instead of looking.")
+    @click.option("--host", default="", help="With --product: where it runs.")
+    @click.option("--name", default="", help="With --product: its name in the graph [default: VERTEX-tap].")
+    @click.option(
+        "--param", "params", multiple=True, metavar="NAME=VALUE", help="With --product: a setting; repeatable."
+    )
     @ENVIRONMENT
     @REVISION
     def tap(
         terminal: Terminal,
         graph: str,
         vertex: str,
-        product: str,
-        host: str,
-        name: str,
-        params: tuple[str, ...],
+        frames: int,
+        bytes_each: int,
+        text: bool,
+        record: Path | None,
         environment: str,
         revision: int | None,
+        **tapping: Any,
     ) -> int:
-        """Add a sink that reads what VERTEX of GRAPH produces, while it runs. Nobody else is touched.
+        """Look at what VERTEX of GRAPH produces, record it here, or (with --product) add a sink that reads along.
 
-        It is live at once and not declared: `halftrack stream drift` shows it until it is adopted or reverted.
+        A look is lossy and never holds the stream up; what it missed is told. A sink is live at once and not declared: `halftrack
+        stream drift` shows it until it is adopted or reverted. Nobody else is touched by either.
         """
-        settings = dict(param_of(text) for text in params)
-        sink = Vertex(name or f"{vertex}-tap", Role.SINK, product, (host,), settings, 0, 0)
+        if not tapping["product"]:
+            asked = WatchRequest(environment, graph, vertex, frames, MAX_BYTES_EACH if record else bytes_each)
+            return looking.look(terminal, asked, text, record)
+        if not tapping["host"]:
+            raise click.UsageError("--product needs --host: where shall it run?")
+        settings = dict(param_of(each) for each in tapping["params"])
+        name = tapping["name"] or f"{vertex}-tap"
+        sink = Vertex(name, Role.SINK, tapping["product"], (tapping["host"],), settings, 0, 0)
         return _edit(terminal, graph, environment, revision, Tap(vertex, sink))
 
     @verb(

@@ -22,6 +22,7 @@ def declare(program: Program) -> None:
         """Run the controller."""
 
     _declare_galaxy(galaxy_group)
+    _declare_operator(galaxy_group)
     _declare_controller(controller_group)
     _declare_local(program)
 
@@ -67,6 +68,8 @@ def _declare_galaxy(group: click.Group) -> None:
         )
         return DONE
 
+
+def _declare_operator(group: click.Group) -> None:
     @verb(
         group,
         "operator",

@@ -23,8 +23,10 @@ from halftrack_controller.health import add_health
 from halftrack_controller.news import News
 from halftrack_controller.operator_service import OperatorService
 from halftrack_controller.service import Controller
-from halftrack_controller.session import HEARTBEAT_MS, Sessions, SessionService
+from halftrack_controller.session import HEARTBEAT_MS, Sessions
+from halftrack_controller.showing import ShowingService
 from halftrack_controller.store_thread import StoreThread
+from halftrack_controller.watching import Looks
 from halftrack_model.errors import HalftrackError, HostFault
 from halftrack_proto.channel import COMMON_OPTIONS, ENROLMENT_PORT_SERVICES, SESSION_PORT_SERVICES, Options
 from halftrack_proto.v1 import artifacts_pb2_grpc, enrolment_pb2_grpc, operator_pb2_grpc, session_pb2_grpc
@@ -95,9 +97,10 @@ async def _start(
     )
     session_endpoint = endpoint_text(mine.addresses[0], ports[0])
     enrolment = (endpoint_text(mine.addresses[0], ports[1]), ca.der(mine.authority.certificate))
-    session_pb2_grpc.add_SessionServicer_to_server(SessionService(mine.name, sessions, store, news), operators)
+    looks = Looks(sessions)
+    session_pb2_grpc.add_SessionServicer_to_server(ShowingService(mine.name, sessions, store, news, looks), operators)
     artifacts_pb2_grpc.add_ArtifactsServicer_to_server(ArtifactService(mine.name, files, store), operators)
-    operator = OperatorService(mine, controller, sessions, news, enrolment)
+    operator = OperatorService(mine, controller, sessions, news, enrolment, looks)
     operator_pb2_grpc.add_OperatorServicer_to_server(operator, operators)
     enrolment_service = EnrolmentService(mine, controller, session_endpoint)
     enrolment_pb2_grpc.add_EnrolmentServicer_to_server(enrolment_service, enrolments)

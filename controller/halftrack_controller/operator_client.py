@@ -9,7 +9,7 @@ no answer at all is HostFault("unreachable").
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -23,12 +23,13 @@ from halftrack_model.edits import Edit, GraphRecord
 from halftrack_model.errors import HostFault
 from halftrack_model.graph import StreamGraph
 from halftrack_model.seals import Sealed
-from halftrack_proto import codec
+from halftrack_proto import codec, shown_codec
 from halftrack_proto import graph_codec as graphs
 from halftrack_proto import messages as said
 from halftrack_proto import operator_codec as wire
 from halftrack_proto.channel import CHUNK_BYTES, CLIENT_OPTIONS
 from halftrack_proto.graph_codec import EditRequest, GraphName, SettleRequest
+from halftrack_proto.shown import Shown, WatchRequest
 from halftrack_proto.status import error_of
 from halftrack_proto.v1 import artifacts_pb2_grpc, operator_pb2_grpc
 
@@ -151,6 +152,17 @@ class OperatorClient:
                 raise error_of(error) from None
 
         return changes()
+
+    def watch_stream(self, asked: WatchRequest) -> Generator[Shown]:
+        """What a vertex produces from now on, until the caller stops, the host ends it, or it is gone; no deadline."""
+        call = self._operator.WatchStream(shown_codec.watch_request_message(asked))
+        try:
+            for message in call:
+                yield shown_codec.shown_of(message)
+        except grpc.RpcError as error:
+            raise error_of(error) from None
+        finally:
+            call.cancel()
 
     def put_artifact(self, path: Path) -> said.PutReply:
         """Send a file; it is durable, under the digest in the reply, when this returns. Again is no event."""

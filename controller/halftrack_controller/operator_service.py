@@ -11,12 +11,14 @@ from halftrack_controller.news import News
 from halftrack_controller.service import Controller
 from halftrack_controller.session import Sessions
 from halftrack_controller.snapshot import Snapshot
+from halftrack_controller.watching import Looks
 from halftrack_model.edits import GraphRecord
 from halftrack_model.errors import HalftrackError
-from halftrack_proto import codec
+from halftrack_proto import codec, shown_codec
 from halftrack_proto import graph_codec as graphs
 from halftrack_proto import messages as said
 from halftrack_proto import operator_codec as wire
+from halftrack_proto.shown import Shown
 from halftrack_proto.status import code_of, metadata_of
 from halftrack_proto.tokens import token_text
 from halftrack_proto.v1 import operator_pb2_grpc
@@ -37,8 +39,10 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         sessions: Sessions,
         news: News,
         enrolment: tuple[str, bytes],
+        looks: Looks,
     ) -> None:
         self._galaxy, self._controller, self._sessions, self._news = galaxy, controller, sessions, news
+        self._looks = looks
         self._enrolment_endpoint, self._ca_der = enrolment
 
     async def _answer(self, context: Context, work: Callable[[], Awaitable[T]]) -> T:
@@ -165,6 +169,19 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         """Why something is as it is."""
         subject = wire.explain_of(request)
         return wire.whys_message(views.whys(await self._answer(context, lambda: self._controller.explained(subject))))
+
+    async def WatchStream(self, request: Wire, context: Context) -> AsyncIterator[Wire]:
+        """What a vertex produces, as its host shows it."""
+
+        async def begin() -> AsyncIterator[Shown]:
+            return self._looks.frames(await self._controller.snapshot(), shown_codec.watch_request_of(request))
+
+        frames = await self._answer(context, begin)
+        try:
+            async for each in frames:
+                yield shown_codec.shown_message(each)
+        except HalftrackError as error:
+            await context.abort(code_of(error), error.message, metadata_of(error))
 
     async def Watch(self, request: Wire, context: Context) -> AsyncIterator[Wire]:
         """Changes as they happen. The first word goes at once, so that the caller knows from when on it hears everything."""

@@ -23,6 +23,7 @@ from halftrack_model.observed import Observed
 from halftrack_model.seals import Sealed
 from halftrack_proto import codec
 from halftrack_proto import messages as said
+from halftrack_proto.shown import WantFrames
 from halftrack_proto.v1 import session_pb2_grpc
 
 log = logging.getLogger("halftrack.session")
@@ -106,6 +107,17 @@ class Sessions:
         if session := self._live.get(host):
             session.declined = None
             session.push(session.pushing.offered(said.PlanPush(sealed, revision)))
+
+    def ask(self, host: str, wish: WantFrames) -> bool:
+        """Pass a wish on; False when the host is not here."""
+        session = self._live.get(host)
+        if session is not None:
+            session.say(wish)
+        return session is not None
+
+    def connected(self, host: str) -> bool:
+        """Is the host here?"""
+        return host in self._live
 
     def presence(self) -> Mapping[str, Presence]:
         """How long ago each host was seen and confirmed its state."""

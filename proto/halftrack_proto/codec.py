@@ -25,6 +25,8 @@ from halftrack_model.report import Report
 from halftrack_model.seals import Seal, Sealed
 from halftrack_model.swap import SwapRecord
 from halftrack_proto import messages as said
+from halftrack_proto import shown_codec
+from halftrack_proto.shown import WantFrames
 from halftrack_proto.v1 import artifacts_pb2, common_pb2, enrolment_pb2, operator_pb2, session_pb2
 
 T = TypeVar("T")
@@ -139,6 +141,8 @@ def controller_message(value: said.ControllerSays) -> session_pb2.ControllerMess
             return session_pb2.ControllerMessage(want_observed=session_pb2.WantObserved())
         case said.ReconnectAfter():
             return session_pb2.ControllerMessage(reconnect_after=session_pb2.ReconnectAfter(**fields(value)))
+        case WantFrames():
+            return session_pb2.ControllerMessage(want_frames=shown_codec.want_frames_message(value))
 
 
 def controller_of(message: session_pb2.ControllerMessage) -> said.ControllerSays:
@@ -156,6 +160,8 @@ def controller_of(message: session_pb2.ControllerMessage) -> said.ControllerSays
             return said.WantObserved()
         case "reconnect_after":
             return made(said.ReconnectAfter, message.reconnect_after)
+        case "want_frames":
+            return shown_codec.want_frames_of(message.want_frames)
     raise _empty_union("the controller's message")
 
 

@@ -14,6 +14,7 @@ from halftrack_model.release import Release
 from halftrack_model.report import Report
 from halftrack_model.seals import Sealed
 from halftrack_model.swap import SwapRecord
+from halftrack_proto.shown import WantFrames
 
 # -------------------------------------------------------------------------------------------------- session, from an agent
 
@@ -119,7 +120,7 @@ class ReconnectAfter:
     reason: str
 
 
-ControllerSays = Welcome | PlanPush | ReportsAcked | Alive | WantObserved | ReconnectAfter
+ControllerSays = Welcome | PlanPush | ReportsAcked | Alive | WantObserved | ReconnectAfter | WantFrames
 
 # ------------------------------------------------------------------------------------------------- enrolment and artifacts
 

@@ -10,13 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halftrack_model import canonical
+from halftrack_model.edits import GraphRecord, Remove, Tap
 from halftrack_model.errors import InvalidInput
+from halftrack_model.graph import Vertex
 from halftrack_model.observed import Health, InstanceObserved, Observed
 from halftrack_model.plan import Plan
 from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrategy
 from halftrack_model.report import Report
 from halftrack_model.seals import Seal, Sealed
-from halftrack_proto import codec, messages, operator_codec
+from halftrack_proto import codec, graph_codec, messages, operator_codec, shown_codec
+from halftrack_proto.graph_codec import EditRequest, GraphName, SettleRequest
+from halftrack_proto.shown import MAX_BYTES_EACH, Shown, ShownFrame, WantFrames, WatchRequest
 from halftrack_proto.tokens import token_of, token_text
 from halftrack_proto.v1 import operator_pb2, session_pb2
 
@@ -64,6 +68,7 @@ CONTROLLER_SAYS = st.one_of(
     st.just(messages.Alive()),
     st.just(messages.WantObserved()),
     st.builds(messages.ReconnectAfter),
+    st.builds(WantFrames, bytes_each=st.integers(0, MAX_BYTES_EACH)),
 )
 DOCUMENT = st.one_of(st.builds(messages.EnvironmentDocument), st.builds(messages.HostDocument))
 CHANGE = st.builds(messages.HostChange, held=st.none() | PLAN, next=PLAN)
@@ -115,7 +120,25 @@ OPERATOR_JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
     ("token_reply", st.builds(messages.TokenReply)),
     ("change", st.builds(messages.Change)),
 ]
-EVERY = [(codec, *journey) for journey in JOURNEYS] + [(operator_codec, *journey) for journey in OPERATOR_JOURNEYS]
+EDIT = st.builds(Tap, TEXT, st.builds(Vertex)) | st.builds(Remove, TEXT)
+GRAPH_JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
+    ("live_graph_request", st.builds(GraphName)),
+    ("edit_request", st.builds(EditRequest, edit=EDIT)),
+    ("settle_request", st.builds(SettleRequest)),
+    ("live_graph", st.builds(GraphRecord)),
+]
+SHOWN_JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
+    ("want_frames", st.builds(WantFrames, bytes_each=st.integers(0, MAX_BYTES_EACH))),
+    ("shown", st.builds(Shown, frames=st.lists(st.builds(ShownFrame), max_size=3).map(tuple))),
+    ("watch_request", st.builds(WatchRequest)),
+]
+JOURNEYS_OF = (
+    (codec, JOURNEYS),
+    (operator_codec, OPERATOR_JOURNEYS),
+    (graph_codec, GRAPH_JOURNEYS),
+    (shown_codec, SHOWN_JOURNEYS),
+)
+EVERY = [(module, *journey) for module, journeys in JOURNEYS_OF for journey in journeys]
 
 
 @pytest.mark.parametrize(("module", "name", "values"), EVERY, ids=[journey[1] for journey in EVERY])
@@ -135,7 +158,7 @@ def test_what_is_sent_is_what_arrives(module: ModuleType, name: str, values: st.
 
 def test_every_translation_is_tried() -> None:
     """A pair of functions added to the codec without a journey above is noticed."""
-    for module, journeys in ((codec, JOURNEYS), (operator_codec, OPERATOR_JOURNEYS)):
+    for module, journeys in JOURNEYS_OF:
         pairs = {name.removesuffix("_of") for name in dir(module) if name.endswith("_of") and name[0] != "_"}
         assert pairs == {name for name, _ in journeys}
 

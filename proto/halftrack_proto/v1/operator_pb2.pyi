@@ -958,6 +958,37 @@ class GraphName(_message.Message):
 Global___GraphName: _TypeAlias = GraphName  # noqa: Y015
 
 @_typing.final
+class WatchStreamRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRAPH_FIELD_NUMBER: _builtins.int
+    VERTEX_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    BYTES_EACH_FIELD_NUMBER: _builtins.int
+    vertex: _builtins.str
+    frames: _builtins.int
+    """so many; 0: no end"""
+    bytes_each: _builtins.int
+    """of each payload"""
+    @_builtins.property
+    def graph(self) -> Global___GraphName: ...
+    def __init__(
+        self,
+        *,
+        graph: Global___GraphName | None = ...,
+        vertex: _builtins.str = ...,
+        frames: _builtins.int = ...,
+        bytes_each: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["graph", b"graph"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_each", b"bytes_each", "frames", b"frames", "graph", b"graph", "vertex", b"vertex"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchStreamRequest: _TypeAlias = WatchStreamRequest  # noqa: Y015
+
+@_typing.final
 class LiveGraphRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

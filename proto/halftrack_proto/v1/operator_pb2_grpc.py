@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from halftrack_proto.v1 import operator_pb2 as halftrack__proto_dot_v1_dot_operator__pb2
+from halftrack_proto.v1 import session_pb2 as halftrack__proto_dot_v1_dot_session__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -99,6 +100,11 @@ class OperatorStub:
                 request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.SettleGraphRequest.SerializeToString,
                 response_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.FromString,
                 _registered_method=True)
+        self.WatchStream = channel.unary_stream(
+                '/halftrack.v1.Operator/WatchStream',
+                request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.WatchStreamRequest.SerializeToString,
+                response_deserializer=halftrack__proto_dot_v1_dot_session__pb2.Shown.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/halftrack.v1.Operator/Explain',
                 request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.ExplainRequest.SerializeToString,
@@ -193,6 +199,12 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchStream(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Explain(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -272,6 +284,11 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.SettleGraph,
                     request_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.SettleGraphRequest.FromString,
                     response_serializer=halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.SerializeToString,
+            ),
+            'WatchStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchStream,
+                    request_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.WatchStreamRequest.FromString,
+                    response_serializer=halftrack__proto_dot_v1_dot_session__pb2.Shown.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -635,6 +652,33 @@ class Operator:
             '/halftrack.v1.Operator/SettleGraph',
             halftrack__proto_dot_v1_dot_operator__pb2.SettleGraphRequest.SerializeToString,
             halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/halftrack.v1.Operator/WatchStream',
+            halftrack__proto_dot_v1_dot_operator__pb2.WatchStreamRequest.SerializeToString,
+            halftrack__proto_dot_v1_dot_session__pb2.Shown.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,6 +8,7 @@ canonical bytes of a type of halftrack_model, so that what was signed or stored 
 from collections import abc as _abc
 from grpc import aio as _aio
 from halftrack_proto.v1 import operator_pb2 as _operator_pb2
+from halftrack_proto.v1 import session_pb2 as _session_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -47,6 +48,7 @@ class OperatorStub:
     LiveGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.LiveGraphRequest, _operator_pb2.LiveGraphReply]
     EditGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.EditGraphRequest, _operator_pb2.LiveGraphReply]
     SettleGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.SettleGraphRequest, _operator_pb2.LiveGraphReply]
+    WatchStream: _grpc.UnaryStreamMultiCallable[_operator_pb2.WatchStreamRequest, _session_pb2.Shown]
     Explain: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ExplainRequest, _operator_pb2.ExplainReply]
     Watch: _grpc.UnaryStreamMultiCallable[_operator_pb2.WatchRequest, _operator_pb2.Change]
 
@@ -67,6 +69,7 @@ class OperatorAsyncStub(OperatorStub):
     LiveGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.LiveGraphRequest, _operator_pb2.LiveGraphReply]  # type: ignore[assignment]
     EditGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.EditGraphRequest, _operator_pb2.LiveGraphReply]  # type: ignore[assignment]
     SettleGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.SettleGraphRequest, _operator_pb2.LiveGraphReply]  # type: ignore[assignment]
+    WatchStream: _aio.UnaryStreamMultiCallable[_operator_pb2.WatchStreamRequest, _session_pb2.Shown]  # type: ignore[assignment]
     Explain: _aio.UnaryUnaryMultiCallable[_operator_pb2.ExplainRequest, _operator_pb2.ExplainReply]  # type: ignore[assignment]
     Watch: _aio.UnaryStreamMultiCallable[_operator_pb2.WatchRequest, _operator_pb2.Change]  # type: ignore[assignment]
 
@@ -162,6 +165,13 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _operator_pb2.SettleGraphRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.LiveGraphReply, _abc.Awaitable[_operator_pb2.LiveGraphReply]]: ...
+
+    @_abc_1.abstractmethod
+    def WatchStream(
+        self,
+        request: _operator_pb2.WatchStreamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_session_pb2.Shown], _abc.AsyncIterator[_session_pb2.Shown]]: ...
 
     @_abc_1.abstractmethod
     def Explain(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from halftrack_proto.v1 import common_pb2 as halftrack__proto_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n halftrack_proto/v1/session.proto\x12\x0chalftrack.v1\x1a\x1fhalftrack_proto/v1/common.proto\"\x9e\x02\n\x0c\x41gentMessage\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.halftrack.v1.HelloH\x00\x12*\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x16.halftrack.v1.AcceptedH\x00\x12(\n\x07refused\x18\x03 \x01(\x0b\x32\x15.halftrack.v1.RefusedH\x00\x12,\n\theartbeat\x18\x04 \x01(\x0b\x32\x17.halftrack.v1.HeartbeatH\x00\x12/\n\x08observed\x18\x05 \x01(\x0b\x32\x1b.halftrack.v1.ObservedStateH\x00\x12(\n\x07reports\x18\x06 \x01(\x0b\x32\x15.halftrack.v1.ReportsH\x00\x42\t\n\x07message\"\x93\x01\n\x05Hello\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x17\n\x0fobserved_digest\x18\x05 \x01(\t\x12\x14\n\x0coutbox_first\x18\x06 \x01(\x03\x12\x13\n\x0boutbox_next\x18\x07 \x01(\x03\"\x1c\n\x08\x41\x63\x63\x65pted\x12\x10\n\x08revision\x18\x01 \x01(\x03\"<\n\x07Refused\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"L\n\tHeartbeat\x12\x17\n\x0fobserved_digest\x18\x01 \x01(\t\x12&\n\x05rings\x18\x02 \x03(\x0b\x32\x17.halftrack.v1.RingGauge\"\xa2\x01\n\tRingGauge\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04head\x18\x02 \x01(\x03\x12\x0c\n\x04tail\x18\x03 \x01(\x03\x12\r\n\x05slots\x18\x04 \x01(\x03\x12/\n\x04lags\x18\x05 \x03(\x0b\x32!.halftrack.v1.RingGauge.LagsEntry\x1a+\n\tLagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"+\n\rObservedState\x12\x1a\n\x12observed_canonical\x18\x01 \x01(\x0c\"#\n\x07Reports\x12\x18\n\x10report_canonical\x18\x01 \x03(\x0c\"\xb9\x02\n\x11\x43ontrollerMessage\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.halftrack.v1.WelcomeH\x00\x12&\n\x04plan\x18\x02 \x01(\x0b\x32\x16.halftrack.v1.PlanPushH\x00\x12\x33\n\rreports_acked\x18\x03 \x01(\x0b\x32\x1a.halftrack.v1.ReportsAckedH\x00\x12$\n\x05\x61live\x18\x04 \x01(\x0b\x32\x13.halftrack.v1.AliveH\x00\x12\x33\n\rwant_observed\x18\x05 \x01(\x0b\x32\x1a.halftrack.v1.WantObservedH\x00\x12\x37\n\x0freconnect_after\x18\x06 \x01(\x0b\x32\x1c.halftrack.v1.ReconnectAfterH\x00\x42\t\n\x07message\"5\n\x07Welcome\x12\x14\n\x0cheartbeat_ms\x18\x01 \x01(\x03\x12\x14\n\x0creports_upto\x18\x02 \x01(\x03\"B\n\x08PlanPush\x12$\n\x06sealed\x18\x01 \x01(\x0b\x32\x14.halftrack.v1.Sealed\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\x1c\n\x0cReportsAcked\x12\x0c\n\x04upto\x18\x01 \x01(\x03\"\x07\n\x05\x41live\"\x0e\n\x0cWantObserved\",\n\x0eReconnectAfter\x12\n\n\x02ms\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t2U\n\x07Session\x12J\n\x07\x43onnect\x12\x1a.halftrack.v1.AgentMessage\x1a\x1f.halftrack.v1.ControllerMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n halftrack_proto/v1/session.proto\x12\x0chalftrack.v1\x1a\x1fhalftrack_proto/v1/common.proto\"\x9e\x02\n\x0c\x41gentMessage\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.halftrack.v1.HelloH\x00\x12*\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x16.halftrack.v1.AcceptedH\x00\x12(\n\x07refused\x18\x03 \x01(\x0b\x32\x15.halftrack.v1.RefusedH\x00\x12,\n\theartbeat\x18\x04 \x01(\x0b\x32\x17.halftrack.v1.HeartbeatH\x00\x12/\n\x08observed\x18\x05 \x01(\x0b\x32\x1b.halftrack.v1.ObservedStateH\x00\x12(\n\x07reports\x18\x06 \x01(\x0b\x32\x15.halftrack.v1.ReportsH\x00\x42\t\n\x07message\"\x93\x01\n\x05Hello\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x17\n\x0fobserved_digest\x18\x05 \x01(\t\x12\x14\n\x0coutbox_first\x18\x06 \x01(\x03\x12\x13\n\x0boutbox_next\x18\x07 \x01(\x03\"\x1c\n\x08\x41\x63\x63\x65pted\x12\x10\n\x08revision\x18\x01 \x01(\x03\"<\n\x07Refused\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"L\n\tHeartbeat\x12\x17\n\x0fobserved_digest\x18\x01 \x01(\t\x12&\n\x05rings\x18\x02 \x03(\x0b\x32\x17.halftrack.v1.RingGauge\"\xa2\x01\n\tRingGauge\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04head\x18\x02 \x01(\x03\x12\x0c\n\x04tail\x18\x03 \x01(\x03\x12\r\n\x05slots\x18\x04 \x01(\x03\x12/\n\x04lags\x18\x05 \x03(\x0b\x32!.halftrack.v1.RingGauge.LagsEntry\x1a+\n\tLagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"+\n\rObservedState\x12\x1a\n\x12observed_canonical\x18\x01 \x01(\x0c\"#\n\x07Reports\x12\x18\n\x10report_canonical\x18\x01 \x03(\x0c\"\xea\x02\n\x11\x43ontrollerMessage\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.halftrack.v1.WelcomeH\x00\x12&\n\x04plan\x18\x02 \x01(\x0b\x32\x16.halftrack.v1.PlanPushH\x00\x12\x33\n\rreports_acked\x18\x03 \x01(\x0b\x32\x1a.halftrack.v1.ReportsAckedH\x00\x12$\n\x05\x61live\x18\x04 \x01(\x0b\x32\x13.halftrack.v1.AliveH\x00\x12\x33\n\rwant_observed\x18\x05 \x01(\x0b\x32\x1a.halftrack.v1.WantObservedH\x00\x12\x37\n\x0freconnect_after\x18\x06 \x01(\x0b\x32\x1c.halftrack.v1.ReconnectAfterH\x00\x12/\n\x0bwant_frames\x18\x07 \x01(\x0b\x32\x18.halftrack.v1.WantFramesH\x00\x42\t\n\x07message\"5\n\x07Welcome\x12\x14\n\x0cheartbeat_ms\x18\x01 \x01(\x03\x12\x14\n\x0creports_upto\x18\x02 \x01(\x03\"B\n\x08PlanPush\x12$\n\x06sealed\x18\x01 \x01(\x0b\x32\x14.halftrack.v1.Sealed\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\x1c\n\x0cReportsAcked\x12\x0c\n\x04upto\x18\x01 \x01(\x03\"\x07\n\x05\x41live\"\x0e\n\x0cWantObserved\",\n\x0eReconnectAfter\x12\n\n\x02ms\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\"M\n\nWantFrames\x12\r\n\x05watch\x18\x01 \x01(\t\x12\x0c\n\x04ring\x18\x02 \x01(\t\x12\x0e\n\x06\x66rames\x18\x03 \x01(\x03\x12\x12\n\nbytes_each\x18\x04 \x01(\x03\"p\n\nShownFrame\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x14\n\x0ctimestamp_ns\x18\x03 \x01(\x03\x12\x0b\n\x03gap\x18\x04 \x01(\x03\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12\x0f\n\x07payload\x18\x06 \x01(\x0c\"a\n\x05Shown\x12\r\n\x05watch\x18\x01 \x01(\t\x12(\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x18.halftrack.v1.ShownFrame\x12\x0e\n\x06missed\x18\x03 \x01(\x03\x12\x0f\n\x07problem\x18\x04 \x01(\t\"\n\n\x08ShownEnd2\x8c\x01\n\x07Session\x12J\n\x07\x43onnect\x12\x1a.halftrack.v1.AgentMessage\x1a\x1f.halftrack.v1.ControllerMessage(\x01\x30\x01\x12\x35\n\x04Show\x12\x13.halftrack.v1.Shown\x1a\x16.halftrack.v1.ShownEnd(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,19 +53,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTS']._serialized_start=902
   _globals['_REPORTS']._serialized_end=937
   _globals['_CONTROLLERMESSAGE']._serialized_start=940
-  _globals['_CONTROLLERMESSAGE']._serialized_end=1253
-  _globals['_WELCOME']._serialized_start=1255
-  _globals['_WELCOME']._serialized_end=1308
-  _globals['_PLANPUSH']._serialized_start=1310
-  _globals['_PLANPUSH']._serialized_end=1376
-  _globals['_REPORTSACKED']._serialized_start=1378
-  _globals['_REPORTSACKED']._serialized_end=1406
-  _globals['_ALIVE']._serialized_start=1408
-  _globals['_ALIVE']._serialized_end=1415
-  _globals['_WANTOBSERVED']._serialized_start=1417
-  _globals['_WANTOBSERVED']._serialized_end=1431
-  _globals['_RECONNECTAFTER']._serialized_start=1433
-  _globals['_RECONNECTAFTER']._serialized_end=1477
-  _globals['_SESSION']._serialized_start=1479
-  _globals['_SESSION']._serialized_end=1564
+  _globals['_CONTROLLERMESSAGE']._serialized_end=1302
+  _globals['_WELCOME']._serialized_start=1304
+  _globals['_WELCOME']._serialized_end=1357
+  _globals['_PLANPUSH']._serialized_start=1359
+  _globals['_PLANPUSH']._serialized_end=1425
+  _globals['_REPORTSACKED']._serialized_start=1427
+  _globals['_REPORTSACKED']._serialized_end=1455
+  _globals['_ALIVE']._serialized_start=1457
+  _globals['_ALIVE']._serialized_end=1464
+  _globals['_WANTOBSERVED']._serialized_start=1466
+  _globals['_WANTOBSERVED']._serialized_end=1480
+  _globals['_RECONNECTAFTER']._serialized_start=1482
+  _globals['_RECONNECTAFTER']._serialized_end=1526
+  _globals['_WANTFRAMES']._serialized_start=1528
+  _globals['_WANTFRAMES']._serialized_end=1605
+  _globals['_SHOWNFRAME']._serialized_start=1607
+  _globals['_SHOWNFRAME']._serialized_end=1719
+  _globals['_SHOWN']._serialized_start=1721
+  _globals['_SHOWN']._serialized_end=1818
+  _globals['_SHOWNEND']._serialized_start=1820
+  _globals['_SHOWNEND']._serialized_end=1830
+  _globals['_SESSION']._serialized_start=1833
+  _globals['_SESSION']._serialized_end=1973
 # @@protoc_insertion_point(module_scope)

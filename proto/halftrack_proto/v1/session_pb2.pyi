@@ -283,6 +283,7 @@ class ControllerMessage(_message.Message):
     ALIVE_FIELD_NUMBER: _builtins.int
     WANT_OBSERVED_FIELD_NUMBER: _builtins.int
     RECONNECT_AFTER_FIELD_NUMBER: _builtins.int
+    WANT_FRAMES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -295,6 +296,8 @@ class ControllerMessage(_message.Message):
     def want_observed(self) -> Global___WantObserved: ...
     @_builtins.property
     def reconnect_after(self) -> Global___ReconnectAfter: ...
+    @_builtins.property
+    def want_frames(self) -> Global___WantFrames: ...
     def __init__(
         self,
         *,
@@ -304,12 +307,13 @@ class ControllerMessage(_message.Message):
         alive: Global___Alive | None = ...,
         want_observed: Global___WantObserved | None = ...,
         reconnect_after: Global___ReconnectAfter | None = ...,
+        want_frames: Global___WantFrames | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "message", b"message", "plan", b"plan", "reconnect_after", b"reconnect_after", "reports_acked", b"reports_acked", "want_observed", b"want_observed", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "message", b"message", "plan", b"plan", "reconnect_after", b"reconnect_after", "reports_acked", b"reports_acked", "want_frames", b"want_frames", "want_observed", b"want_observed", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "message", b"message", "plan", b"plan", "reconnect_after", b"reconnect_after", "reports_acked", b"reports_acked", "want_observed", b"want_observed", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "message", b"message", "plan", b"plan", "reconnect_after", b"reconnect_after", "reports_acked", b"reports_acked", "want_frames", b"want_frames", "want_observed", b"want_observed", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "plan", "reports_acked", "alive", "want_observed", "reconnect_after"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "plan", "reports_acked", "alive", "want_observed", "reconnect_after", "want_frames"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -444,3 +448,117 @@ class ReconnectAfter(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReconnectAfter: _TypeAlias = ReconnectAfter  # noqa: Y015
+
+@_typing.final
+class WantFrames(_message.Message):
+    """Show what comes into a ring, from now on, until the call `Show` with this name is ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WATCH_FIELD_NUMBER: _builtins.int
+    RING_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    BYTES_EACH_FIELD_NUMBER: _builtins.int
+    watch: _builtins.str
+    ring: _builtins.str
+    frames: _builtins.int
+    """so many; 0: no end"""
+    bytes_each: _builtins.int
+    """of each payload"""
+    def __init__(
+        self,
+        *,
+        watch: _builtins.str = ...,
+        ring: _builtins.str = ...,
+        frames: _builtins.int = ...,
+        bytes_each: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_each", b"bytes_each", "frames", b"frames", "ring", b"ring", "watch", b"watch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WantFrames: _TypeAlias = WantFrames  # noqa: Y015
+
+@_typing.final
+class ShownFrame(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_NS_FIELD_NUMBER: _builtins.int
+    GAP_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    epoch: _builtins.int
+    timestamp_ns: _builtins.int
+    gap: _builtins.int
+    """of so many sequences, declared lost; 0 for a frame"""
+    size_bytes: _builtins.int
+    payload: _builtins.bytes
+    """its beginning"""
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        timestamp_ns: _builtins.int = ...,
+        gap: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        payload: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "gap", b"gap", "payload", b"payload", "seq", b"seq", "size_bytes", b"size_bytes", "timestamp_ns", b"timestamp_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShownFrame: _TypeAlias = ShownFrame  # noqa: Y015
+
+@_typing.final
+class Shown(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WATCH_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    watch: _builtins.str
+    missed: _builtins.int
+    """overrun before these, because somebody did not keep up"""
+    problem: _builtins.str
+    """why no more will come; for people"""
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShownFrame]: ...
+    def __init__(
+        self,
+        *,
+        watch: _builtins.str = ...,
+        frames: _abc.Iterable[Global___ShownFrame] | None = ...,
+        missed: _builtins.int = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "missed", b"missed", "problem", b"problem", "watch", b"watch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Shown: _TypeAlias = Shown  # noqa: Y015
+
+@_typing.final
+class ShownEnd(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShownEnd: _TypeAlias = ShownEnd  # noqa: Y015

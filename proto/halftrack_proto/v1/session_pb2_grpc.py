@@ -39,6 +39,11 @@ class SessionStub:
                 request_serializer=halftrack__proto_dot_v1_dot_session__pb2.AgentMessage.SerializeToString,
                 response_deserializer=halftrack__proto_dot_v1_dot_session__pb2.ControllerMessage.FromString,
                 _registered_method=True)
+        self.Show = channel.stream_unary(
+                '/halftrack.v1.Session/Show',
+                request_serializer=halftrack__proto_dot_v1_dot_session__pb2.Shown.SerializeToString,
+                response_deserializer=halftrack__proto_dot_v1_dot_session__pb2.ShownEnd.FromString,
+                _registered_method=True)
 
 
 class SessionServicer:
@@ -51,6 +56,13 @@ class SessionServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Show(self, request_iterator, context):
+        """Frames that an operator has asked to see, in answer to WantFrames; a call of its own, so that a slow look slows nothing else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +70,11 @@ def add_SessionServicer_to_server(servicer, server):
                     servicer.Connect,
                     request_deserializer=halftrack__proto_dot_v1_dot_session__pb2.AgentMessage.FromString,
                     response_serializer=halftrack__proto_dot_v1_dot_session__pb2.ControllerMessage.SerializeToString,
+            ),
+            'Show': grpc.stream_unary_rpc_method_handler(
+                    servicer.Show,
+                    request_deserializer=halftrack__proto_dot_v1_dot_session__pb2.Shown.FromString,
+                    response_serializer=halftrack__proto_dot_v1_dot_session__pb2.ShownEnd.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +104,33 @@ class Session:
             '/halftrack.v1.Session/Connect',
             halftrack__proto_dot_v1_dot_session__pb2.AgentMessage.SerializeToString,
             halftrack__proto_dot_v1_dot_session__pb2.ControllerMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Show(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/halftrack.v1.Session/Show',
+            halftrack__proto_dot_v1_dot_session__pb2.Shown.SerializeToString,
+            halftrack__proto_dot_v1_dot_session__pb2.ShownEnd.FromString,
             options,
             channel_credentials,
             insecure,

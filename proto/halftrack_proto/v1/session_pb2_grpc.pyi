@@ -35,12 +35,16 @@ class SessionStub:
     def __new__(cls, channel: _aio.Channel) -> SessionAsyncStub: ...
     Connect: _grpc.StreamStreamMultiCallable[_session_pb2.AgentMessage, _session_pb2.ControllerMessage]
     """The agent speaks first, with a Hello. Its identity is in its certificate; a Hello that names another host ends the call."""
+    Show: _grpc.StreamUnaryMultiCallable[_session_pb2.Shown, _session_pb2.ShownEnd]
+    """Frames that an operator has asked to see, in answer to WantFrames; a call of its own, so that a slow look slows nothing else."""
 
 @_typing.type_check_only
 class SessionAsyncStub(SessionStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Connect: _aio.StreamStreamMultiCallable[_session_pb2.AgentMessage, _session_pb2.ControllerMessage]  # type: ignore[assignment]
     """The agent speaks first, with a Hello. Its identity is in its certificate; a Hello that names another host ends the call."""
+    Show: _aio.StreamUnaryMultiCallable[_session_pb2.Shown, _session_pb2.ShownEnd]  # type: ignore[assignment]
+    """Frames that an operator has asked to see, in answer to WantFrames; a call of its own, so that a slow look slows nothing else."""
 
 class SessionServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -50,5 +54,13 @@ class SessionServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_pb2.ControllerMessage], _abc.AsyncIterator[_session_pb2.ControllerMessage]]:
         """The agent speaks first, with a Hello. Its identity is in its certificate; a Hello that names another host ends the call."""
+
+    @_abc_1.abstractmethod
+    def Show(
+        self,
+        request_iterator: _MaybeAsyncIterator[_session_pb2.Shown],
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_pb2.ShownEnd, _abc.Awaitable[_session_pb2.ShownEnd]]:
+        """Frames that an operator has asked to see, in answer to WantFrames; a call of its own, so that a slow look slows nothing else."""
 
 def add_SessionServicer_to_server(servicer: SessionServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
