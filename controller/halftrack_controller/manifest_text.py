@@ -67,7 +67,8 @@ def _edge(edge: Edge) -> dict[str, Any]:
     fields = _said(
         to=edge.target,
         policy=None if edge.policy is Policy.LOSSLESS else edge.policy.value,
-        sample=sample and _said(every=sample.every, rate=sample.rate_per_s and f"{sample.rate_per_s}/s", latest=sample.latest),
+        sample=sample
+        and _said(every=sample.every, rate=sample.rate_per_s and f"{sample.rate_per_s}/s", latest=sample.latest),
         partition=cut and {"offset": cut.offset, "bytes": cut.key_bytes, "of": cut.of, "take": list(cut.take)},
         replay={"from": f"-{_duration(edge.replay_ms)}"} if edge.replay_ms else None,
         retain=_duration(edge.retain_ms),

@@ -95,5 +95,4 @@ def located(snapshot: Snapshot, asked: WatchRequest) -> tuple[str, str]:
         raise Refused("unknown-vertex", f"{graph.name} has no vertex {asked.vertex!r}; it has {names}")
     if vertex.role is Role.SINK:
         raise Refused("no-stream", f"{vertex.name} is a sink and produces nothing: look at what feeds it")
-    home = placement.merge_host(graph, vertex) if vertex.role is Role.PAIR else vertex.hosts[0]
-    return home, placement.ring_name(graph.name, vertex.name)
+    return placement.home(graph, vertex), placement.ring_name(graph.name, vertex.name)

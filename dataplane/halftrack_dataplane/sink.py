@@ -41,7 +41,9 @@ class Feed:
 
     def run(self) -> None:
         """Until asked to stop; what was consumed is flushed then."""
-        with self._join("oldest"):  # what is there stays there until the sink's place is found and has said what it lacks
+        with self._join(
+            "oldest"
+        ):  # what is there stays there until the sink's place is found and has said what it lacks
             if not self._done(self._begin):
                 return
             reader = self._join(self._next)

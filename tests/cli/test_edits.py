@@ -121,3 +121,15 @@ def test_a_tap_that_cannot_be_is_refused_with_everything_that_is_wrong(operator:
     assert status == 1
     assert "there is no graph 'nothing'; there is tank/spectra" in err
     assert ada.run("stream", "drift", "spectra")[0] == 0
+
+
+def test_an_edit_that_would_move_somebody_elses_part_is_refused(operator: Operator) -> None:  # noqa: F811
+    """Without its sink on tank-b, the pair's merge would move to tank-a in mid-stream."""
+    moved = GOOD.replace("product: recorder, hosts: [tank-a]", "product: recorder, hosts: [tank-b]")
+    assert operator.run("apply", "-f", "-", text=moved)[0] == 0
+    tap = ("stream", "tap", "spectra", "spectrometer", "--product", "recorder")
+    for name in ("one", "two", "three"):
+        assert operator.run(*tap, "--host", "tank-a", "--name", name)[0] == 0  # taps move nothing, however many
+    status, err = operator.run("stream", "remove", "spectra", "sink")
+    assert status == 1
+    assert "spectrometer: what it produces would move from tank-b to tank-a" in err

@@ -7,10 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halftrack_controller import manifests, quantities
+from halftrack_controller.manifest_graph import graph_of
+from halftrack_controller.manifest_schema import StreamGraphManifest
 from halftrack_controller.manifest_text import graph_manifest
 from halftrack_controller.params import param_of
+from halftrack_controller.yaml_lines import documents as yaml_documents
 from halftrack_model.errors import InvalidInput
-from halftrack_model.graph import StreamGraph
+from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Sample, StreamGraph
 from halftrack_model.release import Param
 from tests.cli.test_manifests import GOOD
 
@@ -33,6 +36,42 @@ def test_what_is_written_is_read_back(params: dict[str, Param], size: int, slots
     vertices = (dataclasses.replace(source, params=params, ring_bytes=size, ring_slots=slots), *others)
     graph = dataclasses.replace(SPECTRA, vertices=vertices, editors=tuple(editors))
     assert _read(graph_manifest(graph)) == graph
+
+
+RATES = st.builds(Rate, st.integers(0, 10**12 - 1), st.integers(0, 10**12 - 1)).filter(lambda rate: rate != Rate())
+
+
+@given(
+    st.builds(Join, st.sampled_from(JoinBy), st.integers(1, 10**9)),
+    RATES,
+    RATES,
+    st.sampled_from(["", "spectra"]),
+    st.booleans(),
+)
+def test_what_a_vertex_may_say_is_read_back(join: Join, rate: Rate, capacity: Rate, state: str, tap: bool) -> None:
+    source = dataclasses.replace(SPECTRA.vertices[0], join=join, rate=rate, capacity=capacity, state=state, tap=tap)
+    assert _fields_read(dataclasses.replace(SPECTRA, vertices=(source, *SPECTRA.vertices[1:]))).vertices[0] == source
+
+
+@given(
+    st.sampled_from(Policy),
+    st.none() | st.sampled_from([Sample(every=3), Sample(rate_per_s=7), Sample(latest=True)]),
+    st.none() | st.builds(Partition, st.integers(0, 9), st.integers(1, 9), st.integers(2, 9), st.just((0, 1))),
+    st.lists(st.integers(0, 10**9), min_size=4, max_size=4),
+    st.none() | st.sampled_from(Place),
+)
+def test_what_an_edge_may_say_is_read_back(
+    policy: Policy, sample: Sample | None, partition: Partition | None, numbers: list[int], place: Place | None
+) -> None:
+    edge = Edge("source", "spectrometer", policy, sample, partition, *numbers, placement=place)
+    assert _fields_read(dataclasses.replace(SPECTRA, edges=(edge, SPECTRA.edges[1]))).edges[0] == edge
+
+
+def _fields_read(graph: StreamGraph) -> StreamGraph:
+    """By the fields alone: whether the graph makes sense is not asked here."""
+    (document,) = yaml_documents(graph_manifest(graph))
+    manifest = StreamGraphManifest.model_validate(document.value)
+    return graph_of(manifest.metadata.name, manifest.spec)
 
 
 def _read(text: str) -> StreamGraph:
