@@ -72,7 +72,7 @@ def _declare_edits(group: click.Group) -> None:
             raise click.UsageError("--product needs --host: where shall it run?")
         settings = dict(param_of(each) for each in tapping["params"])
         name = tapping["name"] or f"{vertex}-tap"
-        sink = Vertex(name, Role.SINK, tapping["product"], (tapping["host"],), settings, 0, 0, tap=True)
+        sink = Vertex(name, Role.SINK, tapping["product"], (tapping["host"],), settings, 0, 0)
         return _edit(terminal, graph, environment, revision, Tap(vertex, sink))
 
     @verb(

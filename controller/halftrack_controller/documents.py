@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from halftrack_controller import live, placement, standing
+from halftrack_controller import inlets, live, placement, standing
 from halftrack_controller.snapshot import Environment, Host, Snapshot
 from halftrack_model.errors import InvalidInput
-from halftrack_model.graph import StreamGraph
+from halftrack_model.graph import Role, StreamGraph, Vertex
+from halftrack_model.graph_rules import state_misfit
 from halftrack_model.ids import checked_name
+from halftrack_model.versions import Version
 from halftrack_proto import messages as said
 
 Declared = Environment | Host | StreamGraph
@@ -158,6 +160,9 @@ def _problems(before: Snapshot, after: Snapshot, document: Declared) -> Iterator
             yield from () if drift is None else (drift,)
             yield from _graph_problems(after, document)
             yield from _ring_problems(before, document)
+            if not placement.problems(document):  # what follows needs every name to mean one vertex
+                yield from _state_problems(after, document)
+                yield from _place_problems(before, document)
 
 
 def _host_problems(before: Snapshot, after: Snapshot, host: Host) -> Iterator[str]:
@@ -197,6 +202,54 @@ def _ring_problems(before: Snapshot, graph: StreamGraph) -> Iterator[str]:
                 f"vertex {vertex.name!r}: its ring has {old.ring_bytes} bytes and {old.ring_slots} slots, and keeps them while its "
                 "stream runs: leave them, or give the vertex another name, which begins a new stream"
             )
+
+
+def _place_problems(before: Snapshot, graph: StreamGraph) -> Iterator[str]:
+    """A stream is where its ring is, and whoever reads it keeps its place in it by number: neither moves while it runs."""
+    known = before.graph(graph.environment, graph.name)
+    for vertex in graph.vertices if known is not None else ():
+        if known is None or not _at_work(before, graph, vertex.name):
+            continue
+        old = known.vertex(vertex.name)
+        homes = [placement.home(of, each) for of, each in ((known, old), (graph, vertex))]
+        if old.role is not Role.SINK and homes[0] != homes[1]:
+            yield (
+                f"vertex {vertex.name!r}: its stream is written on {homes[0]}, and would be on {homes[1]}: leave its hosts and its first consumer, "
+                "or give it another name, which begins a new stream"
+            )
+        if known.into(vertex.name) and graph.into(vertex.name):
+            yield from _input_problems(known, old, graph, vertex)
+
+
+def _input_problems(known: StreamGraph, old: Vertex, graph: StreamGraph, vertex: Vertex) -> Iterator[str]:
+    pairs = ((known, old), (graph, vertex))
+    joins = [(placement.input_ring_name(of, each), of.inputs(each.name), each.join) for of, each in pairs]
+    if joins[0] != joins[1]:
+        yield (
+            f"vertex {vertex.name!r}: it reads {', '.join(joins[0][1])} and keeps its place there, so its inputs and how they are joined "
+            "stay while its stream runs: leave them, or give the vertex another name, which begins a new stream"
+        )
+    elif known.has_inlet(old.name):
+        hosts = [placement.inlet_host(*pair) for pair in pairs]
+        if hosts[0] != hosts[1]:
+            yield f"vertex {vertex.name!r}: its inlet writes on {hosts[0]}, and would on {hosts[1]}: leave the placement of its edges"
+        sizes = [(ring.capacity_bytes, ring.slots) for ring in (inlets.ring_of(*pair) for pair in pairs)]
+        if sizes[0] != sizes[1]:
+            yield (
+                f"vertex {vertex.name!r}: the ring of its inlet has {sizes[0][0]} bytes and {sizes[0][1]} slots, and keeps them "
+                "while its stream runs: leave the credit of its edges, or give the vertex another name"
+            )
+
+
+def _state_problems(after: Snapshot, graph: StreamGraph) -> Iterator[str]:
+    """Of the releases in force, and where there is none yet of those that would be the first."""
+    for vertex in graph.vertices:
+        force = standing.in_force(after, graph.environment, graph.name, vertex.name)
+        known = [p.release for (product, _), p in sorted(after.releases.items()) if product == vertex.product]
+        newest = max(known, key=lambda release: Version.parse(release.version), default=None)
+        release = next((each for each in known if force and each.version == force.version), newest)
+        if release is not None and (misfit := state_misfit(graph, vertex, release)):
+            yield misfit
 
 
 def _at_work(snapshot: Snapshot, graph: StreamGraph, vertex: str) -> bool:

@@ -174,7 +174,7 @@ class _Draft:
         self._put(leader, _built_in(placement.merge_name(graph, vertex.name), Kind.VERTEX, Runs.MERGE, merged.name))
         if deployed.green is not None:
             swap = self._swap(vertex, deployed, deployed.green)
-            for host in swap.hosts:
+            for host in dict.fromkeys(swap.hosts):
                 self.swaps.setdefault(host, []).append(swap)
 
     def _add_member(self, vertex: Vertex, name: str, host: str, leader: str, occupant: Occupant) -> None:

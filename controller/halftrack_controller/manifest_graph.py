@@ -79,9 +79,6 @@ class VertexFields(Strict):
     capacity: RateFields | None = Field(
         default=None, description="What it can take; checked against what feeds it.", examples=[{"bytes": "100MB/s"}]
     )
-    tap: bool = Field(
-        default=False, description="A sink that reads along: where it stands moves nothing else.", examples=[True]
-    )
 
 
 class SampleFields(Strict):
@@ -190,7 +187,6 @@ def _vertex(fields: VertexFields) -> Vertex:
         state=fields.state,
         rate=_rate(fields.rate),
         capacity=_rate(fields.capacity),
-        tap=fields.tap,
     )
 
 

@@ -43,7 +43,6 @@ def _vertex(vertex: Vertex) -> dict[str, Any]:
         state=vertex.state,
         rate=_rate(vertex.rate),
         capacity=_rate(vertex.capacity),
-        tap=vertex.tap,
     )
 
 

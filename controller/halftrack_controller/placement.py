@@ -1,7 +1,7 @@
 """Placement: where the parts of a stream graph stand, and what they are called. The only place that spells those names. Pure.
 
-The merge of a pair runs beside one of its members, since the leader of a swap must see both the merged ring and a seat; where most of
-the pair's consumers are, if it can. A ring that is read on another host than the one that writes it has a replica there, written by
+The merge of a pair runs beside one of its members, since the leader of a swap must see both the merged ring and a seat; where the
+pair's first consumer is, if it can. Consumers that come later move nothing: the stream is where its ring is. A ring that is read on another host than the one that writes it has a replica there, written by
 a bridge receiver.
 """
 
@@ -19,9 +19,9 @@ def problems(graph: StreamGraph) -> tuple[str, ...]:
 
 
 def merge_host(graph: StreamGraph, vertex: Vertex) -> str:
-    """The host where a pair's merge runs: the one of its own where most consumers are, the first of equals. Taps do not count."""
-    wanted = [host for consumer in graph.consumers(vertex.name) if not consumer.tap for host in consumer.hosts]
-    return max(vertex.hosts, key=wanted.count)
+    """The host where a pair's merge runs: one of its own that is also its first consumer's, else its first."""
+    wanted = next((consumer.hosts for consumer in graph.consumers(vertex.name)), ())
+    return next((host for host in wanted if host in vertex.hosts), vertex.hosts[0])
 
 
 def home(graph: StreamGraph, vertex: Vertex) -> str:

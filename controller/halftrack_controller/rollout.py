@@ -25,6 +25,7 @@ from halftrack_controller.evidence import Verdict
 from halftrack_controller.snapshot import Published, Rollout, RolloutChange, RolloutPhase, Snapshot
 from halftrack_model.errors import Refused
 from halftrack_model.graph import StreamGraph, Vertex
+from halftrack_model.graph_rules import state_misfit
 from halftrack_model.release import Approval, Release, no_way_back, replay_refusal, state_refusal
 from halftrack_model.swap import Phase
 from halftrack_model.versions import Version
@@ -206,7 +207,8 @@ def _from_pending(snapshot: Snapshot, rollout: Rollout, begun: set[tuple[str, st
     )
     published = snapshot.releases.get((rollout.product, rollout.to_version))
     blue = snapshot.releases.get((rollout.product, rollout.from_version))
-    if published is not None and blue is not None and _is_swap(snapshot, rollout):
+    found = standing.vertex_of(snapshot, rollout)
+    if published is not None and blue is not None and found is not None and standing.hands_over(rollout, found[1]):
         refusal = state_refusal(blue.release, published.release)
         if refusal:
             return _moved(rollout, E.FAIL, f"the state cannot be handed over: {refusal}")
@@ -235,6 +237,8 @@ def _gate(snapshot: Snapshot, rollout: Rollout, begun: set[tuple[str, str]]) -> 
     digest = published.release.artifact.digest
     if digest not in snapshot.artifacts:
         return f"its artifact {digest[:19]}… is not here; run `halftrack release publish` again"
+    if misfit := state_misfit(*found, published.release):
+        return misfit
     if not rollout.from_version:
         return ""
     if other := _other_moving(snapshot, rollout):
@@ -257,11 +261,6 @@ def _other_moving(snapshot: Snapshot, rollout: Rollout) -> Rollout | None:
         ),
         None,
     )
-
-
-def _is_swap(snapshot: Snapshot, rollout: Rollout) -> bool:
-    found = standing.vertex_of(snapshot, rollout)
-    return found is not None and standing.is_swap(rollout, found[1])
 
 
 def _from_running(snapshot: Snapshot, rollout: Rollout) -> RolloutChange:

@@ -136,6 +136,11 @@ def vertex_of(snapshot: Snapshot, rollout: Rollout) -> tuple[StreamGraph, Vertex
     return None if graph is None or vertex is None else (graph, vertex)
 
 
+def hands_over(rollout: Rollout, vertex: Vertex) -> bool:
+    """Does another release go on from the state of the one in force?"""
+    return vertex.role.transforms and bool(rollout.from_version)
+
+
 def is_swap(rollout: Rollout, vertex: Vertex) -> bool:
     """Does it take a pair from one release to another, rather than install it or replace a single instance?"""
     return vertex.role is Role.PAIR and bool(rollout.from_version)

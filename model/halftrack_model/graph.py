@@ -92,7 +92,7 @@ class Partition:
 class Vertex:
     """A step of a graph. `hosts` has one host; two for a pair whose members (`a` on the first, `b` on the second) are apart.
 
-    `rate` is what it produces at most, `capacity` what it can take. A `tap` is a sink that reads along: where it stands moves nothing.
+    `rate` is what it produces at most, `capacity` what it can take.
     """
 
     name: str
@@ -108,7 +108,6 @@ class Vertex:
     )  # the schema of its state, without a version; empty: it keeps none, or nobody has said
     rate: Rate | None = canonical.added(None)
     capacity: Rate | None = canonical.added(None)
-    tap: bool = canonical.added(False)
 
 
 @dataclass(frozen=True, slots=True)

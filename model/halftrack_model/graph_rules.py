@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 from halftrack_model import graph_rates
 from halftrack_model.graph import Edge, JoinBy, Partition, Place, Policy, Role, StreamGraph, Vertex
+from halftrack_model.release import Release
 
+MAX_VERTICES, MAX_EDGES = 256, 1024  # of one graph: what a person can still look through, and recursion can follow
 MIN_RING_BYTES = 1 << 16
 MAX_INPUTS = 32  # as many as an inlet of the data plane takes
 MAX_PARTS = 4096  # of a partition, there too
@@ -20,6 +22,9 @@ HOSTS = {Role.SOURCE: (1,), Role.SINGLE: (1,), Role.PAIR: (1, 2), Role.SINK: (1,
 
 def problems(graph: StreamGraph) -> tuple[str, ...]:
     """Everything that is wrong with `graph`, each in a sentence; empty when it can be deployed."""
+    sizes = (("vertices", len(graph.vertices), MAX_VERTICES), ("edges", len(graph.edges), MAX_EDGES))
+    if large := [f"edges and vertices: {has} {what}; at most {most}" for what, has, most in sizes if has > most]:
+        return tuple(large)
     names = [vertex.name for vertex in graph.vertices]
     found = [f"vertex {name!r} is defined twice" for name in sorted(set(names)) if names.count(name) > 1]
     for edge in graph.edges:
@@ -36,6 +41,30 @@ def problems(graph: StreamGraph) -> tuple[str, ...]:
     if cycle := _cycle(graph):
         return (*found, f"the edges form a cycle: {' → '.join(cycle)}")
     return (*found, *_overlaps(graph), *graph_rates.problems(graph))
+
+
+def state_misfit(graph: StreamGraph, vertex: Vertex, release: Release) -> str:
+    """Why `release` keeps another state than `vertex` says; empty when it does not.
+
+    A graph in which no vertex speaks of state says nothing about any: graphs of before do not. Once one does, silence means none.
+    """
+    if not vertex.role.transforms or not any(other.state for other in graph.vertices):
+        return ""
+    name, writes = f"{release.product} {release.version}", release.state.writes
+    if vertex.state and not writes:
+        return (
+            f"vertex {vertex.name!r} keeps state {vertex.state!r}, and {name} writes none: publish a release that does"
+        )
+    if writes and not vertex.state:
+        return f"vertex {vertex.name!r} keeps no state, and {name} writes {writes!r}: write state: {_schema(writes)} at the vertex"
+    if vertex.state not in (writes, _schema(writes)):
+        return f"vertex {vertex.name!r} keeps state {vertex.state!r}, and {name} writes {writes!r}: let them agree"
+    return ""
+
+
+def _schema(writes: str) -> str:
+    """The name of a schema without its version: `spectra/1` is of `spectra`."""
+    return writes.rpartition("/")[0] or writes
 
 
 # ------------------------------------------------------------------------------------------------------------- vertices
@@ -63,8 +92,6 @@ def _of_vertex(graph: StreamGraph, vertex: Vertex) -> Iterator[str]:
             yield f"its ring needs at least {MIN_RING_BYTES} bytes"
         if not _power_of_two(vertex.ring_slots):
             yield "its ring's slots must be a power of two from 2 on"
-    if vertex.tap and role is not Role.SINK:
-        yield f"is a {role.value} and marked as a tap: only a sink can be one"
     yield from _of_join(vertex, inputs)
     yield from _of_state(vertex)
 

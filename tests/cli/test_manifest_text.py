@@ -46,10 +46,9 @@ RATES = st.builds(Rate, st.integers(0, 10**12 - 1), st.integers(0, 10**12 - 1)).
     RATES,
     RATES,
     st.sampled_from(["", "spectra"]),
-    st.booleans(),
 )
-def test_what_a_vertex_may_say_is_read_back(join: Join, rate: Rate, capacity: Rate, state: str, tap: bool) -> None:
-    source = dataclasses.replace(SPECTRA.vertices[0], join=join, rate=rate, capacity=capacity, state=state, tap=tap)
+def test_what_a_vertex_may_say_is_read_back(join: Join, rate: Rate, capacity: Rate, state: str) -> None:
+    source = dataclasses.replace(SPECTRA.vertices[0], join=join, rate=rate, capacity=capacity, state=state)
     assert _fields_read(dataclasses.replace(SPECTRA, vertices=(source, *SPECTRA.vertices[1:]))).vertices[0] == source
 
 

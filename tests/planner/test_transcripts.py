@@ -18,6 +18,7 @@ from halftrack_model.errors import Refused
 from halftrack_model.observed import Health
 from halftrack_model.release import Migration, StateSchemas
 from halftrack_model.swap import Phase
+from tests.planner import graphs
 from tests.planner.world import World, deployed, host, release, spectra, tank
 
 SCENES = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
@@ -82,6 +83,10 @@ def _tell_swap(world: World, number: str, leg: str, phase: str, reason: str | No
     world.tell_swap(f"tank.spectra.spectrometer.{number}", Phase(phase), int(leg) - 1, reason or "")
 
 
+def _tell_of(world: World, rollout_id: str, leg: str, phase: str) -> None:
+    world.tell_swap(rollout_id, Phase(phase), int(leg) - 1)
+
+
 def _steer(world: World, verb: str, rollout_id: str) -> None:
     world.record(getattr(rollout, VERBS[verb])(world.snapshot(), rollout_id))
 
@@ -114,6 +119,8 @@ SENTENCES: tuple[tuple[str, Callable[..., World | list[str] | None]], ...] = (
     (r"the tank, with nothing published", lambda _: tank()),
     (r"the tank, where only (\S+) has enrolled", lambda _, name: tank((name,))),
     (r"the tank, running spectrometer (\S+)", lambda _, version: deployed(version)),
+    (r"a host each for (\S+), with nothing published", lambda _, name: graphs.world(graphs.DRAWN[name])),
+    (r"(\S+), running 1.0.0", lambda _, name: graphs.running(graphs.DRAWN[name])),
     (r"environment (\S+) on (\S+) and (\S+)", _environment),
     (r"(\S+) enrols", _enrol),
     (r"publish (\S+) (\S+)(.*)?", _publish),
@@ -123,6 +130,7 @@ SENTENCES: tuple[tuple[str, Callable[..., World | list[str] | None]], ...] = (
     (r"(\S+) is back", lambda world, name: world.back(name)),
     (r"(\S+) accepts its plan, but (\S+) has died (\d+) times: (.*)", _dies),
     (r"the leader of swap (\d) tells: seat (\d) is ([a-z-]+)(?:: (.*))?", _tell_swap),
+    (r"the leader of (\S+\.\d+) tells: seat (\d) is ([a-z-]+)", _tell_of),
     (r"the operator (pauses|resumes|promotes|aborts) (\S+)", _steer),
     (r"graph (\S+) disappears from the store", _drop_graph),
     (r"explain (\S+)", _explain),

@@ -26,7 +26,7 @@ from halftrack_model.plan import Plan
 from halftrack_model.release import Approval, Artifact, Release, StateSchemas, SwapStrategy
 from halftrack_model.seals import Seal, Sealed
 from halftrack_model.swap import Phase, SwapRecord
-from halftrack_model.workload import Runs
+from halftrack_model.workload import Runs, Workload
 
 NOW_MS = 1_000_000
 CURVE = "k" * 40
@@ -226,7 +226,7 @@ def _plan_lines(old: Plan | None, new: Plan) -> list[str]:
     lines += [f"{head}: - {name}" for name in sorted(set(old_work) - set(new_work))]
     for name, workload in sorted(new_work.items()):
         if name not in old_work:
-            lines.append(f"{head}: + {name}{_wires(workload.runs, workload.reads_ring, workload.writes_ring)}")
+            lines.append(f"{head}: + {name}{_wires(workload)}")
         elif old_work[name] != workload:
             lines.append(f"{head}: ~ {name}")
     old_swaps = {swap.swap_id: swap for swap in old.swaps} if old else {}
@@ -241,7 +241,11 @@ def _plan_lines(old: Plan | None, new: Plan) -> list[str]:
     return lines or [f"{head}: only its peers, rings or seals change"]
 
 
-def _wires(runs: Runs, reads: str, writes: str) -> str:
-    if runs is Runs.BRIDGE_RECEIVER:
+def _wires(workload: Workload) -> str:
+    reads, writes = workload.reads_ring, workload.writes_ring
+    if workload.runs is Runs.BRIDGE_RECEIVER:
         return f" (replica of {reads})"
+    if workload.inlet is not None:
+        joined = f" {workload.inlet.join} of " if workload.inlet.join else " "
+        reads = joined.lstrip() + " + ".join(f"{each.ring} {each.policy}" for each in workload.inlet.inputs)
     return f" ({reads or '·'} → {writes or '·'})" if reads or writes else ""
