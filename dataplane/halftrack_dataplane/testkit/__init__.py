@@ -5,6 +5,8 @@ Imports what it needs of the data plane, never of tests. `docs/vertices.md` show
 
 from halftrack_dataplane.testkit.checker import Expected, Record, Verdict, check
 from halftrack_dataplane.testkit.determinism import Determinism, NotDeterministic, VertexFailed, check_deterministic
+from halftrack_dataplane.testkit.host import NotWithin, ProcessEnded
+from halftrack_dataplane.testkit.real import RealRun, RealStream
 from halftrack_dataplane.testkit.rehearsal import Rehearsal, StreamBroken, frames_of, rehearse
 from halftrack_dataplane.testkit.release import NotAProgram, Release
 from halftrack_dataplane.testkit.script import Event, Kill, KillMerge, Swap
@@ -17,6 +19,10 @@ __all__ = [
     "KillMerge",
     "NotAProgram",
     "NotDeterministic",
+    "NotWithin",
+    "ProcessEnded",
+    "RealRun",
+    "RealStream",
     "Record",
     "Rehearsal",
     "Release",

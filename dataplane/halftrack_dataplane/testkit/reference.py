@@ -47,3 +47,19 @@ def expected(reigns: Sequence[Reign], frames: Sequence[Frame]) -> Expected:
         number += len(found)
         state = bytes(vertex.snapshot())
     raise AssertionError("reigns are never empty")
+
+
+def input_of(reigns: Sequence[Reign], frames: Sequence[Frame], number: int) -> int:
+    """The last input before which the last of `reigns` has had at most `number` outputs, counted from the stream's first."""
+    if not reigns[-1].release.writes:
+        return min(number, len(frames))
+    count, state, vertex = 0, b"", reigns[0].release.vertex()
+    begins = {reign.first: reign.release for reign in reigns[1:]}
+    for frame in frames:
+        if taking_over := begins.get(frame.seq):
+            state, vertex = bytes(vertex.snapshot()), taking_over.vertex()
+            vertex.restore(state, same_release=False)
+        count += len(outputs_of(vertex, frame))
+        if count > number:
+            return max(frame.seq, reigns[-1].first)
+    return len(frames)

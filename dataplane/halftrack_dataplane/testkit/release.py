@@ -54,7 +54,7 @@ class Release:
         return self.make(self.params)
 
 
-def program_of(make: Make) -> Program:
+def program_of(make: Callable[..., object]) -> Program:
     """The file and entry of a class or function at the top of a module."""
     name, module = getattr(make, "__qualname__", ""), sys.modules.get(getattr(make, "__module__", ""))
     file = getattr(module, "__file__", None)
