@@ -13,13 +13,14 @@ class Stream(Host):
     """Source and sink around one ring. The sink's program is the text of a user's file."""
 
     def __init__(
-        self, folder: Path, program: str, entry: str, *, rate_frames_per_s: int = 1000, slots: int = 8192
+        self, folder: Path, program: str, entry: str, *, data: Path, rate_frames_per_s: int = 1000, slots: int = 8192
     ) -> None:
         super().__init__(folder)
         self.source_ring = self.ring("s/source", slots=slots, capacity_bytes=slots * SIZE)
         self._program = folder / "program.py"
         self._program.write_text(program)
         self._entry = entry
+        self._data = data
         self.source = RunSpec(
             role="source",
             name="s.source",
@@ -39,7 +40,7 @@ class Stream(Host):
             program=str(self._program),
             entry=self._entry,
             input_ring=self.path("s/source"),
-            data_dir=str(self.folder / "data"),
+            data_dir=str(self._data),
             params=params,
         )
 
@@ -53,11 +54,17 @@ class Stream(Host):
         status = self.status(name)
         return -1 if status is None else status.seq_out
 
-    def settled(self, name: str, last: int) -> None:
-        """Wait until it has consumed all up to `last`, and its engine has taken all."""
+    def settled_so_far(self, name: str) -> None:
+        """Wait until it has consumed something of what was there a moment ago: it is at work."""
+        self.settled(name, max(self.source_ring.head - 200, 1), empty=False)
+
+    def settled(self, name: str, last: int, *, empty: bool = True) -> None:
+        """Wait until it has consumed all up to `last`, and (`empty`) its engine has taken all."""
         try:
-            assert self._running[name].poll() is None
-            until(lambda: self.seq_out(name) >= last and self.count(name, "in_flight") <= 0, f"{name} at {last}")
+            until(
+                lambda: self.seq_out(name) >= last and not (empty and self.count(name, "in_flight") > 0),
+                f"{name} at {last}",
+            )
         except AssertionError as error:
             raise AssertionError(f"{error}; {self.status(name)}; {self.log(name)[-3000:]}") from None
 

@@ -12,50 +12,22 @@ from halftrack_dataplane.engines.jetstream import JetStreamSink
 from halftrack_dataplane.frames import Frame
 from halftrack_dataplane.runtime import Unable
 from halftrack_dataplane.sdk import Away
-from tests.dataplane.processes import until
 from tests.dataplane.stream_program import frame_of
+from tests.engines.places import calmly, read
 from tests.engines.servers import NatsServer, absent
-from tests.engines.streams import SIZE, Stream, assert_whole
+from tests.engines.streams import SIZE, assert_whole
 
 try:
     import nats
 except ImportError:
     absent("nats-py is not here (pip install 'halftrack[nats]')")
 
-PROGRAM = "from halftrack_dataplane.engines.jetstream import JetStreamSink as Sink\n"
 CREATE = 64 << 20
-
-
-async def _read(url: str, stream: str) -> list[tuple[int, int, bytes]]:
-    client = await nats.connect(url)
-    context = client.jetstream()
-    total = (await context.stream_info(stream)).state.messages
-    subscription = await context.subscribe("", stream=stream, ordered_consumer=True)
-    found = []
-    while len(found) < total:
-        message = await subscription.next_msg(timeout=10)
-        headers = message.headers or {}
-        name, _, seq = headers["Nats-Msg-Id"].split(":")
-        assert name == stream
-        found.append((int(seq), int(headers.get("Halftrack-Gap", "0")), message.data))
-    await client.close()
-    return found
 
 
 def stored(server: NatsServer, stream: str) -> list[tuple[int, int, bytes]]:
     """(seq, gap, payload) of all messages, in the order of the stream."""
-    return asyncio.run(_read(server.url, stream))
-
-
-def _calmly(act: object, seconds: float = 15.0) -> object:
-    """What the runner does: again, until the engine is there."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return act()  # type: ignore[operator]
-        except Away:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+    return asyncio.run(read(server.url, stream))
 
 
 Make = Callable[..., JetStreamSink]
@@ -76,42 +48,11 @@ def sink_of(nats_server: NatsServer, tmp_path: Path) -> Iterator[Make]:
         sink.close()
 
 
-def test_a_server_and_a_sink_that_are_killed_lose_and_repeat_nothing(folder: Path, nats_server: NatsServer) -> None:
-    # invariant: S1
-    chance = random.Random(4)
-    stream = Stream(folder, PROGRAM, "program:Sink")
-    try:
-        sink = stream.sink(servers=nats_server.url, js_stream="spectra", create_bytes=CREATE)
-        stream.start(stream.source)
-        stream.start(sink)
-        for number in range(8):
-            mark = stream.source_ring.head + chance.randrange(200, 700)
-            until(lambda mark=mark: stream.source_ring.head >= mark, "frames")  # type: ignore[misc]
-            stream.check()
-            if number % 4 == 3:
-                stream.kill("s.sink")
-                stream.start(sink)
-            else:
-                nats_server.kill()
-                if number % 4 == 2:
-                    stream.kill("s.sink")
-                    stream.start(sink)
-                mark = stream.source_ring.head + chance.randrange(10, 300)
-                until(lambda mark=mark: stream.source_ring.head >= mark, "frames")  # type: ignore[misc]
-                nats_server.start()
-        stream.kill("s.source")
-        last = stream.source_ring.head
-        stream.settled("s.sink", last)
-    finally:
-        stream.close()
-    assert_whole(stored(nats_server, "spectra"), last)
-
-
 def test_frames_are_stored_once_beyond_the_duplicate_window(sink_of: Make, nats_server: NatsServer) -> None:
     # invariant: S1
     asyncio.run(_made(nats_server.url, duplicate_window=0.1))
     first, second = sink_of(), sink_of()
-    assert _calmly(first.next_seq) == _calmly(second.next_seq) == 0
+    assert calmly(first.next_seq) == calmly(second.next_seq) == 0
     for seq in range(100):
         first.consume(Frame(seq, 3, 17, frame_of(seq, SIZE)))
     first.flush()
@@ -146,20 +87,6 @@ def test_two_sinks_at_once_bring_every_frame_once(sink_of: Make, nats_server: Na
     assert_whole(stored(nats_server, "spectra"), 600)
 
 
-def test_a_declared_gap_is_a_message(sink_of: Make, nats_server: NatsServer) -> None:
-    # invariant: S2
-    sink = sink_of()
-    assert sink.next_seq() == 0
-    sink.consume(Frame(0, 1, 5, b"a"))
-    sink.consume(Frame(1, 1, 5, b"", 40))
-    sink.consume(Frame(41, 1, 5, b"b"))
-    sink.flush()
-    assert stored(nats_server, "spectra") == [(0, 0, b"a"), (1, 40, b""), (41, 0, b"b")]
-    sink.consume(Frame(42, 1, 5, b"", 8))
-    sink.flush()
-    assert sink_of().next_seq() == 50
-
-
 def test_what_the_server_loses_after_it_acknowledged_is_declared(sink_of: Make, nats_server: NatsServer) -> None:
     # invariant: S2
     sink = sink_of()
@@ -169,7 +96,7 @@ def test_what_the_server_loses_after_it_acknowledged_is_declared(sink_of: Make, 
     sink.flush()
     asyncio.run(_recreated(nats_server.url))  # its disk was replaced
     sink.consume(Frame(10, 1, 5, b"y"))
-    _calmly(sink.flush)
+    calmly(sink.flush)
     assert stored(nats_server, "spectra") == [(0, 10, b""), (10, 0, b"y")]
     assert sink.counters()["lost_by_engine"] == 10
 
@@ -188,8 +115,8 @@ def test_a_full_stream_makes_the_sink_wait(tmp_path: Path, sink_of: Make, nats_s
     assert taken < 20
     asyncio.run(_purged(nats_server.url))
     for seq in range(taken, taken + 3):
-        _calmly(lambda seq=seq: sink.consume(Frame(seq, 0, 0, bytes(1024))))  # type: ignore[misc]
-    _calmly(sink.flush)
+        calmly(lambda seq=seq: sink.consume(Frame(seq, 0, 0, bytes(1024))))  # type: ignore[misc]
+    calmly(sink.flush)
     assert stored(nats_server, "spectra")[-1] == (taken + 2, 0, bytes(1024))
     asyncio.run(_purged(nats_server.url))
     assert sink_of().next_seq() == taken + 3  # by the note: the newest message is gone
