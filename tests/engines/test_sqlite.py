@@ -125,3 +125,29 @@ def test_a_mistake_of_the_program_is_the_programs(tmp_path: Path) -> None:
     _fed(sink, 1)
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         sink.flush()
+
+
+def test_an_end_in_the_middle_of_a_transaction_stores_nothing_of_it(tmp_path: Path) -> None:
+    # invariant: S1
+    sink = SqliteSink({}, str(tmp_path))
+    _fed(sink, 4)
+    sink.flush()
+    with sqlite3.connect(
+        tmp_path / "stream.db"
+    ) as database:  # what a death would be, between the rows and the sequence
+        database.execute(
+            "CREATE TRIGGER death BEFORE INSERT ON halftrack_progress BEGIN SELECT RAISE(ABORT, 'death'); END"
+        )
+    for seq in range(4, 10):
+        sink.consume(Frame(seq, 1, seq, b"%d" % seq))
+    with pytest.raises(sqlite3.IntegrityError, match="death"):
+        sink.flush()
+    with sqlite3.connect(tmp_path / "stream.db") as database:
+        database.execute("DROP TRIGGER death")
+    again = SqliteSink({}, str(tmp_path))
+    assert again.next_seq() == 4
+    _fed(again, 10)
+    again.flush()
+    with sqlite3.connect(tmp_path / "stream.db") as database:
+        assert database.execute("SELECT count(*), max(seq) FROM frames").fetchone() == (10, 9)
+    again.close()

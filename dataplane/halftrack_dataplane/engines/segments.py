@@ -11,7 +11,6 @@ table's rows, each as often as it changed.
 Params: `segment_bytes` (64 MiB), `segment_s` (60): what bounds a segment.
 """
 
-import contextlib
 import errno
 import fcntl
 import json
@@ -115,9 +114,7 @@ class SegmentSink:
             while done < len(data):
                 done += os.pwrite(self._part, data[done:], self._end + done)
         except OSError as error:
-            with contextlib.suppress(OSError):  # what is torn is cut off at the next start at the latest
-                os.ftruncate(self._part, self._end)
-            raise self._judged(error) from None
+            raise self._judged(error) from None  # what is torn is written over, or cut off at the next start
         self._end += len(data)
 
     def _settle(self) -> None:
