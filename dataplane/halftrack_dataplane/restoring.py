@@ -63,6 +63,11 @@ def vertex_of(spec: RunSpec) -> str:
     return f"{path.parent.name}/{stem.rpartition('.')[0] or stem}"
 
 
+def alone(spec: RunSpec) -> bool:
+    """Does it write its vertex's ring itself? Then no other member brings an output that this one keeps to itself."""
+    return "@" not in PurePath(spec.output_ring).name
+
+
 def positive(spec: RunSpec, name: str, default: int) -> int:
     """The param `name`, an integer above 0."""
     value = spec.params.get(name, default)
@@ -98,7 +103,9 @@ def look(spec: RunSpec, source: Ring, target: Ring, folder: SnapshotFolder) -> W
     oldest, head = source.tail, source.head
     gap_end = folder.gap_end(instance_of(spec))
     # A mark beyond the head is from before the ring was made anew.
-    return Window(oldest, head, source.slots, gap_end if gap_end <= head else 0, published or None)
+    return Window(
+        oldest, head, source.slots, gap_end if gap_end <= head else 0, published if alone(spec) else published or None
+    )
 
 
 def _candidates(spec: RunSpec, make: Make, window: Window, folder: SnapshotFolder) -> Iterator[Begin]:
@@ -111,9 +118,16 @@ def _candidates(spec: RunSpec, make: Make, window: Window, folder: SnapshotFolde
         for entry in folder.entries()
         if window.covers(entry.next_in) and (snapshot := folder.read(entry)) is not None
     ]
-    yield from _own_first(spec, make, window, local, "")
+    found = _own_first(spec, make, window, local, "")
+    late = []
+    for candidate in found:
+        if alone(spec) and _leaves_gap(candidate, window):
+            late.append(candidate)
+        else:
+            yield candidate
     if window.covers(0):
         yield Begin(make(spec.params), 0, 0, 0, False, "from nothing, with the stream's first frame")
+    yield from late
     yield from _own_first(spec, make, window, list(_peers(spec, window)), " of a peer")
 
 
@@ -126,11 +140,16 @@ def _own_first(spec: RunSpec, make: Make, window: Window, snapshots: list[Snapsh
             if (snapshot.release == spec.release) != same:
                 continue
             found = _restored(spec, make, snapshot, same, whose)
-            if window.published is not None and found.next_out + found.suppress > window.published:
+            if _leaves_gap(found, window):
                 late.append(found)
             else:
                 yield found
         yield from late
+
+
+def _leaves_gap(begin: Begin, window: Window) -> bool:
+    """Would the output lack something between what was published and what this one brings first?"""
+    return window.published is not None and begin.next_out + begin.suppress > window.published
 
 
 def _restored(spec: RunSpec, make: Make, snapshot: Snapshot, same: bool, whose: str) -> Begin:
