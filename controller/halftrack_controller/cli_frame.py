@@ -47,7 +47,7 @@ class Terminal:
     """Where a verb speaks, and how it reaches the controller."""
 
     def __init__(self, output: str, config: str | None) -> None:
-        self.json = output == "json"
+        self.form, self.json = output, output == "json"
         self._ascii = (
             "utf" not in (sys.stdout.encoding or "").lower()
         )  # JSON has escapes for what the output cannot spell
@@ -155,9 +155,17 @@ class Verb(click.Command):
 
 
 def verb(
-    group: click.Group, name: str, *examples: str, online: bool = True, shaped: bool = True
+    group: click.Group,
+    name: str,
+    *examples: str,
+    online: bool = True,
+    shaped: bool = True,
+    forms: Sequence[str] = ("text", "json"),
 ) -> Callable[[Callable[..., int]], click.Command]:
-    """Declare a verb of `group`. It gets a Terminal first; `online` gives it --config, `shaped` gives it -o."""
+    """Declare a verb of `group`. It gets a Terminal first; `online` gives it --config, `shaped` gives it -o.
+
+    `forms` are what -o can be; a verb with more than the usual two looks at `Terminal.form`.
+    """
 
     def declare(work: Callable[..., int]) -> click.Command:
         def run(output: str = "text", config: str | None = None, **options: Any) -> int:
@@ -167,7 +175,7 @@ def verb(
         run.__doc__, run.__name__ = work.__doc__, work.__name__
         run.__click_params__ = list(getattr(work, "__click_params__", []))  # type: ignore[attr-defined]
         if shaped:
-            choice = click.Choice(["text", "json"])
+            choice = click.Choice(forms)
             click.option("-o", "--output", type=choice, default="text", show_default=True, help="Form of the result.")(
                 run
             )

@@ -1,11 +1,11 @@
-"""The verbs that look: `stream top` and `explain`; those that change a graph are in `cli_edit`."""
+"""The verbs that look: `stream top`, `stream graph` and `explain`; those that change a graph are in `cli_edit`."""
 
 from collections.abc import Sequence
 
 import click
 from rich.table import Table
 
-from halftrack_controller import cli_edit, render
+from halftrack_controller import cli_edit, graph_drawing, render
 from halftrack_controller.cli_frame import DONE, Program, Terminal, verb
 from halftrack_proto import messages as said
 
@@ -40,6 +40,8 @@ def declare(program: Program) -> None:
                     show(rows, _shown(rows))
         return DONE
 
+    _declare_graph(group)
+
     @verb(
         program,
         "explain",
@@ -53,6 +55,30 @@ def declare(program: Program) -> None:
         with terminal.client() as client:
             reasons = client.explain(subject)
         terminal.result(reasons, *(render.reason_line(why) for why in reasons))
+        return DONE
+
+
+def _declare_graph(group: click.Group) -> None:
+    @verb(
+        group,
+        "graph",
+        "halftrack stream graph spectra",
+        "halftrack stream graph spectra --environment tank -o svg > spectra.svg",
+        "halftrack stream graph spectra -o dot > spectra.dot",
+        forms=("text", "json", "dot", "svg"),
+    )
+    @click.argument("name")
+    @click.option(
+        "--environment", default="", help="Where it runs; needed when several environments have one of that name."
+    )
+    def graph(terminal: Terminal, name: str, environment: str) -> int:
+        """Draw graph NAME: its vertices, releases, places and health, who reads from where, and how full rings are."""
+        with terminal.client() as client:
+            view = client.graph(environment, name)
+        if terminal.json:
+            terminal.result(view)
+        else:
+            click.echo("\n".join(graph_drawing.drawn(view, terminal.form)))
         return DONE
 
 

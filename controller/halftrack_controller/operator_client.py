@@ -29,6 +29,7 @@ from halftrack_proto import messages as said
 from halftrack_proto import operator_codec as wire
 from halftrack_proto.channel import CHUNK_BYTES, CLIENT_OPTIONS
 from halftrack_proto.graph_codec import EditRequest, GraphName, SettleRequest
+from halftrack_proto.graph_messages import GraphQuery, GraphView
 from halftrack_proto.shown import Shown, WatchRequest
 from halftrack_proto.status import error_of
 from halftrack_proto.v1 import artifacts_pb2_grpc, operator_pb2_grpc
@@ -133,6 +134,12 @@ class OperatorClient:
         """Declare what is live, or make live again what was declared; as it stands afterwards."""
         asked = SettleRequest(GraphName(record.environment, record.name), record.revision, adopt)
         return graphs.live_graph_of(self._call(self._operator.SettleGraph, graphs.settle_request_message(asked)))
+
+    def graph(self, environment: str, name: str) -> GraphView:
+        """One graph with what is known of it; an empty environment stands for the only one that has it."""
+        return codec.graph_view_of(
+            self._call(self._operator.ShowGraph, wire.graph_query_message(GraphQuery(environment, name)))
+        )
 
     def explain(self, subject: str) -> tuple[said.Why, ...]:
         """Why a host, rollout, product, graph or environment is as it is."""

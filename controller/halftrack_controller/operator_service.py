@@ -7,6 +7,7 @@ from halftrack_controller import documents, views
 from halftrack_controller.callers import OPERATOR, Context, Wire, answered, checked_caller
 from halftrack_controller.documents import Declared
 from halftrack_controller.galaxy import ControllerGalaxy
+from halftrack_controller.graph_views import graph_view
 from halftrack_controller.news import News
 from halftrack_controller.service import Controller
 from halftrack_controller.session import Sessions
@@ -18,6 +19,7 @@ from halftrack_proto import codec, shown_codec
 from halftrack_proto import graph_codec as graphs
 from halftrack_proto import messages as said
 from halftrack_proto import operator_codec as wire
+from halftrack_proto.graph_messages import GraphView
 from halftrack_proto.shown import Shown
 from halftrack_proto.status import code_of, metadata_of
 from halftrack_proto.tokens import token_text
@@ -164,6 +166,15 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
             return await self._controller.settle_graph(graphs.settle_request_of(request), operator)
 
         return graphs.live_graph_message(await self._answer_to(context, work))
+
+    async def ShowGraph(self, request: Wire, context: Context) -> Wire:
+        """One graph with what is known of it."""
+        query = wire.graph_query_of(request)
+
+        async def work() -> GraphView:
+            return graph_view(await self._controller.snapshot(), query, self._sessions.ring_rows())
+
+        return codec.graph_view_message(await self._answer(context, work))
 
     async def Explain(self, request: Wire, context: Context) -> Wire:
         """Why something is as it is."""

@@ -26,6 +26,7 @@ from halftrack_model.seals import Seal, Sealed
 from halftrack_model.swap import SwapRecord
 from halftrack_proto import messages as said
 from halftrack_proto import shown_codec
+from halftrack_proto.graph_messages import GraphPart, GraphView, VertexStanding
 from halftrack_proto.shown import WantFrames
 from halftrack_proto.v1 import artifacts_pb2, common_pb2, enrolment_pb2, operator_pb2, session_pb2
 
@@ -374,4 +375,24 @@ def host_detail_of(message: operator_pb2.ShowHostReply) -> said.HostDetail:
         plan=_maybe(Plan, message.plan_canonical),
         observed=_maybe(Observed, message.observed_canonical),
         reports=tuple(canonical.decode(Report, data) for data in message.report_canonical),
+    )
+
+
+def graph_view_message(value: GraphView) -> operator_pb2.ShowGraphReply:
+    """A graph as it stands."""
+    return operator_pb2.ShowGraphReply(
+        graph_canonical=canonical.encode(value.graph),
+        vertices=[operator_pb2.VertexStanding(**fields(each)) for each in value.vertices],
+        parts=[operator_pb2.GraphPart(**fields(each)) for each in value.parts],
+        rings=[operator_pb2.RingRow(**fields(each)) for each in value.rings],
+    )
+
+
+def graph_view_of(message: operator_pb2.ShowGraphReply) -> GraphView:
+    """A graph as it stands."""
+    return GraphView(
+        graph=canonical.decode(StreamGraph, message.graph_canonical),
+        vertices=tuple(made(VertexStanding, each) for each in message.vertices),
+        parts=tuple(made(GraphPart, each) for each in message.parts),
+        rings=tuple(made(said.RingRow, each) for each in message.rings),
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from halftrack_proto import codec
 from halftrack_proto import messages as said
+from halftrack_proto.graph_messages import GraphQuery
 from halftrack_proto.v1 import operator_pb2
 
 # ------------------------------------------------------------------------------------------------------------- requests
@@ -70,6 +71,16 @@ def stream_top_message(environment: str) -> operator_pb2.StreamTopRequest:
 def stream_top_of(message: operator_pb2.StreamTopRequest) -> str:
     """Of which environment; empty: all."""
     return message.environment
+
+
+def graph_query_message(value: GraphQuery) -> operator_pb2.ShowGraphRequest:
+    """Which graph."""
+    return operator_pb2.ShowGraphRequest(**codec.fields(value))
+
+
+def graph_query_of(message: operator_pb2.ShowGraphRequest) -> GraphQuery:
+    """Which graph."""
+    return codec.made(GraphQuery, message)
 
 
 def explain_message(subject: str) -> operator_pb2.ExplainRequest:

@@ -166,6 +166,24 @@ def test_another_port_of_the_controller_is_told_apart_from_none(live: LiveContro
     assert "the controller's session port" in err
 
 
+def test_a_graph_is_drawn_before_anything_runs_and_a_wrong_name_is_told(operator: Operator) -> None:
+    operator.run("apply", "-f", "-", text=GOOD)
+    status, out = operator.run("stream", "graph", "spectra")
+    assert (status, out.splitlines()[:3]) == (
+        0,
+        ["spectra in tank: 3 vertices, 2 edges", "", "source  source  no release  not planned"],
+    )
+    view = operator.json("stream", "graph", "spectra", "--environment", "tank")
+    assert isinstance(view, dict)
+    assert [edge["source"] for edge in view["graph"]["edges"]] == ["source", "spectrometer"]
+    for form, begins in (("dot", 'digraph "tank/spectra" {'), ("svg", "<svg ")):
+        status, out = operator.run("stream", "graph", "spectra", "-o", form)
+        assert (status, out.startswith(begins)) == (0, True)
+    assert operator.run("stream", "graph", "moon") == (1, "error: no graph 'moon'; there is tank/spectra\n")
+    status, out = operator.run("stream", "graph", "spectra", "--environment", "mars")
+    assert (status, "no environment 'mars'" in out) == (1, True)
+
+
 def test_releases_that_were_published_before_one_that_is_refused_are_told(operator: Operator, tmp_path: Path) -> None:
     text = "apiVersion: halftrack/v1\nkind: Release\nspec: {{product: x, version: {}, entry: 'm:C', artifact: {{file: m.py}}}}\n"
     for number, version in enumerate(("1.0.0", "1.1.0")):
@@ -216,6 +234,9 @@ def _swap_that_works(operator: Operator, hosts: list[ScriptedHost]) -> None:
         watching = pool.submit(operator.run, "rollout", "status", second, "--watch", "-o", "json")
         hosts[0].tell(Phase.SHADOWING)
         eventually(lambda: "shadowing" in operator.run("rollout", "status", second)[1])
+        assert (
+            "pair  1.0.0 → 1.1.0 (running; seat 1 shadowing)  healthy" in operator.run("stream", "graph", "spectra")[1]
+        )
         assert operator.run("rollout", "status", second)[0] == 2
         status, out = operator.run("plan")
         assert (status, "a swap is under way" in out) == (2, True)  # nothing is blocked

@@ -18,11 +18,12 @@ from halftrack_model.plan import Plan
 from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrategy
 from halftrack_model.report import Report
 from halftrack_model.seals import Seal, Sealed
-from halftrack_proto import codec, graph_codec, messages, operator_codec, shown_codec
+from halftrack_proto import codec, graph_codec, graph_messages, messages, operator_codec, shown_codec
 from halftrack_proto.graph_codec import EditRequest, GraphName, SettleRequest
 from halftrack_proto.shown import MAX_BYTES_EACH, Shown, ShownFrame, WantFrames, WatchRequest
 from halftrack_proto.tokens import token_of, token_text
 from halftrack_proto.v1 import operator_pb2, session_pb2
+from tests.model.shapes import graphs
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 NUMBER = st.integers(0, canonical.MAX_INT)
@@ -98,6 +99,16 @@ JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
     ("release", st.builds(messages.ReleaseEntry, release=RELEASE)),
     ("host", HOST),
     ("host_detail", st.builds(messages.HostDetail, HOST, st.none() | PLAN, st.none() | OBSERVED)),
+    (
+        "graph_view",
+        st.builds(
+            graph_messages.GraphView,
+            graph=graphs,
+            vertices=st.lists(st.builds(graph_messages.VertexStanding), max_size=2).map(tuple),
+            parts=st.lists(st.builds(graph_messages.GraphPart), max_size=2).map(tuple),
+            rings=st.lists(st.builds(messages.RingRow), max_size=2).map(tuple),
+        ),
+    ),
     ("publish_request", SEALED),
 ]
 OPERATOR_JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
@@ -108,6 +119,7 @@ OPERATOR_JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
     ("show_host", TEXT),
     ("stream_top", TEXT),
     ("explain", TEXT),
+    ("graph_query", st.builds(graph_messages.GraphQuery)),
     ("token_request", st.builds(messages.TokenRequest)),
     ("rollout_query", st.builds(messages.RolloutQuery)),
     ("steer_request", st.builds(messages.SteerRequest)),

@@ -1156,6 +1156,143 @@ class LiveGraphReply(_message.Message):
 Global___LiveGraphReply: _TypeAlias = LiveGraphReply  # noqa: Y015
 
 @_typing.final
+class ShowGraphRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    GRAPH_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """empty: the only one with a graph of that name"""
+    graph: _builtins.str
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        graph: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "graph", b"graph"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowGraphRequest: _TypeAlias = ShowGraphRequest  # noqa: Y015
+
+@_typing.final
+class GraphPart(_message.Message):
+    """A process that hosts shall run for a vertex, and what is known of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERTEX_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    WORKLOAD_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    vertex: _builtins.str
+    host: _builtins.str
+    workload: _builtins.str
+    runs: _builtins.str
+    """member, merge, inlet, source, sink or bridge-receiver"""
+    version: _builtins.str
+    """empty for what is built in"""
+    phase: _builtins.str
+    """empty while nothing is known of it"""
+    health: _builtins.str
+    detail: _builtins.str
+    def __init__(
+        self,
+        *,
+        vertex: _builtins.str = ...,
+        host: _builtins.str = ...,
+        workload: _builtins.str = ...,
+        runs: _builtins.str = ...,
+        version: _builtins.str = ...,
+        phase: _builtins.str = ...,
+        health: _builtins.str = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "health", b"health", "host", b"host", "phase", b"phase", "runs", b"runs", "version", b"version", "vertex", b"vertex", "workload", b"workload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GraphPart: _TypeAlias = GraphPart  # noqa: Y015
+
+@_typing.final
+class VertexStanding(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERTEX_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    NEXT_VERSION_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    SWAP_FIELD_NUMBER: _builtins.int
+    vertex: _builtins.str
+    version: _builtins.str
+    """in force; empty before the first"""
+    next_version: _builtins.str
+    """on its way; empty when nothing moves"""
+    phase: _builtins.str
+    """of the rollout that brings it"""
+    swap: _builtins.str
+    """the swap's phase, as its leader has told it"""
+    def __init__(
+        self,
+        *,
+        vertex: _builtins.str = ...,
+        version: _builtins.str = ...,
+        next_version: _builtins.str = ...,
+        phase: _builtins.str = ...,
+        swap: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_version", b"next_version", "phase", b"phase", "swap", b"swap", "version", b"version", "vertex", b"vertex"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VertexStanding: _TypeAlias = VertexStanding  # noqa: Y015
+
+@_typing.final
+class ShowGraphReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRAPH_CANONICAL_FIELD_NUMBER: _builtins.int
+    VERTICES_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    RINGS_FIELD_NUMBER: _builtins.int
+    graph_canonical: _builtins.bytes
+    """halftrack_model.graph.StreamGraph"""
+    @_builtins.property
+    def vertices(self) -> _containers.RepeatedCompositeFieldContainer[Global___VertexStanding]: ...
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___GraphPart]: ...
+    @_builtins.property
+    def rings(self) -> _containers.RepeatedCompositeFieldContainer[Global___RingRow]:
+        """of connected hosts"""
+
+    def __init__(
+        self,
+        *,
+        graph_canonical: _builtins.bytes = ...,
+        vertices: _abc.Iterable[Global___VertexStanding] | None = ...,
+        parts: _abc.Iterable[Global___GraphPart] | None = ...,
+        rings: _abc.Iterable[Global___RingRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["graph_canonical", b"graph_canonical", "parts", b"parts", "rings", b"rings", "vertices", b"vertices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowGraphReply: _TypeAlias = ShowGraphReply  # noqa: Y015
+
+@_typing.final
 class ExplainRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -105,6 +105,11 @@ class OperatorStub:
                 request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.WatchStreamRequest.SerializeToString,
                 response_deserializer=halftrack__proto_dot_v1_dot_session__pb2.Shown.FromString,
                 _registered_method=True)
+        self.ShowGraph = channel.unary_unary(
+                '/halftrack.v1.Operator/ShowGraph',
+                request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.ShowGraphRequest.SerializeToString,
+                response_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.ShowGraphReply.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/halftrack.v1.Operator/Explain',
                 request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.ExplainRequest.SerializeToString,
@@ -205,6 +210,12 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ShowGraph(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Explain(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -289,6 +300,11 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.WatchStream,
                     request_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.WatchStreamRequest.FromString,
                     response_serializer=halftrack__proto_dot_v1_dot_session__pb2.Shown.SerializeToString,
+            ),
+            'ShowGraph': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowGraph,
+                    request_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.ShowGraphRequest.FromString,
+                    response_serializer=halftrack__proto_dot_v1_dot_operator__pb2.ShowGraphReply.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -679,6 +695,33 @@ class Operator:
             '/halftrack.v1.Operator/WatchStream',
             halftrack__proto_dot_v1_dot_operator__pb2.WatchStreamRequest.SerializeToString,
             halftrack__proto_dot_v1_dot_session__pb2.Shown.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowGraph(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/halftrack.v1.Operator/ShowGraph',
+            halftrack__proto_dot_v1_dot_operator__pb2.ShowGraphRequest.SerializeToString,
+            halftrack__proto_dot_v1_dot_operator__pb2.ShowGraphReply.FromString,
             options,
             channel_credentials,
             insecure,

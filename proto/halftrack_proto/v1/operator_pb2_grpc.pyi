@@ -49,6 +49,7 @@ class OperatorStub:
     EditGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.EditGraphRequest, _operator_pb2.LiveGraphReply]
     SettleGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.SettleGraphRequest, _operator_pb2.LiveGraphReply]
     WatchStream: _grpc.UnaryStreamMultiCallable[_operator_pb2.WatchStreamRequest, _session_pb2.Shown]
+    ShowGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ShowGraphRequest, _operator_pb2.ShowGraphReply]
     Explain: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ExplainRequest, _operator_pb2.ExplainReply]
     Watch: _grpc.UnaryStreamMultiCallable[_operator_pb2.WatchRequest, _operator_pb2.Change]
 
@@ -70,6 +71,7 @@ class OperatorAsyncStub(OperatorStub):
     EditGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.EditGraphRequest, _operator_pb2.LiveGraphReply]  # type: ignore[assignment]
     SettleGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.SettleGraphRequest, _operator_pb2.LiveGraphReply]  # type: ignore[assignment]
     WatchStream: _aio.UnaryStreamMultiCallable[_operator_pb2.WatchStreamRequest, _session_pb2.Shown]  # type: ignore[assignment]
+    ShowGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.ShowGraphRequest, _operator_pb2.ShowGraphReply]  # type: ignore[assignment]
     Explain: _aio.UnaryUnaryMultiCallable[_operator_pb2.ExplainRequest, _operator_pb2.ExplainReply]  # type: ignore[assignment]
     Watch: _aio.UnaryStreamMultiCallable[_operator_pb2.WatchRequest, _operator_pb2.Change]  # type: ignore[assignment]
 
@@ -172,6 +174,13 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _operator_pb2.WatchStreamRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_pb2.Shown], _abc.AsyncIterator[_session_pb2.Shown]]: ...
+
+    @_abc_1.abstractmethod
+    def ShowGraph(
+        self,
+        request: _operator_pb2.ShowGraphRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.ShowGraphReply, _abc.Awaitable[_operator_pb2.ShowGraphReply]]: ...
 
     @_abc_1.abstractmethod
     def Explain(

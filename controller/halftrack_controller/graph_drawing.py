@@ -1,0 +1,237 @@
+"""A graph as a page of text, as Graphviz's DOT, and as an SVG picture. Pure: strings out; says nothing that its view does not.
+
+Lengths in a picture are in pixels. Colours are never alone: what they say stands there in words, too.
+"""
+
+from collections.abc import Iterable, Iterator
+from xml.sax.saxutils import escape, quoteattr
+
+from halftrack_controller import placement
+from halftrack_controller.graph_layout import Layout, Point, laid_out
+from halftrack_controller.quantities import size_text
+from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
+from halftrack_model.observed import Health
+from halftrack_model.workload import Runs
+from halftrack_proto.graph_messages import NOT_STARTED, GraphPart, GraphView, VertexStanding
+from halftrack_proto.messages import RingRow
+
+_WORST_FIRST = (Health.UNHEALTHY.value, Health.UNKNOWN.value, Health.HEALTHY.value)
+_COLOURS = {
+    "healthy": "#2e7d32",
+    "unhealthy": "#c62828",
+    "unknown": "#8d6e00",
+    "not started": "#8d6e00",
+    "not planned": "#757575",
+}
+_WIDTH, _HEIGHT, _ACROSS, _DOWN, _MARGIN = 210, 74, 330, 104, 24
+_HEAD = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+    'font-family="sans-serif" font-size="12">'
+)
+_ARROW = (
+    '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
+    '<path d="M0 0 L8 4 L0 8 z" fill="#455a64"/></marker></defs>'
+)
+assert _WIDTH < _ACROSS  # noqa: S101 - edges and their words go between
+assert _HEIGHT < _DOWN  # noqa: S101
+
+
+def edge_text(edge: Edge) -> str:
+    """What an edge carries, in a few words; empty for all of a stream, read without loss."""
+    words: list[str] = []
+    if (sample := edge.sample) is not None:
+        rate = f"at most {sample.rate_per_s}/s" if sample.rate_per_s else "the newest"
+        words.append(f"every {sample.every}" if sample.every else rate)
+    elif not edge.plain:
+        words.append(edge.policy.value)
+    if (cut := edge.partition) is not None:
+        words.append(f"parts {', '.join(map(str, cut.take))} of {cut.of}")
+    words += [f"from {edge.replay_ms} ms ago"] if edge.replay_ms else []
+    words += [f"credit {size_text(edge.credit_bytes)}"] if edge.credit_bytes else []
+    words += [f"evicted after {edge.evict_after_ms} ms"] if edge.evict_after_ms else []
+    words += [f"{edge.retain_ms} ms retained"] if edge.retain_ms else []
+    return ", ".join(words)
+
+
+def release_text(standing: VertexStanding) -> str:
+    """What is in force, and what is on its way."""
+    if not standing.next_version:
+        return standing.version or "no release"
+    way = f"{standing.version} → {standing.next_version}" if standing.version else f"→ {standing.next_version}"
+    return f"{way} ({'; '.join(text for text in (standing.phase, standing.swap) if text)})"
+
+
+def health_text(view: GraphView, vertex: str) -> str:
+    """The worst of what runs for the vertex; a green that waits for its turn is no trouble."""
+    parts = _parts(view, vertex)
+    found = {part.health for part in parts if part.phase != NOT_STARTED}
+    return next((health for health in _WORST_FIRST if health in found), "not started" if parts else "not planned")
+
+
+def join_text(graph: StreamGraph, vertex: Vertex) -> str:
+    """What the vertex's inlet does, and where; empty without one."""
+    if not graph.has_inlet(vertex.name):
+        return ""
+    join = vertex.join
+    how = f"joined by {join.by.value}{f' of {join.width_ms} ms' if join.width_ms else ''}" if join else "picked"
+    return f"{how} on {placement.inlet_host(graph, vertex)}"
+
+
+def _parts(view: GraphView, vertex: str) -> list[GraphPart]:
+    """What runs for the vertex itself; receivers are the way of its stream to elsewhere."""
+    return [p for p in view.parts if p.vertex == vertex and p.runs != Runs.BRIDGE_RECEIVER.value]
+
+
+def _standing(view: GraphView, vertex: str) -> VertexStanding:
+    return next((each for each in view.vertices if each.vertex == vertex), VertexStanding(vertex, "", "", "", ""))
+
+
+def _left_to_right(graph: StreamGraph) -> list[Vertex]:
+    places = laid_out(graph).places
+    return sorted(graph.vertices, key=lambda vertex: places[vertex.name])
+
+
+# ------------------------------------------------------------------------------------------------------------------ text
+
+
+def text_lines(view: GraphView) -> list[str]:
+    """Each vertex from the sources on: what it runs, where and how it is, its ring, and who is fed."""
+    graph = view.graph
+    lines = [f"{graph.name} in {graph.environment}: {len(graph.vertices)} vertices, {len(graph.edges)} edges"]
+    for vertex in _left_to_right(graph):
+        standing = release_text(_standing(view, vertex.name))
+        lines += ["", f"{vertex.name}  {vertex.role.value}  {standing}  {health_text(view, vertex.name)}"]
+        if joined := join_text(graph, vertex):
+            lines.append(f"  inputs {joined}")
+        lines += [f"  {_part_text(part)}" for part in _parts(view, vertex.name)]
+        if not _parts(view, vertex.name):
+            lines.append(f"  shall run on {' and '.join(vertex.hosts)}")
+        lines += [f"  {_ring_text(row)}" for row in _rings(view, vertex)]
+        edges = graph.out_of(vertex.name)
+        for number, edge in enumerate(edges, 1):
+            branch = "└─▶" if number == len(edges) else "├─▶"
+            carried = edge_text(edge)
+            lines.append(f"  {branch} {edge.target}{f'  {carried}' if carried else ''}")
+    return lines
+
+
+def _part_text(part: GraphPart) -> str:
+    name = part.workload.partition(".")[2]
+    told = ", ".join(dict.fromkeys((part.health, part.phase.replace("-", " ")) if part.phase else (part.health,)))
+    return f"{name} on {part.host}: {told}{f' ({part.detail})' if part.detail else ''}"
+
+
+def _rings(view: GraphView, vertex: Vertex) -> list[RingRow]:
+    """The vertex's stream and its inlet's, with every replica."""
+    graph = view.graph.name
+    mine = (placement.inlet_ring_name(graph, vertex.name), placement.ring_name(graph, vertex.name))
+    return sorted((row for row in view.rings if row.ring in mine), key=lambda row: (mine.index(row.ring), row.host))
+
+
+def _ring_text(row: RingRow) -> str:
+    fill = f"{100 * (row.head - row.tail) // row.slots}% full" if row.slots else "empty"
+    rate = "" if row.frames_per_1000_s < 0 else f", {row.frames_per_1000_s / 1000:.1f} frames/s"
+    lags = ", ".join(f"{name} {lag}" for name, lag in sorted(row.lags.items()))
+    return f"ring {row.ring} on {row.host}: at {row.head}, {fill}{rate}{f'; behind: {lags}' if lags else ''}"
+
+
+# ------------------------------------------------------------------------------------------------------------------- DOT
+
+
+def dot(view: GraphView) -> str:
+    """For Graphviz; an inlet is a node of its own."""
+    graph = view.graph
+    lines = [f"digraph {_quoted(f'{graph.environment}/{graph.name}')} {{", "  rankdir=LR;", "  node [shape=box];"]
+    for vertex in graph.vertices:
+        health = health_text(view, vertex.name)
+        label = "\n".join(_node_lines(view, vertex, health))
+        lines.append(f"  {_quoted(vertex.name)} [label={_quoted(label)}, color={_quoted(_COLOURS[health])}];")
+        if joined := join_text(graph, vertex):
+            inlet = f"{vertex.name}.in"
+            lines.append(f"  {_quoted(inlet)} [label={_quoted(joined)}, shape=ellipse];")
+            lines.append(f"  {_quoted(inlet)} -> {_quoted(vertex.name)};")
+    for edge in graph.edges:
+        target = f"{edge.target}.in" if graph.has_inlet(edge.target) else edge.target
+        lines.append(f"  {_quoted(edge.source)} -> {_quoted(target)} [label={_quoted(edge_text(edge))}];")
+    return "\n".join([*lines, "}"])
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+def _node_lines(view: GraphView, vertex: Vertex, health: str) -> list[str]:
+    hosts = (
+        list(dict.fromkeys(host for _, host in placement.seats(view.graph, vertex)))
+        if vertex.role is Role.PAIR
+        else vertex.hosts
+    )
+    return [
+        f"{vertex.name} ({vertex.role.value})",
+        release_text(_standing(view, vertex.name)),
+        f"{' and '.join(hosts)}: {health}",
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------------- SVG
+
+
+def svg(view: GraphView) -> str:
+    """A picture that stands by itself: boxes from left to right, edges between, words on both."""
+    graph, layout = view.graph, laid_out(view.graph)
+    width = 2 * _MARGIN + (layout.columns - 1) * _ACROSS + _WIDTH
+    height = 2 * _MARGIN + (layout.half_rows - 2) * _DOWN // 2 + _HEIGHT
+    body = [*_edges(graph, layout), *(line for vertex in graph.vertices for line in _box(view, vertex, layout))]
+    lines = (
+        _HEAD.format(width=width, height=height),
+        f"<title>{escape(f'{graph.environment}/{graph.name}')}</title>",
+        _ARROW,
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+        *body,
+        "</svg>",
+    )
+    return "\n".join(lines)
+
+
+def _corner(point: Point) -> Point:
+    return _MARGIN + point[0] * _ACROSS, _MARGIN + point[1] * _DOWN // 2
+
+
+def _edges(graph: StreamGraph, layout: Layout) -> Iterator[str]:
+    for edge, way in zip(graph.edges, layout.ways, strict=True):
+        (x, y), *bends = [(_corner(point)[0], _corner(point)[1] + _HEIGHT // 2) for point in way]
+        x += _WIDTH
+        path, start = f"M{x} {y}", (x, y)
+        for number, (next_x, next_y) in enumerate(bends, 1):
+            bow = (next_x - x) // 2
+            path += f" C{x + bow} {y} {next_x - bow} {next_y} {next_x} {next_y}"
+            x, y = next_x, next_y
+            if number < len(bends):  # through the column, where a box would be
+                x += _WIDTH
+                path += f" L{x} {y}"
+        yield f'<path d="{path}" fill="none" stroke="#455a64" marker-end="url(#tip)"/>'
+        if words := edge_text(edge):
+            end = bends[0]
+            middle = (start[0] + end[0]) // 2, (start[1] + end[1]) // 2 - 4
+            yield _words(middle, words, 'text-anchor="middle" fill="#455a64" font-size="10"')
+
+
+def _box(view: GraphView, vertex: Vertex, layout: Layout) -> Iterator[str]:
+    x, y = _corner(layout.places[vertex.name])
+    health = health_text(view, vertex.name)
+    colour = _COLOURS[health]
+    yield f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="4" fill="#fafafa" stroke="{colour}" stroke-width="2"/>'
+    for number, line in enumerate(_node_lines(view, vertex, health)):
+        yield _words((x + 10, y + 20 + 17 * number), line, 'font-weight="bold"' if number == 0 else "")
+    if joined := join_text(view.graph, vertex):
+        yield _words((x + 10, y + _HEIGHT - 4), joined, 'fill="#455a64" font-size="10"')
+
+
+def _words(at: Point, text: str, style: str) -> str:
+    fitted = f' textLength={quoteattr(str(_WIDTH - 20))} lengthAdjust="spacingAndGlyphs"' if len(text) > 34 else ""
+    return f'<text x="{at[0]}" y="{at[1]}" {style}{fitted}>{escape(text)}</text>'
+
+
+def drawn(view: GraphView, form: str) -> Iterable[str]:
+    """The lines of the graph in one of the forms."""
+    return {"dot": lambda: [dot(view)], "svg": lambda: [svg(view)]}.get(form, lambda: text_lines(view))()

@@ -1,0 +1,58 @@
+"""What an operator is shown of one graph: how it is declared, what runs for it where, and what hosts have told of it.
+
+As in `messages`, plain values; a file of its own for its length only.
+"""
+
+from dataclasses import dataclass
+
+from halftrack_model.graph import StreamGraph
+from halftrack_proto.messages import RingRow
+
+
+@dataclass(frozen=True, slots=True)
+class GraphQuery:
+    """Which graph. An empty environment stands for the only one that has a graph of that name."""
+
+    environment: str
+    graph: str
+
+
+NOT_STARTED = "not-started"
+
+
+@dataclass(frozen=True, slots=True)
+class GraphPart:
+    """A process that a host shall run for a vertex.
+
+    `phase` is empty while nothing is known of its host, and NOT_STARTED while the host shows none: a green that waits for its turn.
+    """
+
+    vertex: str
+    host: str
+    workload: str
+    runs: str
+    version: str
+    phase: str
+    health: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class VertexStanding:
+    """The releases of a vertex. `next_version`, `phase` and `swap` are empty when nothing moves."""
+
+    vertex: str
+    version: str
+    next_version: str
+    phase: str
+    swap: str
+
+
+@dataclass(frozen=True, slots=True)
+class GraphView:
+    """One graph as it stands. `rings` are those of connected hosts, replicas too."""
+
+    graph: StreamGraph
+    vertices: tuple[VertexStanding, ...]
+    parts: tuple[GraphPart, ...]
+    rings: tuple[RingRow, ...]
