@@ -14,6 +14,7 @@ from halftrack_controller.snapshot import Environment, Host
 from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Role, Sample
 from halftrack_model.release import Approval, Compare, Migration, StateSchemas, SwapStrategy
 
+ROOT = Path(__file__).parents[2]
 GOOD = """\
 apiVersion: halftrack/v1
 kind: Environment
@@ -194,6 +195,11 @@ def test_a_graph_may_say_all_that_an_edge_and_a_vertex_can() -> None:
     sampled = Edge("left", "display", Policy.SAMPLE, Sample(rate_per_s=25), replay_ms=2000)
     lossy = Edge("right", "beam", Policy.LOSSY, placement=Place.TARGET)
     assert graph.edges == (parted, lossy, Edge("beam", "sink", retain_ms=60_000), sampled)
+
+
+def test_the_examples_are_right() -> None:
+    declared = manifests.read([str(ROOT / "examples/graphs"), str(ROOT / "examples/spectra/manifests")])
+    assert [graph.name for graph in declared.graphs] == ["correlation", "spectra"]
 
 
 @pytest.mark.parametrize(
