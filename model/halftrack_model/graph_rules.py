@@ -200,11 +200,12 @@ _Parts = dict[_Key, dict[int, frozenset[str]]]  # the parts that can come, and t
 
 
 def _twice(its: _Parts, others: _Parts) -> tuple[str, int] | None:
-    """The stream and part that both bring, each by another edge; None when a later partition has parted them again."""
-    common = sorted(its.keys() & others.keys())
-    if any(its[key].keys().isdisjoint(others[key].keys()) for key in common):
-        return None
-    doubled = [(key, part) for key in common for part in sorted(its[key].keys() & others[key].keys())]
+    """The stream and part that both bring, each by another edge. By one edge, they were handed the same work on purpose, or parted later."""
+    doubled = [
+        (key, part)
+        for key in sorted(its.keys() & others.keys())
+        for part in sorted(its[key].keys() & others[key].keys())
+    ]
     return next(((key[0], part) for key, part in doubled if its[key][part] != others[key][part]), None)
 
 

@@ -214,3 +214,22 @@ def test_who_reads_a_ring_itself_reads_all_of_it(graph: StreamGraph) -> None:
             assert all(
                 edge.policy is Policy.LOSSLESS and edge.sample is edge.partition is None for edge in edges
             )  # invariant: S1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"policy": Policy.LOSSY},
+        {"policy": Policy.SAMPLE, "sample": Sample(every=2)},
+        {"partition": Partition(0, 8, 2, (0,))},
+        {"replay_ms": 5},
+        {"credit_bytes": 1 << 16},
+        {"evict_after_ms": 5},
+    ],
+    ids=str,
+)
+def test_whatever_an_edge_asks_for_beyond_all_of_a_stream_takes_an_inlet(fields: dict[str, object]) -> None:
+    number = GOOD.edges.index(Edge("both", "sink", retain_ms=5000))
+    assert not GOOD.has_inlet("sink"), "what the ring keeps is the ring's affair"
+    assert _edge(number, **fields).has_inlet("sink")
+    assert problems(_edge(number, **fields)) == ()
