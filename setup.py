@@ -26,6 +26,7 @@ def packages() -> tuple[list[str], dict[str, str]]:
 
 NATIVE = "dataplane/halftrack_dataplane/native"
 USE_THE_CORE = (
+    "branch",
     "bridge_inlet",
     "bridge_lane",
     "bridge_outlet",
@@ -39,6 +40,7 @@ USE_THE_CORE = (
     "ring_stats",
     "ring_waker",
     "ring_writer",
+    "seam",
     "spool_packing",
     "spool_record",
 )

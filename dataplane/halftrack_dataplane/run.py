@@ -23,6 +23,7 @@ _MODULES = {
     "merge": "merging",
     "bridge-server": "bridge_server",
     "bridge-receiver": "bridge_receiver",
+    "inlet": "joining",
 }
 
 
