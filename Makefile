@@ -4,11 +4,11 @@
 PY := .venv/bin/python
 export PATH := $(PATH):/usr/sbin:/sbin
 # What varies a run comes from the environment or the command line: SEED, SECONDS, RATE for the demo; SEED,
-# HOURS, HOSTS for the simulation; ARGS goes to pytest.
+# HOURS, HOSTS for the simulation; FRAMES, SWAPS, SEED for soaks; ARGS goes to pytest.
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim soak cycles bench-ring bench-bridge bench-spool bench native dist clean
+.PHONY: help ready demo test check lint types house proto docs format sim soak cycles swap-soak bench-ring bench-bridge bench-spool bench native dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ soak: ready ## frames of all sizes through rings while readers and writers come,
 
 cycles: ready ## make, join, leave and remove a ring, again and again, and look for what is left (COUNT=); writes cycles.json
 	@$(PY) -m tests.soak.cycles
+
+swap-soak: ready ## a pair on two hosts through swaps, while its members, merge, bridges, agents and link are killed and cut; every output checked (FRAMES= SWAPS= SEED= RATE=); writes swap-soak.json
+	@$(PY) -m tests.soak.swap_run
 
 bench-ring: ready ## measure the ring against its peers, about five minutes; writes bench-ring.jsonl (ARGS= goes to benchmarks/ring.py)
 	@$(PY) -c 'import iceoryx2, nats, redis' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "some peers cannot be had here"
