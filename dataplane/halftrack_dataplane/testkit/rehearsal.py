@@ -86,7 +86,7 @@ def rehearse(
     rng = random.Random(seed)  # noqa: S311 - a rehearsal is repeated by its seed
     first = reference.expected([reference.Reign(releases[0], 0)], numbered)
     chance, versions = Chance(rng.randrange), [release.version for release in releases]
-    room = SWAP_OUTPUTS + first.end * (2 * AHEAD_FRAMES + snapshot_every) // len(numbered)
+    room = SWAP_OUTPUTS + first.end * (5 * AHEAD_FRAMES + snapshot_every) // len(numbered)
     script = drawn(chance, versions, len(numbered), first.end, kills, room) if events is None else tuple(events)
     sizes = [len(frame.payload) for frame in numbered] + [len(output) for output in first.outputs if output]
     folder = Path(tempfile.mkdtemp(prefix="halftrack-testkit-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))  # noqa: S108
@@ -116,9 +116,7 @@ class _Run:
     ) -> None:
         self._stage, self._rng, self._script, self._seed = stage, rng, script, seed
         self._end, self._scripted = first.end, scripted
-        self._ahead = AHEAD_FRAMES * (
-            1 + self._end // len(stage.frames)
-        )  # outputs that members may be ahead of the merge
+        self._ahead = 2 + AHEAD_FRAMES * self._end // len(stage.frames)  # outputs, of members before the merge
         known = {release.version: release for release in releases}
         swaps = [event for event in script if isinstance(event, Swap)]
         if unknown := {swap.to for swap in swaps} - set(known):
@@ -205,6 +203,8 @@ class _Run:
         late = [f"{post.name} is at input {post.at}" for post in self._stage.posts.values() if post.life]
         dead = [f"{post.name} has no life: {post.reason}" for post in self._stage.posts.values() if not post.life]
         waits = [f"the script waits for {self._director.waits_for}"] if self._director.waits_for else []
+        if waits and self._stage.source.head == len(self._stage.frames):
+            waits.append("there are no frames left: give more of them, or begin earlier")
         place = f"input {self._stage.source.head} of {len(self._stage.frames)}, output {self._stage.merged.head} of {self._end}"
         return "; ".join([place, *late, *dead, *waits])
 

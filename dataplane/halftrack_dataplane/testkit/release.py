@@ -30,7 +30,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One release of a vertex. `writes` empty: it has no state. `program` empty: it follows from `make`."""
+    """One release of a vertex. `writes` empty: it has no state, or is a `Stateful`, which says itself what it writes and reads."""
 
     version: str
     make: Make
@@ -38,6 +38,14 @@ class Release:
     writes: str = ""
     reads: tuple[str, ...] = ()
     program: Program | None = None
+
+    def __post_init__(self) -> None:
+        schema = str(getattr(self.make, "schema", ""))
+        if schema and self.writes not in ("", schema):
+            raise ValueError(f"{self.version} declares state {self.writes!r}, and its class writes {schema!r}")
+        if schema:
+            object.__setattr__(self, "writes", schema)
+            object.__setattr__(self, "reads", self.reads or (schema, *getattr(self.make, "reads", ())))
 
     @classmethod
     def from_file(cls, version: str, file: str | Path, entry: str, **declared: Any) -> Self:
