@@ -43,6 +43,7 @@ USE_THE_CORE = (
     "seam",
     "spool_packing",
     "spool_record",
+    "state_copy",
 )
 
 

@@ -1,6 +1,6 @@
 """Where an agent's files lie. Owns the names only; whoever writes a file owns it.
 
-STATE outlives reboots, RUN does not: what can be made anew (rings, status files) is in memory where RUN is a tmpfs.
+STATE outlives reboots, RUN does not: what can be made anew (rings, snapshots, status files) is in memory where RUN is a tmpfs.
 """
 
 import hashlib
@@ -68,8 +68,8 @@ class Places:
         return str(self.rings / f"{name}.ring") if name else ""
 
     def snapshots(self, graph: str = "", vertex: str = "") -> Path:
-        """The snapshots of a vertex; of all of them when none is named."""
-        return self.state / "snapshots" / graph / vertex
+        """The snapshots of a vertex; of all of them when none is named. They end with the rings that they are replayed from."""
+        return self.run / "snapshots" / graph / vertex
 
     def data(self, workload: str) -> Path:
         """A sink's own durable folder."""

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import zmq
 
-from halftrack_dataplane import bridge_snapshots, bridge_sockets
+from halftrack_dataplane import bridge_sockets
 from halftrack_dataplane.bridge_data import OtherVersion, WireError
 from halftrack_dataplane.bridge_outlet import Outlet
 from halftrack_dataplane.bridge_session import Session, Source
+from halftrack_dataplane.bridge_snapshots import Shelf
 from halftrack_dataplane.bridge_wire import (
     DEAD_S,
     HEARTBEAT_S,
@@ -64,7 +65,8 @@ class Server:
         self._sources: dict[str, Source] = {}  # by path
         self._parting: list[Outlet] = []  # of nobody, and with messages in flight out of their rings
         self._past = {"frames": 0, "bytes": 0, "missed": 0}  # of sessions that have ended
-        self._counters = {"refused_messages": 0, "refused_hellos": 0, "replaced": 0, "snapshots": 0}
+        self._counters = {"refused_messages": 0, "refused_hellos": 0, "replaced": 0}
+        self._shelf = Shelf(spec.snapshot_dir)
         self._look_due = 0.0
         self._tick_due = 0.0
 
@@ -77,8 +79,9 @@ class Server:
                 now = time.monotonic()
                 if not moved or now >= self._look_due:
                     self._look_due = now + LOOK_S
-                    self._look(0.0 if moved else self._wait_s())
+                    self._look(0.0 if moved or self._shelf.busy else self._wait_s())
                     self._see_to_troubles()
+                self._serve_snapshots()
                 self._tick()
                 file.offer(self._status)
         finally:
@@ -89,6 +92,7 @@ class Server:
     def close(self) -> None:
         """After the context has ended, and with it whatever was in flight."""
         os.close(self._wake_fd)
+        self._shelf.close()
         self._parting.clear()
 
     # ---- waiting ----------------------------------------------------------------------------------------------------
@@ -160,11 +164,19 @@ class Server:
                     session.heard_at = now
                 else:
                     self._send(routing, encode(Refusal(session_id, "there is no such session: say hello")))
-            case SnapshotWanted() | SnapshotGet():
-                self._counters["snapshots"] += isinstance(message, SnapshotWanted)
-                self._send(routing, encode(bridge_snapshots.answer(self._spec.snapshot_dir, message)))
+            case SnapshotWanted():
+                self._send(routing, encode(self._shelf.offer(message)))
+            case SnapshotGet():
+                self._shelf.ask(routing, message)
             case _:
                 raise WireError("only servers say that")
+
+    def _serve_snapshots(self) -> None:
+        """One piece, and then the streams have their turn again."""
+        if found := self._shelf.next_part(time.monotonic()):
+            routing, asked, part = found
+            if not self._send(routing, encode(part)):
+                self._shelf.put_back(routing, asked)
 
     def _of(self, routing: bytes, session_id: bytes) -> Session | None:
         session = self._sessions.get(routing)
@@ -231,6 +243,7 @@ class Server:
         if now < self._tick_due:
             return
         self._tick_due = now + HEARTBEAT_S
+        self._shelf.forget(now)
         changed = self._admission.refresh()
         for routing, session in list(self._sessions.items()):
             if now - session.heard_at > DEAD_S or (changed and self._admission.host_of(session.user) is None):
@@ -263,7 +276,16 @@ class Server:
             name: past + sum(getattr(session.lane, name) for session in self._sessions.values())
             for name, past in self._past.items()
         }
-        counters = sums | self._counters | {"sessions": len(self._sessions), "refused_keys": self._door.refused}
+        counters = (
+            sums
+            | self._counters
+            | {
+                "sessions": len(self._sessions),
+                "refused_keys": self._door.refused,
+                "snapshots": self._shelf.offered,
+                "snapshot_parts": self._shelf.parts,
+            }
+        )
         return Status(self._spec.name, self._spec.role, counters=counters)
 
 

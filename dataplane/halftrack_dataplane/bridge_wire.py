@@ -24,10 +24,10 @@ from halftrack_dataplane.bridge_data import (
     OtherVersion,
     WireError,
 )
-from halftrack_dataplane.snapshots import MAX_SNAPSHOT_BYTES
+from halftrack_dataplane.snapshot_form import HEAD_BYTES, MAX_SNAPSHOT_BYTES, PIECE_BYTES
 
 MAX_HEADER_BYTES = 32 << 10
-SNAPSHOT_PART_BYTES = 1 << 20
+SNAPSHOT_PART_BYTES = PIECE_BYTES  # so that each part can be judged by itself
 MAX_CREDIT = 256 << 20
 HEARTBEAT_S = 0.25
 DEAD_S = 1.0  # four heartbeats; a link that is cut for less is not even noticed
@@ -97,7 +97,7 @@ class SnapshotGet:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotPart:
-    """Server: here; an empty body means that it is gone."""
+    """Server: here, the head or a piece of the state; an empty body means that it is gone."""
 
     name: str
     offset: int
@@ -197,7 +197,7 @@ def _alone(fields: list[Any]) -> Message | None:
         case ["snap?", vertex, release, list(reads), least] if _text(vertex) and _text(release) and _number(least):
             whole = len(reads) <= 64 and all(_text(schema) for schema in reads)
             return SnapshotWanted(vertex, release, tuple(reads), least) if whole else None
-        case ["snap", name, size] if _text(name) and _number(size) and size <= MAX_SNAPSHOT_BYTES + 4096:
+        case ["snap", name, size] if _text(name) and _number(size) and size <= HEAD_BYTES + MAX_SNAPSHOT_BYTES:
             return SnapshotIs(name, size)
         case ["part?", vertex, name, offset] if _text(vertex) and _text(name) and _number(offset):
             return SnapshotGet(vertex, name, offset)

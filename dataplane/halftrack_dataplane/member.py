@@ -8,10 +8,11 @@ that ended among them computes all of them again and drops those that are publis
 """
 
 import contextlib
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from halftrack_dataplane import restoring
+from halftrack_dataplane import replaying, restoring
 from halftrack_dataplane.frames import Evicted, Frame, RingError, RingFull
 from halftrack_dataplane.ring import Reader, Ring, Writer
 from halftrack_dataplane.runspec import RunSpec
@@ -55,7 +56,7 @@ class Progress:
 
     def snapshot(self, schema: str, release: str) -> Snapshot:
         """All that a successor needs to go on from here. Not while `suppress` > 0: that state is half another release's."""
-        return Snapshot(schema, release, self.next_in, self.next_out, bytes(self.vertex.snapshot()))
+        return Snapshot(schema, release, self.next_in, self.next_out, self.vertex.snapshot())
 
 
 def _listed(output: bytes | Sequence[bytes] | None) -> Sequence[bytes]:
@@ -73,6 +74,11 @@ class Outlet:
         self._stop = stop
         self.recomputed = 0
         self.gap_frames = 0
+
+    @property
+    def fresh(self) -> bool:
+        """Has nobody ever published anything here? Then the ring may begin wherever there is a first output."""
+        return self._ring.head == 0
 
     def put(self, number: int, output: bytes, timestamp_ns: int) -> bool:
         """Publish output `number`; False when asked to stop before there was room."""
@@ -128,6 +134,10 @@ class Member:
         self._snapshots = 0
         self._snapshots_failed = 0
         self._no_room = False
+        self._window = restoring.window_of(spec)
+        self._warmth = replaying.Warmth()
+        self._cold = 0  # outputs that were computed before the state was complete
+        self._pause_ns = self._most_pause_ns = 0  # for which the stream waited, last and at most, for a snapshot
 
     def run(self, stop: Stop) -> None:
         """Until asked to stop; leaves a snapshot so that the next life has nothing to recompute."""
@@ -170,7 +180,14 @@ class Member:
             self._refuse_gap(progress.next_in, end if frame.gap else frame.seq)
         if frame.gap:
             progress.next_in, progress.next_out = end, end
+            self._warmth = replaying.Warmth()
             return self._outlet.advance(end)
+        if self._window is not None:
+            self._warmth = self._warmth.met(frame.seq, frame.timestamp_ns)
+            if not self._warmth.complete(self._window, frame.seq, frame.timestamp_ns):
+                progress.pass_alone(frame)
+                self._cold += 1
+                return self._outlet.fresh or self._outlet.advance(frame.seq + 1)
         found = progress.take(frame) if self._spec.state_writes else progress.pass_alone(frame)
         for number, output in found:
             if not self._outlet.put(number, output, frame.timestamp_ns):
@@ -198,10 +215,16 @@ class Member:
             self._save()
 
     def _save(self) -> None:
-        """Without room on the disk the stream goes on: it needs snapshots only after a death, and an older one may still serve."""
+        """Without room for it the stream goes on: it needs snapshots only after a death, and an older one may still serve."""
+        began_ns = time.monotonic_ns()
         snapshot = self._progress.snapshot(self._spec.state_writes, self._spec.release)
         try:
             self._folder.write(self._instance, snapshot)
+            for form, way in enumerate(
+                self._spec.state_outward, 1
+            ):  # whoever goes back to a release before begins from these
+                state = restoring.converted(self._spec, way, snapshot.state)
+                self._folder.write(self._instance, replace(snapshot, schema=way.schema, state=state), form)
         except OSError as error:
             self._no_room = True
             self._snapshots_failed += 1
@@ -209,6 +232,8 @@ class Member:
             return
         self._foreign = self._no_room = False
         self._snapshots += 1
+        self._pause_ns = time.monotonic_ns() - began_ns
+        self._most_pause_ns = max(self._most_pause_ns, self._pause_ns)
 
     def _status(self) -> Status:
         vertex = self._progress.vertex
@@ -218,6 +243,9 @@ class Member:
             "snapshots": self._snapshots,
             "snapshots_failed": self._snapshots_failed,
             "snapshots_damaged": self._folder.damaged,
+            "snapshot_pause_us": self._pause_ns // 1000,
+            "snapshot_pause_us_most": self._most_pause_ns // 1000,
+            "cold": self._cold,
         }
         counters = own | (vertex.counters() if isinstance(vertex, Counting) else {})
         return Status(

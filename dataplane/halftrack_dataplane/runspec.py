@@ -55,6 +55,14 @@ class SnapshotPeer:
 
 
 @dataclass(frozen=True, slots=True)
+class StateWay:
+    """A chain of migrations, `module:function` each, between `schema` and the one that a member writes or reads."""
+
+    schema: str
+    entries: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class InletInput:
     """One edge that an inlet reads: whose ring, what of it, and what happens when either end is slow.
 
@@ -83,7 +91,9 @@ class InletInput:
 class RunSpec:
     """One process of the data plane. What a role does not use is empty; all paths are absolute.
 
-    `snapshot_dir` of a member is the vertex's own folder, `ROOT/GRAPH/VERTEX`; that of a bridge server is `ROOT`. An inlet joins `inputs` by
+    `snapshot_dir` of a member is the vertex's own folder, `ROOT/GRAPH/VERTEX`; that of a bridge server is `ROOT`. `state_inward` leads from
+    schemas of others to one that it reads, `state_outward` from its own to those of releases before it. With `replay_frames` or
+    `replay_ms` it keeps no snapshots, and begins that far back. An inlet joins `inputs` by
     `join`, in order of time by buckets of `join_width_ns`; with `join_partial` a sequence that some inputs have lost passes without them.
     """
 
@@ -98,6 +108,10 @@ class RunSpec:
     generation: int = 0
     state_writes: str = ""
     state_reads: tuple[str, ...] = ()
+    state_inward: tuple[StateWay, ...] = ()
+    state_outward: tuple[StateWay, ...] = ()
+    replay_frames: int = 0
+    replay_ms: int = 0
     snapshot_dir: str = ""
     data_dir: str = ""
     status_path: str = ""
@@ -136,10 +150,12 @@ def load(data: bytes) -> RunSpec:
     for entry in fields(RunSpec):
         if entry.type in (str, "str"):
             _expect(type(values[entry.name]) is str, entry.name, "a string")
-    for name in ("generation", "join_width_ns"):
+    for name in ("generation", "join_width_ns", "replay_frames", "replay_ms"):
         _expect(type(values[name]) is int and values[name] >= 0, name, "an integer from 0 on")
     _expect(type(values["join_partial"]) is bool, "join_partial", "a truth value")
     values["state_reads"] = _strings(values["state_reads"], "state_reads")
+    for name in ("state_inward", "state_outward"):
+        values[name] = _ways(values[name], name)
     values["params"] = _params(values["params"])
     values["snapshot_peers"] = _peers(values["snapshot_peers"])
     values["inputs"] = _inputs(values["inputs"])
@@ -233,6 +249,22 @@ def _exact(tree: Any, names: tuple[str, ...], where: str) -> dict[str, Any]:
 def _strings(tree: Any, where: str) -> tuple[str, ...]:
     _expect(isinstance(tree, list) and all(type(item) is str for item in tree), where, "a list of strings")
     return tuple(tree)
+
+
+def _ways(tree: Any, where: str) -> tuple[StateWay, ...]:
+    _expect(isinstance(tree, list), where, "a list")
+    found = []
+    for number, item in enumerate(tree):
+        values = _exact(item, ("schema", "entries"), f"{where}[{number}]")
+        _expect(type(values["schema"]) is str and values["schema"], f"{where}[{number}].schema", "a schema's name")
+        entries = _strings(values["entries"], f"{where}[{number}].entries")
+        _expect(
+            entries and all(":" in entry for entry in entries),
+            f"{where}[{number}].entries",
+            "module:function, once or more",
+        )
+        found.append(StateWay(values["schema"], entries))
+    return tuple(found)
 
 
 def _params(tree: Any) -> dict[str, Param]:

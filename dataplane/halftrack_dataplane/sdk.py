@@ -15,7 +15,7 @@ from typing_extensions import Buffer
 
 from halftrack_dataplane.frames import Cut, Frame
 
-__all__ = ["Away", "Buffer", "Counting", "Cut", "Frame", "Param", "Sink", "Source", "Vertex"]
+__all__ = ["Away", "Buffer", "ByView", "Counting", "Cut", "Frame", "Param", "Sink", "Source", "Vertex"]
 
 Param = str | int | bool
 
@@ -48,11 +48,22 @@ class Vertex(Protocol):
         A vertex with state may return a list or tuple of them, none included; each gets a number of its own.
         """
 
-    def snapshot(self) -> bytes:
-        """All that the next `process` depends on. Called between frames, quick: the stream waits meanwhile."""
+    def snapshot(self) -> Buffer | Sequence[Buffer]:
+        """All that the next `process` depends on. Called between frames, quick: the stream waits meanwhile.
+
+        A large state is best returned as the buffers that it lies in (a NumPy array, or a list of these): they are copied once.
+        """
 
     def restore(self, state: bytes, *, same_release: bool) -> int:
         """Go on from a snapshot; return how many of the coming outputs to suppress because they would mix two releases."""
+
+
+@runtime_checkable
+class ByView(Protocol):
+    """A vertex with a large state may restore it from the snapshot's own memory, with no copy in between."""
+
+    def restore_view(self, state: memoryview, *, same_release: bool) -> int:
+        """As `restore`, which is then not called. `state` is read-only; what refers to it keeps its memory."""
 
 
 class Source(Protocol):

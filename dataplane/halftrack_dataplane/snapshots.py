@@ -1,76 +1,74 @@
-"""Snapshots of a vertex's state: their form on disk, which to keep, and in which order to try them after a restart.
+"""Snapshots of a vertex's state: where they lie, which to keep, and how a large one goes from one process to another.
 
 One folder holds the snapshots of all members of a vertex on a host, whatever their release, because a green begins from its
-blue's. A file is a SHA-256 and then msgpack; one that does not match is passed over and counted, never believed.
+blue's. It lies in memory, beside the rings: what takes one takes the other, and a snapshot is of no use without the inputs behind it.
+
+A large snapshot is written into a file that is used again and stays mapped: new memory costs five times as much as the copy. Who reads
+one maps it too, and holds a shared lock on it as long as anything refers to that memory; a file is used again only under an
+exclusive lock. So nobody waits for anybody, and what was verified never changes under a reader.
 """
 
-import hashlib
+import contextlib
+import fcntl
+import mmap
 import os
-import re
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import msgpack  # type: ignore[import-untyped]
+from halftrack_dataplane.snapshot_form import (
+    HEAD_BYTES,
+    MAX_SNAPSHOT_BYTES,
+    PIECE_BYTES,
+    Entry,
+    Head,
+    Snapshot,
+    State,
+    entry_of,
+    fits,
+    head_of,
+    joined,
+    name_of,
+    pack,
+    parts_of,
+    size_of,
+    unpack,
+    write_into,
+)
+from halftrack_dataplane.state_copy import first_bad, populate
 
-MAX_SNAPSHOT_BYTES = 64 << 20  # a stream waits while its member is snapshotted: more would be felt as a pause
-KEPT = 2  # the newest may be too new for a restart that must recompute, or torn by a power cut
-_NAME = re.compile(r"(\d{20})\.([a-z0-9-]{1,63})@([0-9A-Za-z.+-]{1,64})\.snap")
+__all__ = [
+    "KEPT",
+    "MAX_SNAPSHOT_BYTES",
+    "Entry",
+    "Head",
+    "Snapshot",
+    "SnapshotFolder",
+    "State",
+    "entry_of",
+    "fits",
+    "joined",
+    "pack",
+    "unpack",
+]
 
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A vertex's state before input `next_in`, when its next output is `next_out`."""
-
-    schema: str
-    release: str
-    next_in: int
-    next_out: int
-    state: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A snapshot's file, as its name tells."""
-
-    name: str
-    next_in: int
-    instance: str  # member@release
-    release: str
-
-
-def entry_of(name: str) -> Entry | None:
-    """What the file name says, or None when it is not a snapshot's."""
-    match = _NAME.fullmatch(name)
-    if match is None:
-        return None
-    return Entry(name, int(match[1]), f"{match[2]}@{match[3]}", match[3])
-
-
-def pack(snapshot: Snapshot) -> bytes:
-    """The file's bytes."""
-    tree = [snapshot.schema, snapshot.release, snapshot.next_in, snapshot.next_out, snapshot.state]
-    body: bytes = msgpack.packb(tree)
-    return hashlib.sha256(body).digest() + body
+KEPT = 2  # the newest may be too new for a restart that must recompute, or damaged
+SMALL_BYTES = 1 << 20  # below, a file of its own costs less than a lock and a mapping that must be looked after
+_VERIFIERS = 2  # threads that check a large state: one reads half as fast as the memory can give
 
 
-def unpack(data: bytes) -> Snapshot:
-    """The snapshot that `data` holds; ValueError when it is damaged."""
-    digest, body = data[:32], data[32:]
-    if hashlib.sha256(body).digest() != digest:
-        raise ValueError("the snapshot does not match its digest")
-    tree: Any = msgpack.unpackb(body, max_bin_len=MAX_SNAPSHOT_BYTES)
-    match tree:
-        case [str(schema), str(release), int(next_in), int(next_out), bytes(state)] if next_in >= 0 and next_out >= 0:
-            return Snapshot(schema, release, next_in, next_out, state)
-        case _:
-            raise ValueError("the snapshot has another form")
+@dataclass(slots=True)
+class _Slot:
+    """A file of ours that a large snapshot is, or can be, written into."""
 
+    name: str  # in the folder, at the moment
+    fd: int
+    memory: mmap.mmap
 
-def fits(snapshot: Snapshot, release: str, writes: str, reads: Iterable[str]) -> bool:
-    """May a member of `release` go on from it?"""
-    return snapshot.schema == writes if snapshot.release == release else snapshot.schema in tuple(reads)
+    def close(self) -> None:
+        self.memory.close()
+        os.close(self.fd)
 
 
 class SnapshotFolder:
@@ -80,6 +78,8 @@ class SnapshotFolder:
         self._folder = Path(folder)
         self.damaged = 0
         self._condemned: set[str] = set()
+        self._slots: list[_Slot] = []  # mapped files of large snapshots, and one to spare
+        self._making: threading.Thread | None = None
 
     def entries(self) -> tuple[Entry, ...]:
         """All snapshots, newest input first."""
@@ -90,52 +90,184 @@ class SnapshotFolder:
         found = [entry for name in names if (entry := entry_of(name)) is not None]
         return tuple(sorted(found, key=lambda entry: (-entry.next_in, entry.name)))
 
-    def read(self, entry: Entry) -> Snapshot | None:
-        """The snapshot, or None when it is gone or damaged."""
+    # ---- reading ----------------------------------------------------------------------------------------------------
+
+    def head(self, entry: Entry) -> Head | None:
+        """What the snapshot's head says, or None when it is gone or damaged. The state is not looked at."""
         try:
             with open(self._folder / entry.name, "rb") as file:
-                snapshot = unpack(file.read(MAX_SNAPSHOT_BYTES + 4096))
+                head = head_of(file.read(HEAD_BYTES))
+                return head if self._sound(entry, head) else None
         except FileNotFoundError:
             return None
         except (OSError, ValueError):
             self._condemn(entry.name)
             return None
-        if snapshot.next_in != entry.next_in or snapshot.release != entry.release:
-            self._condemn(entry.name)  # a renamed file is not what its name says
+
+    def read(self, entry: Entry) -> Snapshot | None:
+        """The snapshot, or None when it is gone or damaged. A large one's state is the file's own memory, for as long as it is referred to."""
+        try:
+            with self.opened(entry.name) as fd:
+                size = os.fstat(fd).st_size
+                if size <= HEAD_BYTES + SMALL_BYTES:
+                    snapshot = unpack(os.pread(fd, size, 0))
+                    return snapshot if self._sound(entry, snapshot) else None
+                memory = mmap.mmap(fd, size, prot=mmap.PROT_READ)  # it keeps the file open, and with it the lock
+                head = head_of(memoryview(memory)[:HEAD_BYTES])
+                if not self._sound(entry, head):
+                    return None
+                state = memoryview(memory)[HEAD_BYTES : head.total_bytes]
+                if state.nbytes != head.size or not _matches(state, head.sums):
+                    raise ValueError("the state does not match its checksums")
+                return head.with_state(state)
+        except FileNotFoundError:
             return None
-        return snapshot
+        except (OSError, ValueError):
+            self._condemn(entry.name)
+            return None
+
+    @contextlib.contextmanager
+    def opened(self, name: str) -> Iterator[int]:
+        """The file of that name, which is not used again while it is open; FileNotFoundError when it is gone, or going."""
+        fd = os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _share(fd, self._folder / name)
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _sound(self, entry: Entry, found: Snapshot | Head) -> bool:
+        """Is the file what its name says? A renamed one is not, and counts as damaged."""
+        if (found.next_in, found.release) == (entry.next_in, entry.release):
+            return True
+        self._condemn(entry.name)
+        return False
 
     def _condemn(self, name: str) -> None:
         if name not in self._condemned:
             self._condemned.add(name)
             self.damaged += 1
 
-    def write(self, instance: str, snapshot: Snapshot) -> None:
+    # ---- fetching from a peer ---------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def drafted(self, instance: str, entry: Entry) -> Iterator[int]:
+        """A file for what comes of it, with what a former life of `instance` has left. It has one at a time."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        draft = self._draft(instance, entry)
+        for other in self._folder.glob(f".{instance}.*.fetched"):
+            if other != draft:
+                other.unlink(missing_ok=True)
+        fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def adopt(self, instance: str, entry: Entry) -> Entry:
+        """It has come whole: from now on it is one of the folder's."""
+        os.replace(self._draft(instance, entry), self._folder / entry.name)
+        return entry
+
+    def _draft(self, instance: str, entry: Entry) -> Path:
+        return self._folder / f".{instance}.{entry.name}.fetched"
+
+    # ---- writing ----------------------------------------------------------------------------------------------------
+
+    def write(self, instance: str, snapshot: Snapshot, form: int = 0) -> None:
         """Add one, whole or not at all, and drop all but this instance's newest.
 
         Not synced: what a power cut takes, it takes together with the rings that the snapshot would be replayed from.
         """
-        if len(snapshot.state) > MAX_SNAPSHOT_BYTES:
-            raise ValueError(f"a snapshot of {len(snapshot.state)} bytes; at most {MAX_SNAPSHOT_BYTES} are allowed")
+        parts = parts_of(snapshot.state)
+        size = size_of(parts)
+        name = name_of(instance, snapshot.next_in, form)
         self._folder.mkdir(parents=True, exist_ok=True)
-        name = f"{snapshot.next_in:020d}.{instance}.snap"
-        if entry_of(name) is None:  # else it would never be found again, nor dropped
-            raise ValueError(f"{instance!r} cannot name a snapshot: member@release is needed")
-        draft = self._folder / f".{instance}.draft"
-        try:
-            draft.write_bytes(pack(snapshot))
-            os.replace(draft, self._folder / name)
-        except OSError:
-            draft.unlink(missing_ok=True)  # on a full disk, half of one would take what others need
-            raise
-        mine = [entry for entry in self.entries() if entry.instance == instance]
+        if size <= SMALL_BYTES:
+            draft = self._folder / f".{instance}.draft"
+            try:
+                draft.write_bytes(pack(snapshot))
+                os.replace(draft, self._folder / name)
+            except OSError:
+                draft.unlink(missing_ok=True)  # in a full folder, half of one would take what others need
+                raise
+        else:
+            slot = self._spare(instance, size)
+            write_into(memoryview(slot.memory), snapshot, parts)
+            os.replace(self._folder / slot.name, self._folder / name)
+            slot.name = name
+        mine = [entry for entry in self.entries() if (entry.instance, entry.form) == (instance, form)]
         stale = [entry for entry in mine if entry.next_in > snapshot.next_in]  # of a life that began further ahead
         self.drop([*stale, *[entry for entry in mine if entry not in stale][KEPT:]])
+        if size > SMALL_BYTES:
+            self.prepare(instance, size)
+
+    def prepare(self, instance: str, size: int) -> None:
+        """See to it, beside the stream, that there is memory for a snapshot of that size: taking it anew would be felt as a pause."""
+        if size <= SMALL_BYTES or any(slot.name.startswith(".") for slot in self._slots):
+            return
+        if self._making is None or not self._making.is_alive():
+            self._making = threading.Thread(target=self._try_to_make, args=(instance, size), daemon=True)
+            self._making.start()
 
     def drop(self, entries: Iterable[Entry]) -> None:
-        """Remove these."""
+        """Remove these. A file of ours that nobody reads is kept for the next snapshot."""
+        ours = {slot.name: slot for slot in self._slots}
         for entry in entries:
-            (self._folder / entry.name).unlink(missing_ok=True)
+            slot = ours.get(entry.name)
+            if slot is None:
+                (self._folder / entry.name).unlink(missing_ok=True)
+            elif _taken_back(slot.fd, self._folder / entry.name, self._folder / f".{entry.name}.spare"):
+                slot.name = f".{entry.name}.spare"
+            else:
+                self._forget(slot)
+
+    def close(self) -> None:
+        """Let go of the memory that is kept for the next snapshot; those in the folder stay."""
+        if self._making is not None:
+            self._making.join()
+        for slot in list(self._slots):
+            if slot.name.startswith("."):
+                self._forget(slot)
+            else:
+                slot.close()
+        self._slots.clear()
+
+    def _spare(self, instance: str, size: int) -> _Slot:
+        if self._making is not None:
+            self._making.join()
+        for slot in [slot for slot in self._slots if slot.name.startswith(".")]:
+            if len(slot.memory) >= HEAD_BYTES + size:
+                return slot
+            self._forget(slot)
+        return self._make(instance, size)
+
+    def _try_to_make(self, instance: str, size: int) -> None:
+        with contextlib.suppress(OSError):  # the snapshot that needs it tries again, and says what it met
+            self._make(instance, size)
+
+    def _make(self, instance: str, size: int) -> _Slot:
+        """With room for a state that grows a little. All of it is there before it is written to: no room is an error, not a signal."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        room = HEAD_BYTES + (size + size // 16 + PIECE_BYTES) // PIECE_BYTES * PIECE_BYTES
+        name = f".{instance}.spare"
+        (self._folder / name).unlink(missing_ok=True)  # of a former life
+        fd = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, room)
+            slot = _Slot(name, fd, mmap.mmap(fd, room))
+        except OSError:
+            os.close(fd)
+            (self._folder / name).unlink(missing_ok=True)
+            raise
+        populate(slot.memory)
+        self._slots.append(slot)
+        return slot
+
+    def _forget(self, slot: _Slot) -> None:
+        (self._folder / slot.name).unlink(missing_ok=True)
+        self._slots.remove(slot)
+        slot.close()
 
     # A stateful member that met a gap must not begin before the gap's end again; it tells its successor by this mark.
 
@@ -152,3 +284,42 @@ class SnapshotFolder:
             return int((self._folder / f"{instance}.gap").read_text())
         except (OSError, ValueError):
             return 0
+
+
+def _share(fd: int, path: Path) -> None:
+    """A reader's lock. Once it has it, the file is still that snapshot, or it never was while the reader looked."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise FileNotFoundError(f"{path} is just being taken back") from None
+    if os.fstat(fd).st_ino != os.stat(path).st_ino:
+        raise FileNotFoundError(f"{path} has another file now")
+
+
+def _taken_back(fd: int, path: Path, spare: Path) -> bool:
+    """The writer's end of `_share`: rename the file away under the exclusive lock; False when somebody reads it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.replace(path, spare)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return True
+
+
+def _matches(state: memoryview, sums: bytes) -> bool:
+    """By several threads at once: the memory gives more than one of them can take."""
+    pieces = len(sums) // 4
+    share = -(-pieces // _VERIFIERS)
+    bad = [-1] * _VERIFIERS
+
+    def check(number: int) -> None:
+        bad[number] = first_bad(state, sums, PIECE_BYTES, number * share, (number + 1) * share)
+
+    others = [threading.Thread(target=check, args=(number,)) for number in range(1, _VERIFIERS)]
+    for other in others:
+        other.start()
+    check(0)
+    for other in others:
+        other.join()
+    return max(bad) < 0

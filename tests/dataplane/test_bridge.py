@@ -17,10 +17,8 @@ from hypothesis import strategies as st
 
 from halftrack_dataplane import bridge_sockets, curve
 from halftrack_dataplane.bridge_receiver import BACKOFF_CAP_S, backoff_s
-from halftrack_dataplane.bridge_snapshots import fetch
 from halftrack_dataplane.bridge_wire import Heartbeat, Hello, decode, encode
-from halftrack_dataplane.runspec import RunSpec, SnapshotPeer
-from halftrack_dataplane.snapshots import Snapshot, SnapshotFolder
+from halftrack_dataplane.runspec import RunSpec
 from tests.dataplane.processes import Host, until
 
 
@@ -362,22 +360,6 @@ def test_a_server_whose_linger_cannot_be_says_so(bridged: Bridged) -> None:
     process = bridged.near.start(replace(bridged.server, params={"linger_us": -1}))
     assert process.wait(15) == 2
     assert "'linger_us' must be an integer from 0 to 100000" in bridged.near.log("bridge")
-
-
-def test_a_member_gets_a_peers_snapshot(bridged: Bridged) -> None:
-    snapshots = SnapshotFolder(str(bridged.near.folder / "snapshots" / "s" / "chain"))
-    big = Snapshot("chain/1", "1.0.0", 50, 5, bytes(range(256)) * 10_000)
-    snapshots.write("b@1.0.0", big)
-    snapshots.write("b@1.1.0", Snapshot("chain/1", "1.1.0", 40, 4, b"state"))
-    bridged.near.start(bridged.server)
-    peer = SnapshotPeer(bridged.address, bridged.keys["server"].public)
-    member = replace(bridged.receiver, role="member", release="1.0.0", state_writes="chain/1", state_reads=("chain/1",))
-    until(lambda: fetch(member, peer, "s/chain", 0) == big, "its own release's newest")
-    newer = fetch(replace(member, release="1.1.0"), peer, "s/chain", 45)
-    assert newer == big, "another release's when its own is too old"
-    assert fetch(member, peer, "s/chain", 51) is None
-    assert fetch(replace(member, release="2.0.0", state_reads=("other/1",)), peer, "s/chain", 0) is None
-    assert fetch(member, peer, "s/nothing", 0) is None
 
 
 @given(attempt=st.integers(0, 10**9), chance=st.floats(0, 1))

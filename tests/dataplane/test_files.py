@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from halftrack_dataplane import runspec, status
 from halftrack_dataplane.runspec import RunSpec, SnapshotPeer, SpecError
-from halftrack_dataplane.snapshots import KEPT, Snapshot, SnapshotFolder, entry_of, fits, pack, unpack
 from halftrack_dataplane.source import BURST_S, Pace
 from halftrack_dataplane.status import Compared, Status, StatusFile
 
@@ -92,54 +91,6 @@ def test_a_status_is_replaced_whole_and_not_too_often(folder: Path) -> None:
     assert status.load((folder / "status").read_bytes()).message == "last"
     assert [path.name for path in folder.iterdir()] == ["status"]
     StatusFile(str(folder / "nowhere" / "status")).offer(lambda: said)  # a disk that is full stops no stream
-
-
-@given(data=st.binary(max_size=200), at=st.integers(0, 400), bit=st.integers(0, 7))
-def test_any_flipped_bit_of_a_snapshot_is_noticed(data: bytes, at: int, bit: int) -> None:
-    packed = bytearray(pack(Snapshot("chain/1", "1.0.0", 8, 2, data)))
-    packed[at % len(packed)] ^= 1 << bit
-    with pytest.raises(ValueError, match="digest"):
-        unpack(bytes(packed))
-
-
-@pytest.mark.parametrize("release", ["1.0.0", "2.10.3-rc.1", "1.0.0+build.7", "1.0.0-" + "x" * 58])
-def test_snapshots_of_every_version_are_found_again_and_kept_short(folder: Path, release: str) -> None:
-    snapshots = SnapshotFolder(str(folder))
-    for next_in in (4, 8, 12, 16):
-        snapshots.write(f"a@{release}", Snapshot("chain/1", release, next_in, 0, b""))
-    assert [(entry.next_in, entry.release) for entry in snapshots.entries()] == [(16, release), (12, release)]
-    assert len(list(folder.iterdir())) == KEPT
-    with pytest.raises(ValueError, match="cannot name"):
-        snapshots.write("a", Snapshot("chain/1", release, 20, 0, b""))
-
-
-def test_damaged_snapshots_are_counted_and_the_rest_is_kept_short(folder: Path) -> None:
-    snapshots = SnapshotFolder(str(folder))
-    for next_in in (4, 8, 12, 16):
-        snapshots.write("a@1.0.0", Snapshot("chain/1", "1.0.0", next_in, 0, b""))
-    snapshots.write("b@1.1.0", Snapshot("chain/1", "1.1.0", 5, 0, b""))
-    assert [entry.next_in for entry in snapshots.entries() if entry.instance == "a@1.0.0"] == [16, 12]
-    assert len(snapshots.entries()) == KEPT + 1
-    newest = snapshots.entries()[0]
-    (folder / newest.name).write_bytes(b"torn")
-    assert snapshots.read(newest) is None
-    assert snapshots.read(newest) is None
-    assert snapshots.damaged == 1
-    (folder / "00000000000000000099.a@1.0.0.snap").write_bytes(pack(Snapshot("chain/1", "1.0.0", 12, 0, b"")))
-    assert snapshots.read(snapshots.entries()[0]) is None, "a file that was renamed is not what its name says"
-    snapshots.write("a@1.0.0", Snapshot("chain/1", "1.0.0", 13, 0, b""))
-    mine = [entry.next_in for entry in snapshots.entries() if entry.instance == "a@1.0.0"]
-    assert mine == [13, 12], "what claims to be from further ahead is from another life"
-    assert entry_of("../etc/passwd") is None
-    assert entry_of(newest.name) == newest
-
-
-def test_which_snapshots_fit() -> None:
-    own, other = Snapshot("chain/2", "1.1.0", 0, 0, b""), Snapshot("chain/1", "1.0.0", 0, 0, b"")
-    assert fits(own, "1.1.0", "chain/2", ("chain/1",))
-    assert fits(other, "1.1.0", "chain/2", ("chain/1",))
-    assert not fits(other, "1.1.0", "chain/2", ())
-    assert not fits(own, "1.2.0", "chain/3", ("chain/1",))
 
 
 @given(

@@ -12,9 +12,10 @@ from halftrack_agent.drivers import egress
 from halftrack_agent.drivers.instances import Launch
 from halftrack_agent.identity import Identity
 from halftrack_agent.places import Places
-from halftrack_dataplane.runspec import RunSpec, SnapshotPeer, SpecError, dump
+from halftrack_dataplane.runspec import RunSpec, SnapshotPeer, SpecError, StateWay, dump
 from halftrack_model.errors import InvalidInput
 from halftrack_model.plan import Peer
+from halftrack_model.release import Migration
 from halftrack_model.workload import Runs, Workload
 
 _LINKED = frozenset({Runs.BRIDGE_SERVER, Runs.BRIDGE_RECEIVER})  # these speak with other hosts
@@ -88,6 +89,10 @@ class Launcher:
             generation=0 if member is None else member.generation,
             state_writes=workload.state.writes,
             state_reads=workload.state.reads,
+            state_inward=_ways(workload.state.inward()),
+            state_outward=_ways(workload.state.outward()),
+            replay_frames=workload.state.replay_frames,
+            replay_ms=workload.state.replay_ms,
             snapshot_dir="" if snapshots is None else str(snapshots),
             data_dir=str(places.data(workload.name)) if runs is Runs.SINK else "",
             status_path=str(places.status / f"{workload.name}.json"),
@@ -112,6 +117,10 @@ class Launcher:
                 "unknown-peer", f"{workload.name} is to hear {workload.from_host!r}, which is no peer in the plan"
             )
         return self._peers[workload.from_host]
+
+
+def _ways(chains: Mapping[str, tuple[Migration, ...]]) -> tuple[StateWay, ...]:
+    return tuple(StateWay(schema, tuple(step.entry for step in chain)) for schema, chain in chains.items())
 
 
 def _way_to(peer: Peer, doors: Sequence[egress.Door]) -> str:

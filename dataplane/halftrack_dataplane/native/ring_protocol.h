@@ -23,6 +23,8 @@ enum { HT_OK = 0, HT_NOTHING = 1, HT_BEHIND = 2, HT_DAMAGED = 3, HT_FULL = 4, HT
 extern "C"
 #endif
 uint32_t ht_crc32c(const void *bytes, uint64_t count);
+/* Copies, and goes on with the sum `crc` of what came before (0 at first). */
+uint32_t ht_copy_crc32c(void *into, const void *bytes, uint64_t count, uint32_t crc);
 
 /* ---- the writer's side --------------------------------------------------------------------------------------- */
 
