@@ -4,7 +4,7 @@ its output.
 Owns the numbering: an output's number depends only on the inputs, so both members, and every life of each, agree on it.
 A vertex without state (no `state_writes`) answers each frame by itself, and its output bears the input's number. One with
 state may answer a frame with several outputs: they get the next numbers, and since snapshots are taken between frames, a life
-that ended among them computes all of them again and drops those that are published (ADR 21).
+that ended among them computes all of them again and drops those that are published.
 """
 
 import contextlib

@@ -245,7 +245,6 @@ def test_in_order_of_time_each_frame_once(streams: list[Stream], acts: list[Act]
 @settings(max_examples=80)
 @given(streams_of(2, 3, steady=False), acts)
 def test_clocks_that_go_back_cost_no_frame_and_no_order_of_their_own(streams: list[Stream], acts: list[Act]) -> None:
-    # invariant: C1
     for join, width_ns in (("order", 0), ("time", WIDTH_NS)):
         with rig(streams, spec_of(len(streams), join, width_ns=width_ns)) as quiet:
             wanted = reference.read(quiet.output)

@@ -152,7 +152,7 @@ def test_a_member_that_suppresses_nothing_is_caught(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_member_that_saves_among_a_frames_outputs_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ADR 21 says must not be: a number that counts outputs which a death may still take."""
+    """What must not be: a number that counts outputs which a death may still take."""
 
     def put(self: stage.BookedOutlet, number: int, output: bytes, timestamp_ns: int) -> bool:
         return right(self, number, output, timestamp_ns) if number % 4 != 2 else True

@@ -9,6 +9,7 @@ from itertools import chain
 
 from halftrack_dataplane.frames import Frame
 from halftrack_dataplane.sdk import Vertex
+from halftrack_dataplane.snapshot_form import joined
 from halftrack_dataplane.testkit.checker import Expected
 from halftrack_dataplane.testkit.release import Release
 
@@ -45,7 +46,7 @@ def expected(reigns: Sequence[Reign], frames: Sequence[Frame]) -> Expected:
         if place == len(reigns) - 1:
             return Expected(number + hidden, found[hidden:])
         number += len(found)
-        state = bytes(vertex.snapshot())
+        state = joined(vertex.snapshot())
     raise AssertionError("reigns are never empty")
 
 
@@ -57,7 +58,7 @@ def input_of(reigns: Sequence[Reign], frames: Sequence[Frame], number: int) -> i
     begins = {reign.first: reign.release for reign in reigns[1:]}
     for frame in frames:
         if taking_over := begins.get(frame.seq):
-            state, vertex = bytes(vertex.snapshot()), taking_over.vertex()
+            state, vertex = joined(vertex.snapshot()), taking_over.vertex()
             vertex.restore(state, same_release=False)
         count += len(outputs_of(vertex, frame))
         if count > number:

@@ -17,6 +17,7 @@ from halftrack_dataplane.ring import Reader, Ring, Writer
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import Stop, Unable
 from halftrack_dataplane.sdk import Param, Vertex
+from halftrack_dataplane.snapshot_form import joined
 from halftrack_dataplane.snapshots import SnapshotFolder
 from halftrack_dataplane.testkit.checker import Record, difference
 from halftrack_dataplane.testkit.release import Release
@@ -66,7 +67,7 @@ class Mortal:
         """As the vertex's."""
         state = self._vertex.snapshot()
         self._fate.meet("snapshot")
-        return state
+        return joined(state)
 
     def restore(self, state: bytes, *, same_release: bool) -> int:
         """As the vertex's."""

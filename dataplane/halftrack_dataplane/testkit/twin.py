@@ -18,6 +18,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from halftrack_dataplane.frames import Frame
 from halftrack_dataplane.runtime import load_program
+from halftrack_dataplane.snapshot_form import joined
 from halftrack_dataplane.testkit.reference import outputs_of
 from halftrack_dataplane.testkit.release import Make
 from halftrack_dataplane.testkit.request import Request, unpack
@@ -55,9 +56,9 @@ def run(request: Request, at: list[int]) -> dict[str, Any]:
         if seq in request.looks:
             vertex.snapshot()
         if seq == request.keep:
-            kept = bytes(vertex.snapshot())
+            kept = joined(vertex.snapshot())
         if seq in request.splits:
-            state = bytes(vertex.snapshot())
+            state = joined(vertex.snapshot())
             vertex = make(request.params)
             vertex.restore(state, same_release=True)
         outputs.append(outputs_of(vertex, Frame(seq, 0, stamp, payload)))
