@@ -67,7 +67,7 @@ class MigrationFields(Strict):
     entry: Entry = Field(description="module:function in the artifact.", examples=["spectrometer:spectra_2_from_1"])
 
 
-class ReplayFields(Strict):
+class WindowFields(Strict):
     """How far back the vertex's state reaches, when its last inputs are all of it: by count or by time."""
 
     frames: int = Field(default=0, ge=1, le=1 << 30, description="That many inputs.", examples=[1024])
@@ -97,7 +97,7 @@ class StateFields(Strict):
         description="No way back: `rollout abort` is refused once its output counts.",
         examples=[True],
     )
-    replay: ReplayFields | None = Field(
+    replay: WindowFields | None = Field(
         default=None,
         description="In place of snapshots: its state is a function of its last inputs.",
         examples=[{"frames": 1024}],

@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from halftrack_controller import manifests, quantities
+from halftrack_controller import manifest_graph, manifest_schema, manifests, quantities
 from halftrack_controller.manifest_graph import graph_of
 from halftrack_controller.manifest_schema import StreamGraphManifest
 from halftrack_controller.manifest_text import graph_manifest
@@ -106,3 +107,15 @@ def test_a_setting_is_a_truth_a_number_or_text(text: str, value: Param) -> None:
 def test_what_is_no_setting_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         param_of(text)
+
+
+def test_no_two_parts_of_a_manifest_share_a_name() -> None:
+    """The JSON Schema's definitions and the field reference go by the class's name: of two, one would hide the other."""
+    models = [
+        kind
+        for module in (manifest_graph, manifest_schema)
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and kind.__module__ == module.__name__
+    ]
+    names = [kind.__name__ for kind in models]
+    assert sorted(set(names)) == sorted(names)
