@@ -85,5 +85,5 @@ def test_a_vertex_without_a_twin_writes_its_ring_itself_and_keeps_its_snapshots_
     single = replace(member_workload("a", "1.0.0"), artifact=digest_of(PROGRAM), writes_ring="spectra/spectrometer")
     orders = load(launcher(single).orders)
     assert orders.output_ring == str(tmp_path / "run/rings/spectra/spectrometer.ring")
-    assert orders.snapshot_dir == str(tmp_path / "state/snapshots/spectra/spectrometer")
+    assert orders.snapshot_dir == str(tmp_path / "run/snapshots/spectra/spectrometer")
     assert (restoring.vertex_of(orders), restoring.instance_of(orders)) == ("spectra/spectrometer", "m@1.0.0")
