@@ -34,7 +34,7 @@ class Begin:
     suppress: int
     foreign: bool  # the state is another release's
     message: str
-    whose: str = ""  # the release that wrote the state; empty when there was none
+    whose: str  # the release that wrote the state; empty when there was none
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def _candidates(spec: RunSpec, make: Make, source: Ring, window: Window, folder:
         return
     if not spec.state_writes:
         next_in = max(window.oldest, window.published or 0)
-        yield Begin(make(spec.params), next_in, next_in, 0, False, f"without state from input {next_in}")
+        yield Begin(make(spec.params), next_in, next_in, 0, False, f"without state from input {next_in}", "")
         return
     local = [entry for entry in folder.entries() if window.covers(entry.next_in)]
     late = []
@@ -163,7 +163,7 @@ def _candidates(spec: RunSpec, make: Make, source: Ring, window: Window, folder:
         else:
             yield candidate
     if window.covers(0):
-        yield Begin(make(spec.params), 0, 0, 0, False, "from nothing, with the stream's first frame")
+        yield Begin(make(spec.params), 0, 0, 0, False, "from nothing, with the stream's first frame", "")
     yield from late
     for peers in _peers(spec, window, folder):
         yield from _own_first(spec, make, window, folder, [peers], " of a peer")
@@ -175,7 +175,7 @@ def _replayed(spec: RunSpec, make: Make, source: Ring, window: Window, replayed:
     newest = source.peek(min(wanted, window.head - 1)) if window.head > window.oldest else None
     earlier = window.oldest if newest is None else source.seq_at(newest.timestamp_ns - replayed.ns) - 1
     next_in = replaying.first_input(replayed, window.oldest, wanted, earlier)
-    return Begin(make(spec.params), next_in, next_in, 0, False, f"replays from input {next_in} for output {wanted}")
+    return Begin(make(spec.params), next_in, next_in, 0, False, f"replays from input {next_in} for output {wanted}", "")
 
 
 def _own_first(
@@ -228,7 +228,8 @@ def _restored(spec: RunSpec, make: Make, folder: SnapshotFolder, entry: Entry, s
     if same:
         suppress = 0  # nothing is mixed
     message = f"from a snapshot{whose} of {snapshot.release}, input {snapshot.next_in}{told}"
-    return Begin(vertex, snapshot.next_in, snapshot.next_out, suppress, not same or bool(whose), message)
+    foreign = not same or bool(whose)
+    return Begin(vertex, snapshot.next_in, snapshot.next_out, suppress, foreign, message, snapshot.release)
 
 
 def _peers(spec: RunSpec, window: Window, folder: SnapshotFolder) -> Iterator[Entry]:

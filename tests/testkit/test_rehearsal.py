@@ -27,10 +27,6 @@ def releases(kind: type[Vertex], count: int = 3, **declared: Any) -> list[Releas
     return [Release(f"1.{n}.0", kind, {"flavour": f"1.{n}.0"}, **declared) for n in range(count)]
 
 
-@pytest.mark.xfail(
-    reason="since states are handed over anew, the rehearsal takes outputs of a swapped release for the old one's: not looked into yet",
-    strict=False,
-)
 @pytest.mark.parametrize("kind", [vertices.Sums, vertices.Honest, vertices.Bursts])
 @given(seed=st.integers(0, 2**32), every=st.integers(1, 20), kills=st.integers(0, 12))
 @settings(max_examples=15)
