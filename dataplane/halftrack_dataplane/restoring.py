@@ -87,15 +87,18 @@ def begin(
     folder.drop(entry for entry in entries if entry.next_in > head or _outlived(spec, entry, source.tail))
     deadline = time.monotonic() + PEER_WAIT_S
     while not stop.asked:
-        window = look(spec, source, target, folder)
+        window, known = look(spec, source, target, folder), folder.entries()
         for candidate in _candidates(spec, make, source, window, folder):
             reader = source.reader(policy="lossless", name=reader_name(spec.name), start=candidate.next_in)
             if reader.cursor == candidate.next_in:
                 return reader, candidate
             reader.close()  # the ring has moved on since we looked
-        if time.monotonic() >= deadline or not spec.snapshot_peers:
+        outrun = (
+            folder.entries() != known
+        )  # another member writes here: what we listed may be gone before we have read it
+        if time.monotonic() >= deadline or not (spec.snapshot_peers or outrun):
             raise Unable(EXIT_NO_STATE, _no_state(spec, window))
-        stop.sleep(0.1)
+        stop.sleep(0.0 if outrun else 0.1)
     raise Unable(EXIT_DONE, "asked to stop before it began")
 
 

@@ -209,6 +209,29 @@ def test_an_output_ring_that_a_death_has_emptied_is_gone_on_with(folder: Path) -
     assert restoring.look(spec, lives.source, target, SnapshotFolder(str(folder))).published == 2
 
 
+def test_a_member_whose_snapshots_are_replaced_while_it_reads_looks_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lives = Lives(folder)
+    lives.feed(0, 128)
+    lives.live("1.0.0", every=4)
+    lives.feed(128, 140)  # the first frames are gone: it cannot begin from nothing
+    read, outrun = SnapshotFolder.head, []
+
+    def head(self: SnapshotFolder, entry: Any) -> Any:
+        if len(outrun) == 2:
+            return read(self, entry)
+        outrun.append(entry)  # both that were listed are gone by now, since the other member was quicker
+        if len(outrun) == 2:
+            lives.live("1.0.0", every=4)
+            lives.feed(140, 140 + WINDOW)
+        return None
+
+    monkeypatch.setattr(SnapshotFolder, "head", head)
+    lives.live("1.1.0", every=4)
+    assert lives.outputs("1.1.0")
+
+
 def test_what_the_ring_no_longer_holds_is_refused_in_words(folder: Path) -> None:
     lives = Lives(folder, slots=16)
     lives.feed(0, 40)
