@@ -169,8 +169,11 @@ class Patience:
     left_out: int = 0  # times
     _out: set[int] = field(default_factory=set)
 
-    def waits(self, inputs: Sequence[int], now: float) -> None:
-        """These are waited for."""
+    def waits(self, inputs: Sequence[int], held: bool, now: float) -> None:
+        """These are waited for; it counts from when they hold others up (`held`), not while a stream rests."""
+        if not held:
+            self.since.clear()
+            return
         for which in inputs:
             self.since.setdefault(which, now)
 

@@ -332,7 +332,8 @@ class Inlet:
             file.offer(self._status, last=True)
 
     def _wait(self, waiting: tuple[int, ...], now: float) -> None:
-        self._patience.waits(waiting, now)
+        held = any(each.branch.count or each.branch.lost for each in self._inputs)
+        self._patience.waits(waiting, held, now)
         # Joins but the union need all of these, so whichever is waited for, the others are not late.
         seconds = SLICE_S if self._spec.join == "union" and len(self._inputs) > 1 else TICK_S
         self._inputs[waiting[0]].branch.wait(int(min(seconds, self._patience.due_s(now)) * 1e9) + 1)

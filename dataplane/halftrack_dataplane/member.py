@@ -5,6 +5,7 @@ Owns the numbering: an output's number depends only on the inputs, so both membe
 A vertex without state (no `state_writes`) answers each frame by itself, and its output bears the input's number. One with
 state may answer a frame with several outputs: they get the next numbers, and since snapshots are taken between frames, a life
 that ended among them computes all of them again and drops those that are published.
+A frame that says "none here" (an inlet's, of a part that is not this vertex's) is counted and never processed: no loss, no output of its own.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from halftrack_dataplane import replaying, restoring
 from halftrack_dataplane.frames import Evicted, Frame, RingError, RingFull
+from halftrack_dataplane.parts import NONE, is_none
 from halftrack_dataplane.ring import Reader, Ring, Writer
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import EXIT_GAP, EXIT_RING, TICK_S, Stop, Unable, load_program, open_ring, ring_writer
@@ -53,6 +55,14 @@ class Progress:
                 "return at most one, or give its release a state (`state: writes`), so that its outputs are counted"
             )
         return [(frame.seq, output) for output in outputs]
+
+    def pass_none(self, frame: Frame, counted: bool) -> list[tuple[int, bytes]]:
+        """The same for a frame that says "none here": so does its output, unless outputs are `counted` by themselves."""
+        self.next_in = frame.seq + 1
+        if counted:
+            return []
+        self.next_out = self.next_in
+        return [(frame.seq, NONE)]
 
     def snapshot(self, schema: str, release: str) -> Snapshot:
         """All that a successor needs to go on from here. Not while `suppress` > 0: that state is half another release's."""
@@ -182,13 +192,9 @@ class Member:
             progress.next_in, progress.next_out = end, end
             self._warmth = replaying.Warmth()
             return self._outlet.advance(end)
-        if self._window is not None:
-            self._warmth = self._warmth.met(frame.seq, frame.timestamp_ns)
-            if not self._warmth.complete(self._window, frame.seq, frame.timestamp_ns):
-                progress.pass_alone(frame)
-                self._cold += 1
-                return self._outlet.fresh or self._outlet.advance(frame.seq + 1)
-        found = progress.take(frame) if self._spec.state_writes else progress.pass_alone(frame)
+        found = self._processed(frame)
+        if found is None:
+            return self._outlet.fresh or self._outlet.advance(frame.seq + 1)
         for number, output in found:
             if not self._outlet.put(number, output, frame.timestamp_ns):
                 return False
@@ -196,6 +202,20 @@ class Member:
             self._save_if_due()
             return True
         return self._outlet.advance(frame.seq + 1)
+
+    def _processed(self, frame: Frame) -> list[tuple[int, bytes]] | None:
+        """The outputs of this frame with their numbers; None while the window that its state needs is not complete."""
+        progress, none = self._progress, is_none(frame.payload)
+        if self._window is not None:
+            self._warmth = self._warmth.met(frame.seq, frame.timestamp_ns)
+            if not self._warmth.complete(self._window, frame.seq, frame.timestamp_ns):
+                progress.pass_none(frame, False) if none else progress.pass_alone(frame)
+                self._cold += 1
+                return None
+        counted = bool(self._spec.state_writes)
+        if none:
+            return progress.pass_none(frame, counted)
+        return progress.take(frame) if counted else progress.pass_alone(frame)
 
     def _refuse_gap(self, first: int, end: int) -> None:
         with contextlib.suppress(

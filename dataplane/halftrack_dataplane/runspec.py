@@ -69,7 +69,7 @@ class InletInput:
     `policy` "sample" takes sequences that `every` divides, at most `rate_per_s` a second of the stream's own time, or the `latest` only. A
     partition (`key_of` > 0) takes frames whose key, bytes [`key_offset`, `key_offset + key_bytes`), falls into a part of `key_take`.
     `replay_ms`: how far back it begins, once. `evict_after_ms`: how long this input may hold others up, the writer of its ring or the join;
-    0: for ever. `spool`: the folder that keeps what the ring no longer has, or empty.
+    0: for ever. `spool`: kept for the folder that has what the ring no longer has; empty so far.
     """
 
     name: str
@@ -215,6 +215,7 @@ def _check_input(each: InletInput, where: str) -> None:
         _expect(
             path.startswith("/") or (name == "spool" and not path), f"{where}.{name}", f"an absolute path, not {path!r}"
         )
+    _expect(each.spool == "", f"{where}.spool", "nothing: an inlet reads rings only so far")
     _expect(each.policy in POLICIES, f"{where}.policy", f"one of {', '.join(POLICIES)}, not {each.policy!r}")
     for name in ("rate_per_s", "key_offset", "key_bytes", "key_of", "replay_ms", "evict_after_ms"):
         _expect(getattr(each, name) >= 0, f"{where}.{name}", "an integer from 0 on")

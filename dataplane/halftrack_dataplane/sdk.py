@@ -14,8 +14,11 @@ from typing import Protocol, runtime_checkable
 from typing_extensions import Buffer
 
 from halftrack_dataplane.frames import Cut, Frame
+from halftrack_dataplane.parts import Part, is_none, parts
 
-__all__ = ["Away", "Buffer", "ByView", "Counting", "Cut", "Frame", "Param", "Sink", "Source", "Vertex"]
+__all__ = [
+    "Away", "Buffer", "ByView", "Counting", "Cut", "Frame", "Param", "Part", "Sink", "Source", "Vertex", "is_none", "parts",
+]  # fmt: skip
 
 Param = str | int | bool
 
@@ -44,6 +47,9 @@ class Vertex(Protocol):
 
     def process(self, frame: Frame) -> bytes | Sequence[bytes] | None:
         """Take the next frame in; return an output, or None when there is none yet. The runner numbers the outputs.
+
+        Behind an inlet that joins or samples, `parts(frame)` says what the frame is made of; behind a partition only frames of this vertex's
+        own parts come here.
 
         A vertex with state may return a list or tuple of them, none included; each gets a number of its own.
         """
@@ -86,7 +92,10 @@ class Sink(Protocol):
         """The first sequence that is not durable; asked once, at the start. Frames below it are not delivered again."""
 
     def consume(self, frame: Frame) -> None:
-        """Take the next frame, or with `frame.gap` > 0 the declared loss of [seq, seq + gap). Order is guaranteed."""
+        """Take the next frame, or with `frame.gap` > 0 the declared loss of [seq, seq + gap). Order is guaranteed.
+
+        Behind a partition, frames of others' parts come as `is_none(frame.payload)`, so that the sink's place says that they were passed.
+        """
 
     def cuts(self, cuts: Sequence[Cut]) -> None:
         """The owner table of the stream, at the start and before the first frame of a changed one is consumed."""

@@ -70,6 +70,30 @@ class Chain:
         return {"seen": self._seen}
 
 
+class Echo:
+    """A vertex without state: each frame comes out as it went in."""
+
+    def __init__(self, params: Mapping[str, Param]) -> None:
+        self._seen = 0
+
+    def process(self, frame: Frame) -> bytes:
+        """The same bytes."""
+        self._seen += 1
+        return bytes(frame.payload)
+
+    def snapshot(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def restore(self, state: bytes, *, same_release: bool) -> int:
+        """Nothing."""
+        return 0
+
+    def counters(self) -> dict[str, int]:
+        """For the status."""
+        return {"seen": self._seen}
+
+
 class Ledger:
     """A sink that appends a record for each frame, and continues where the file ends."""
 

@@ -88,6 +88,9 @@ class Rig:
                 self.begin()
             elif what == "step":
                 self.step(number)
+            elif what == "evict":
+                each = self.inlet._inputs[number % len(self.rings)]
+                each.ring.evict(each.reader.slot)
             else:
                 self.publish(int(what) % len(self.rings), number)
 

@@ -11,7 +11,7 @@ from halftrack_dataplane import runspec
 from halftrack_dataplane.runspec import InletInput, RunSpec, SpecError
 
 PARTITION = InletInput("adc", "/r/g/adc.ring", key_offset=8, key_bytes=4, key_of=3, key_take=(0, 2), evict_after_ms=500)
-SAMPLE = InletInput("gps", "/r/g/gps.ring", policy="sample", every=10, replay_ms=30_000, spool="/spool/gps")
+SAMPLE = InletInput("gps", "/r/g/gps.ring", policy="sample", every=10, replay_ms=30_000)
 GOOD = RunSpec(
     role="inlet", name="g.fit.in", output_ring="/r/g/fit.in.ring", inputs=(PARTITION, SAMPLE), join="time", join_width_ns=1000
 )  # fmt: skip
@@ -46,6 +46,7 @@ def test_a_join_that_cannot_be_is_refused(change: dict[str, object], message: st
         ({"policy": "guess"}, "policy"),
         ({"ring": "adc.ring"}, "absolute path"),
         ({"spool": "spool"}, "absolute path"),
+        ({"spool": "/spool"}, "rings only so far"),
         ({"name": "gps"}, "names that differ"),
         ({"every": 2}, "and that with policy 'sample'"),
         ({"every": 0}, "an integer from 1 on"),
