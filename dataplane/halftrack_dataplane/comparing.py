@@ -49,11 +49,12 @@ class _Known:
 
 @dataclass(slots=True)
 class _Dispute:
-    """One sequence, and what each ring says that it is."""
+    """One sequence, and what each ring says that it is. It is `open` when twins disagree, and so one of them is wrong."""
 
     digests: dict[str, int]
     passed: int
-    told: str | None = None
+    open: bool = False
+    told: bool = False
 
 
 class Comparison:
@@ -86,7 +87,7 @@ class Comparison:
             told = held.first + tuple(seq for seq, _, _ in differing)
             self.diverged[ring] = Divergence(held.frames + different, told[:FIRST], held.odd)
         for seq, digest, kept in differing:
-            self._disagree(ring, seq, digest, kept)
+            self._disagree(ring, seq, digest, kept, twins)
         if equal + different == end - first and different == len(
             differing
         ):  # what is not among those that differ is equal
@@ -102,7 +103,7 @@ class Comparison:
     def _of(self, ring: str) -> _Known:
         return self._known.setdefault(ring, _Known())
 
-    def _disagree(self, ring: str, seq: int, digest: int, kept: int) -> None:
+    def _disagree(self, ring: str, seq: int, digest: int, kept: int, twins: bool) -> None:
         dispute = self._disputes.get(seq)
         if dispute is None:
             agreeing = (
@@ -114,6 +115,7 @@ class Comparison:
             if len(self._disputes) > DISPUTES:
                 self._disputes.popitem(last=False)
         dispute.digests[ring] = digest
+        dispute.open |= twins
         self._vote(dispute)
 
     def _agree(self, ring: str, first: int, end: int) -> None:
@@ -124,10 +126,10 @@ class Comparison:
 
     def _vote(self, dispute: _Dispute) -> None:
         """Each dispute is told once: later words can only confirm it or make it undecidable."""
-        odd = odd_one(dispute.digests)
-        if odd is None or dispute.told is not None:
+        odd = odd_one(dispute.digests) if dispute.open and not dispute.told else None
+        if odd is None:
             return
-        dispute.told = odd
+        dispute.told = True
         held = self.diverged.get(odd, Divergence())
         self.diverged[odd] = Divergence(held.frames, held.first, held.odd + 1)
 
