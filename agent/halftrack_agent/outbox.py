@@ -22,7 +22,7 @@ MAX_REPORTS = 10_000  # a month without a link at one event every four minutes
 MAX_WAITING = 1_000  # in memory, while the disk is full
 COMPACT_AT_BYTES = 256 << 10
 DETAIL_CHARS = 2_000
-SAMPLES = frozenset({Happened.FRAMES_REFUSED, Happened.FRAMES_LOST})
+SAMPLES = frozenset({Happened.FRAMES_REFUSED, Happened.FRAMES_LOST, Happened.OUTPUTS_DIVERGED})
 
 
 @dataclass(frozen=True, slots=True)

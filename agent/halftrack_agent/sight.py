@@ -14,7 +14,7 @@ from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.events import Emit, HostView, InstanceSeen, ShadowSeen
 from halftrack_agent.rings import Rings
 from halftrack_dataplane import status
-from halftrack_dataplane.status import MAX_COUNT, Status
+from halftrack_dataplane.status import MAX_COUNT, Diverged, Status
 from halftrack_model import canonical
 from halftrack_model.errors import HostFault, InvalidInput
 from halftrack_model.report import Happened
@@ -45,6 +45,13 @@ class _Counts:
     counts: Mapping[str, _Count]
 
 
+def diverged_text(row: Diverged) -> str:
+    """What is known beside the number, for a person who looks for the cause."""
+    first = ", ".join(map(str, row.first))
+    where = f"; it differs from what its twin gave, first at {first}" if first else ""
+    return where + (f"; a third copy names it as the odd one of {row.odd}" if row.odd else "")
+
+
 class Sight:
     """The eyes of one agent. What was reported stands in `counted`, so that an agent that comes back does not report it again."""
 
@@ -53,6 +60,7 @@ class Sight:
         self._counted = counted
         self._statuses: dict[str, tuple[int, Status]] = {}
         self._counts: dict[str, _Count] = {}
+        self._details: dict[str, str] = {}  # of what is counted, as the process last put it
         with contextlib.suppress(OSError, InvalidInput):
             self._counts = dict(canonical.decode(_Counts, counted.read_bytes()).counts)
 
@@ -74,7 +82,7 @@ class Sight:
             # A time told that lies ahead of us is from before a reboot.
             if count.total > count.told and not 0 <= now_ms - count.told_ms < SAMPLE_EVERY_MS:
                 happened, _, workload = key.partition(" ")
-                text = f"{count.total - count.told} frames, {count.total} in all"
+                text = f"{count.total - count.told} frames, {count.total} in all{self._details.get(key, '')}"
                 emits.append(Emit(Happened(happened), workload, text))
                 self._counts[key] = replace(count, told=count.total, told_ms=now_ms)
         if emits:
@@ -92,6 +100,7 @@ class Sight:
                 self._read(seen, self._folder / f"{name}.json")
         if len(self._counts) > MAX_COUNTS:
             self._counts = {key: count for key, count in self._counts.items() if key.partition(" ")[2] in instances}
+            self._details = {key: text for key, text in self._details.items() if key in self._counts}
 
     def _read(self, seen: InstanceSeen, path: Path) -> None:
         stat = path.stat()
@@ -103,10 +112,15 @@ class Sight:
         self._count(seen, Happened.FRAMES_REFUSED, found.counters.get("refused", 0))
         lost = sum(found.counters.get(counter, 0) for counter in _LOST.get(found.role, ()))
         self._count(seen, Happened.FRAMES_LOST, lost)
+        for ring, row in found.diverged.items():
+            member = replace(seen, workload=ring.replace("/", "."))  # the merge tells it, and it is about the member
+            self._count(member, Happened.OUTPUTS_DIVERGED, max(row.frames, row.odd), diverged_text(row))
 
-    def _count(self, seen: InstanceSeen, happened: Happened, value: int) -> None:
+    def _count(self, seen: InstanceSeen, happened: Happened, value: int, detail: str = "") -> None:
         key = f"{happened.value} {seen.workload}"
         held = self._counts.get(key, _Count(seen.started_ms, 0, 0, 0, -SAMPLE_EVERY_MS))
         anew = held.started_ms != seen.started_ms or value < held.last  # another process counts from nothing
         total = min(held.total + value - (0 if anew else held.last), MAX_COUNT)
         self._counts[key] = replace(held, started_ms=seen.started_ms, last=value, total=total)
+        if detail:
+            self._details[key] = detail

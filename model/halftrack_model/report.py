@@ -15,6 +15,7 @@ class Happened(Enum):
     SWAP_UNDONE = "swap-undone"
     FRAMES_REFUSED = "frames-refused"
     FRAMES_LOST = "frames-lost"
+    OUTPUTS_DIVERGED = "outputs-diverged"
 
 
 @dataclass(frozen=True, slots=True)

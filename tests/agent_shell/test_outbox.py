@@ -112,7 +112,7 @@ def test_an_outbox_without_a_past_begins_where_the_controller_says(tmp_path: Pat
 @given(st.lists(st.sampled_from(list(Happened)), min_size=1, max_size=30))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 def test_when_full_samples_go_first_and_it_is_counted(tmp_path: Path, kinds: list[Happened]) -> None:
-    samples = {Happened.FRAMES_LOST, Happened.FRAMES_REFUSED}
+    samples = {Happened.FRAMES_LOST, Happened.FRAMES_REFUSED, Happened.OUTPUTS_DIVERGED}
     (tmp_path / "outbox").unlink(missing_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("halftrack_agent.outbox.MAX_REPORTS", 8)

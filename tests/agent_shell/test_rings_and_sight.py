@@ -15,7 +15,7 @@ from halftrack_agent.sight import SAMPLE_EVERY_MS, Sight
 from halftrack_dataplane import status
 from halftrack_dataplane.frames import NAME_BYTES, reader_name
 from halftrack_dataplane.ring import Ring
-from halftrack_dataplane.status import Compared, Status
+from halftrack_dataplane.status import Compared, Diverged, Status
 from halftrack_model.errors import HostFault, Refused
 from halftrack_model.report import Happened
 from halftrack_model.workload import Member, RingSpec
@@ -204,6 +204,29 @@ def test_counters_become_few_reports_with_sums(tmp_path: Path) -> None:
     assert eyes.samples(2) == ()
     assert eyes.samples(1 + SAMPLE_EVERY_MS) == (Emit(Happened.FRAMES_REFUSED, "src", "14 frames, 28 in all"),)
     assert eyes.samples(10**9) == ()
+    rings.close()
+
+
+def test_members_that_differ_are_told_by_name_with_the_first_frames(tmp_path: Path) -> None:
+    rings = Rings(tmp_path / "rings")
+    sight = Sight(Runs("s.m"), rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted")  # type: ignore[arg-type]
+
+    def say(at: int, **rows: Diverged) -> None:
+        diverged = {f"spectra/s.{member}@1.0.0": row for member, row in rows.items()}
+        (tmp_path / "s.m.json").write_bytes(status.dump(Status("s.m", "merge", diverged=diverged)))
+        os.utime(tmp_path / "s.m.json", ns=(at, at))
+        sight.look()
+
+    say(1000, b=Diverged(2, (7, 9), 0))
+    found = sight.samples(0)
+    text = "2 frames, 2 in all; it differs from what its twin gave, first at 7, 9"
+    assert found == (Emit(Happened.OUTPUTS_DIVERGED, "spectra.s.b@1.0.0", text),)
+    say(2000, b=Diverged(3, (7, 9, 11), 0), a=Diverged(0, (), 3))
+    assert {(emit.subject, emit.detail) for emit in sight.samples(SAMPLE_EVERY_MS)} == {
+        ("spectra.s.b@1.0.0", "1 frames, 3 in all; it differs from what its twin gave, first at 7, 9, 11"),
+        ("spectra.s.a@1.0.0", "3 frames, 3 in all; a third copy names it as the odd one of 3"),
+    }
+    assert sight.samples(10**9) == ()
     rings.close()
 
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from halftrack_dataplane.runtime import EXIT_PROGRAM, EXIT_RING, EXIT_SPEC
+from halftrack_dataplane.status import Diverged
 from tests.dataplane.processes import PROGRAM, PairHost, until
 from tests.dataplane.stream_program import ledger, outputs_of
 
@@ -89,6 +90,25 @@ def test_a_swap_by_hand_cuts_exactly_at_the_fence_and_back(host: PairHost) -> No
     ]
     check(host, {1: "1.0.0", 2: "1.1.0", 3: "1.0.0"})
     assert "(2, 2, " in (host.folder / "data" / "cuts").read_text()
+
+
+def test_a_member_that_differs_is_counted_and_a_third_copy_names_it(host: PairHost) -> None:
+    odd = host.specs["s.chain.b@1.0.0"]
+    host.specs[odd.name] = replace(odd, params={**odd.params, "flavour": "odd"})
+    for spec in host.specs.values():
+        host.start(spec)
+
+    def diverged(ring: str) -> Diverged:
+        status = host.status("s.chain.merge")
+        return (status.diverged if status else {}).get(ring, Diverged(0, (), 0))
+
+    rings = [f"s/chain.{member}@1.0.0" for member in "ab"]
+    until(lambda: sum(diverged(ring).frames for ring in rings) > 10, "the merge counts frames that differ")
+    assert all(diverged(ring).odd == 0 for ring in rings), "two alone accuse each other"
+    progressed(host, 40)  # blue has a snapshot that the third copy can begin from
+    host.start(host.member("a", "1.1.0", 2, flavour="1.0.0"))
+    until(lambda: diverged(rings[1]).odd > 0, "a third copy names the odd one")
+    assert diverged(rings[0]).odd == diverged("s/chain.a@1.1.0").odd == 0
 
 
 def test_a_program_that_raises_ends_with_its_error_in_the_last_line(host: PairHost) -> None:
