@@ -34,13 +34,9 @@ cdef enum:
 HISTORY = HELD
 
 
-cdef inline uint32_t digest_of(const char *at, uint64_t length) noexcept nogil:
-    return ht_crc32c(at, length) ^ <uint32_t>(length * 2654435761u)  # Knuth's multiplier: zeros of another length are another frame
-
-
 def digest(bytes payload):
     """What a frame of these bytes is compared by."""
-    return digest_of(payload, len(payload))
+    return ht_crc32c(<const char *>payload, len(payload))
 
 
 @cython.final
@@ -217,7 +213,7 @@ cdef class Runs:
         cdef const char *at = ht_frame_at(&r.found, r.cursor)
         cdef uint64_t seq
         for seq in range(r.cursor, r.cursor + count):
-            self.kept[seq & (HELD - 1)] = seq << 32 | digest_of(at, r.found.length)
+            self.kept[seq & (HELD - 1)] = seq << 32 | ht_crc32c(at, r.found.length)
             at += r.found.length
 
     cdef int _drop(self, ht_reader *r, uint64_t end) noexcept nogil:
@@ -241,7 +237,7 @@ cdef class Runs:
         for seq in range(r.cursor, r.cursor + count):
             kept = self.kept[seq & (HELD - 1)]
             if kept >> 32 == <uint32_t>seq:
-                sum = digest_of(at, length)
+                sum = ht_crc32c(at, length)
                 if sum == <uint32_t>kept:
                     equal += 1
                 else:

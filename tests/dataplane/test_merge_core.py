@@ -208,6 +208,7 @@ def test_a_run_ends_at_the_nearest_fence_and_its_duplicates_where_the_owner_chan
     # invariant: S1
     cuts = (Cut(1, 1, None, 0, ""), Cut(2, 2, 8, None, ""), Cut(3, 1, 6, None, ""))
     assert decide(3, cuts, [Offer("a@1", 1, 3, 20, False, True)]) == Pass("a@1", 1, 6)
+    assert decide(3, cuts, [Offer("a@1", 1, 3, 20, True, True), Offer("b@1", 1, 9, 20, False, True)]) == Lose(3, 1)
     behind = [Offer("a@1", 1, 3, 20, False, True)]
     assert decide(12, (Cut(1, 1, None, 0, ""), Cut(2, 2, 8, 8, "")), behind) == Drop("a@1", 8)
     assert decide(12, (Cut(1, 1, None, 0, ""),), behind) == Drop("a@1", 12)

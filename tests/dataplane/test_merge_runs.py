@@ -1,6 +1,7 @@
 """The merge's runs over real rings: what passes is what lay there, what is dropped is compared as by hand, and what may stop a run does."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -190,25 +191,28 @@ def test_digests_are_of_bytes_and_length_and_their_memory_is_bounded(stack: Exit
 
 @pytest.mark.parametrize("what", ["likely", "other", "table"])
 def test_a_wait_ends_with_whatever_comes_first(stack: ExitStack, what: str) -> None:
-    """The wait may end early, so it is asked again until it was for good; a wake-up that is missed would cost all its patience."""
+    """A wake-up that is missed costs a slice of waiting, a tenth of a second; most of them must cost far less."""
     bench = Bench(stack)
-    stamp = bench.runs.stamp()
-    waiting = threading.Event()
+    took_s = []
+    for epoch in range(1, 16):
+        stamp, waiting, came = bench.runs.stamp(), threading.Event(), [0.0]
 
-    def wake() -> None:
-        waiting.wait(PATIENCE_S)
-        if what == "table":
-            bench.output.propose_cut(1, 1, None, "1")
-        else:
-            bench.writers[what == "other"].write(b"x")
+        def wake(epoch: int = epoch, waiting: threading.Event = waiting, came: list[float] = came) -> None:
+            waiting.wait(PATIENCE_S)
+            threading.Event().wait(0.01)  # until it sleeps, nearly always; where it does not, it finds what has come
+            came[0] = time.monotonic()
+            if what == "table":
+                bench.output.propose_cut(epoch, 1, None, "1")
+            else:
+                bench.writers[what == "other"].write(b"x")
 
-    waker = threading.Thread(target=wake)
-    waker.start()
-    rounds = 0
-    while bench.runs.stamp() == stamp and not any(bench.runs.look(reader)[1] for reader in bench.readers):
-        waiting.set()
-        bench.runs.wait(bench.readers, bench.readers[0], stamp, PATIENCE_S)
-        rounds += 1
-    waker.join()
-    assert rounds < PATIENCE_S * 10 / 2  # slices of a tenth of a second: it was woken
-    assert all(ring.stats().readers for ring in bench.rings)
+        waker = threading.Thread(target=wake)
+        waker.start()
+        while bench.runs.stamp() == stamp and not any(bench.runs.look(reader)[1] for reader in bench.readers):
+            waiting.set()
+            bench.runs.wait(bench.readers, bench.readers[0], stamp, PATIENCE_S)
+        took_s.append(time.monotonic() - came[0])
+        waker.join()
+        for reader in bench.readers:
+            bench.runs.drop(reader, bench.runs.look(reader)[1])
+    assert sorted(took_s)[len(took_s) // 2] < 0.03, took_s
