@@ -1,6 +1,6 @@
 """The two sides of a swap, as this host has part in them: leading it from the first seat, or following from the second. Pure.
 
-What it decides: which record is believed and taken, what the leader's table is shown (`swap.Facts`), when the other host counts as
+What it decides: which record is believed and taken, what the leader's table is shown (`Facts`), when the other host counts as
 heard, and what each tells the other. What it never does: move a record by itself; that is `swap.moved`.
 """
 
@@ -20,6 +20,7 @@ from halftrack_agent.events import (
     TellPeer,
 )
 from halftrack_agent.inbox import TrustedPlan
+from halftrack_agent.looks import Facts, agreed
 from halftrack_agent.reconcile import fell_by
 from halftrack_agent.state import FRESH_MS, NEVER_HEARD, TELL_EVERY_MS, AgentState, Heard
 from halftrack_dataplane.frames import reader_name
@@ -87,7 +88,7 @@ def lead(state: AgentState, spec: SwapSpec, event: Looked, now_ms: int) -> tuple
             state = _with_silence(state, spec, after, now_ms, anew=True)
     actions += swap.table_actions(spec, after, facts)
     told_ms = state.told_ms.get(spec.swap_id, -TELL_EVERY_MS)
-    acknowledged = swap.agreed(after, facts)
+    acknowledged = agreed(after, facts)
     if after is not record or (not (after.phase.terminal and acknowledged) and now_ms - told_ms >= TELL_EVERY_MS):
         actions += [TellPeer(host, after) for host in spec.hosts if host != state.trust.host]
         told_ms = now_ms
@@ -113,7 +114,7 @@ def _with_silence(state: AgentState, spec: SwapSpec, record: SwapRecord, now_ms:
     return replace(state, heard={**state.heard, spec.swap_id: replace(heard, silent_ms=silent_ms)})
 
 
-def facts_of(state: AgentState, spec: SwapSpec, view: HostView, now_ms: int) -> swap.Facts:
+def facts_of(state: AgentState, spec: SwapSpec, view: HostView, now_ms: int) -> Facts:
     heard = state.heard[spec.swap_id]
     if len(spec.hosts) == 1:  # there is nobody else to hear: what this host has journaled is the word of both
         heard = Heard(_seat_status(state, spec, spec.seats[1], view), now_ms, 0)
@@ -124,7 +125,7 @@ def facts_of(state: AgentState, spec: SwapSpec, view: HostView, now_ms: int) -> 
         ring = view.rings.get(ring_of(member))
         return -1 if ring is None or ring.head == ring.tail == 0 else ring.head
 
-    return swap.Facts(
+    return Facts(
         merged_head=0 if merged is None else merged.head,
         cuts=() if merged is None else merged.cuts,
         greens=(green_status(state, first, spec, view), heard.status.green if heard.status else _UNSEEN),

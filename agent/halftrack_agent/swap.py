@@ -23,9 +23,10 @@ ICDE 2005; the cut by sequence number is docs/adr/0005.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from halftrack_agent.events import Action, CutSeen, ProposeCut, ShadowSeen, WithdrawCut
+from halftrack_agent.events import Action, CutSeen, ProposeCut, WithdrawCut
+from halftrack_agent.looks import Facts, Look, agreed, blues_ready
 from halftrack_model.release import Compare
-from halftrack_model.swap import GreenStatus, Phase, SeatStatus, SwapRecord, SwapSpec
+from halftrack_model.swap import Phase, SwapRecord, SwapSpec
 from halftrack_model.workload import Member
 
 # Far enough for a round trip between two hosts on a good link at some hundred outputs a second; each move doubles it, up to
@@ -37,29 +38,6 @@ FENCE_MARGIN = 4
 # For each generation of a vertex, which never repeat. A swap uses one for each try at a fence: days of them fit.
 EPOCHS = 1_000_000
 assert 0 < FENCE_MARGIN < FENCE_AHEAD <= FENCE_AHEAD_CAP  # noqa: S101
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the leader sees. Two-tuples have one entry a seat. Heads are of the rings on the leader's host, -1 if there is none.
-
-    `blue_heads` and `green_heads` include what has come over the bridge, so a head close to the output proves that seat, its
-    process and the link to it at once. `follower` is the other host's last word, however old; `heard` says that it is fresh;
-    `silent_ms` is how long it was not, in this leg: lost visibility stops the clock of a deadline (O1). `equipped` says that
-    this host has every artifact that its own seat needs; the other host's `knows_swap` says the same of it.
-    """
-
-    merged_head: int
-    cuts: tuple[CutSeen, ...]
-    greens: tuple[GreenStatus, GreenStatus]
-    green_heads: tuple[int, int]
-    blue_heads: tuple[int, int]
-    blues_running: tuple[bool, bool]
-    shadows: tuple[ShadowSeen, ShadowSeen]
-    follower: SeatStatus | None
-    heard: bool
-    silent_ms: int
-    equipped: bool
 
 
 def opening(spec: SwapSpec, now_ms: int) -> SwapRecord:
@@ -105,46 +83,6 @@ def owning(spec: SwapSpec, record: SwapRecord | None) -> Member:
 
 
 # ------------------------------------------------------------------------------------------------------- the conditions
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """All that a row's condition may ask about."""
-
-    spec: SwapSpec
-    record: SwapRecord
-    facts: Facts
-    now_ms: int
-
-    @property
-    def seats(self) -> tuple[int, ...]:
-        """The seats that are being replaced."""
-        return (0, 1) if self.spec.strategy.surge == 2 else (self.record.leg,)
-
-    @property
-    def greens(self) -> tuple[GreenStatus, ...]:
-        """The greens of those seats."""
-        return tuple(self.facts.greens[seat] for seat in self.seats)
-
-    @property
-    def last_leg(self) -> bool:
-        """Will there be greens only, when this leg is over?"""
-        return self.spec.strategy.surge == 2 or self.record.leg == 1
-
-    def been_ms(self) -> int:
-        return self.now_ms - self.record.since_ms
-
-    def near(self, head: int) -> bool:
-        """Is a ring with this head close behind the output?"""
-        return head >= 0 and self.facts.merged_head - head <= self.spec.strategy.lag_frames
-
-    def top(self) -> CutSeen | None:
-        return max(self.facts.cuts, key=lambda cut: cut.epoch, default=None)
-
-    def green_counts(self) -> bool:
-        """Has the merge applied a cut to green, with none after it?"""
-        top = self.top()
-        return top is not None and top.generation == self.spec.green.generation and top.applied_at is not None
 
 
 def _both_ready(look: Look) -> bool:
@@ -228,7 +166,9 @@ def _counting_green_dead(look: Look) -> bool:
 
 
 def _trial_green_dead(look: Look) -> bool:
-    return not all(green.running for green in look.greens)
+    """Of the other host's green that is its word, not the want of one (O1): a leader that was just restarted has not heard yet."""
+    known = [seat for seat in look.seats if seat == 0 or look.facts.follower is not None]
+    return not all(look.facts.greens[seat].running for seat in known)
 
 
 def _blue_owns(look: Look) -> bool:
@@ -241,9 +181,9 @@ def _blue_owns(look: Look) -> bool:
     in_force = never_cut or (
         top is not None and top.generation == look.spec.blue.generation and top.applied_at is not None
     )
-    both = all(facts.blues_running) and all(look.near(head) for head in facts.blue_heads)
+    ready = blues_ready(look.spec, look.record, facts)
     waited = not facts.heard or look.been_ms() >= look.spec.strategy.deadline_ms
-    return in_force and (both or (waited and any(facts.blues_running)))
+    return in_force and (all(ready) or (waited and any(ready)))
 
 
 # Until green is where it shall be, a deadline bounds the trial. Draining has none: a slow link is no evidence against a green
@@ -361,11 +301,6 @@ def _armed(look: Look, step: SwapRecord) -> SwapRecord:
 # ------------------------------------------------------------------------------------------------------ the owner table
 
 
-def agreed(record: SwapRecord, facts: Facts) -> bool:
-    """Has the other host journaled this very record?"""
-    return facts.follower is not None and facts.follower.number == record.number
-
-
 def table_actions(spec: SwapSpec, record: SwapRecord, facts: Facts) -> Iterable[Action]:
     """What to write into the owner table so that it says what the record means."""
     top = max(facts.cuts, key=lambda cut: cut.epoch, default=None)
@@ -376,15 +311,14 @@ def table_actions(spec: SwapSpec, record: SwapRecord, facts: Facts) -> Iterable[
             green = spec.green
             yield ProposeCut(spec.merged_ring, record.epoch, green.generation, record.fence, green.version)
         return
-    if record.phase is Phase.ARMED or (record.phase is Phase.ABORTING and not _blue_may_take_over(spec, facts)):
+    if record.phase is Phase.ARMED or (record.phase is Phase.ABORTING and not _blue_may_take_over(spec, record, facts)):
         return
     yield from corrected(spec.merged_ring, owning(spec, record), record.epoch, facts.cuts)
 
 
-def _blue_may_take_over(spec: SwapSpec, facts: Facts) -> bool:
+def _blue_may_take_over(spec: SwapSpec, record: SwapRecord, facts: Facts) -> bool:
     """Blue is close behind the output, or nothing of green's is left to wait with."""
-    near = any(head >= 0 and facts.merged_head - head <= spec.strategy.lag_frames for head in facts.blue_heads)
-    return near or not any(green.running for green in facts.greens)
+    return any(blues_ready(spec, record, facts)) or not any(green.running for green in facts.greens)
 
 
 def corrected(ring: str, owner: Member, epoch: int, cuts: tuple[CutSeen, ...]) -> Iterable[Action]:

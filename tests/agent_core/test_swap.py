@@ -205,9 +205,9 @@ def _blue_again(spec: SwapSpec, record: SwapRecord, seen: Facts) -> SwapRecord:
         for cut in list(table.values()):
             if cut.fence is None and cut.applied_at is None:  # the merge is alive
                 table[cut.epoch] = replace(cut, applied_at=head)
-        look = replace(
-            seen, cuts=tuple(table.values()), blue_heads=(head, head), blues_running=(True, True), merged_head=head
-        )
+        told = replace(STATUS, number=record.number)
+        look = replace(seen, cuts=tuple(table.values()), follower=told, merged_head=head)
+        look = replace(look, blue_heads=(head, head), blues_running=(True, True))
         for action in swap.table_actions(spec, record, look):
             if isinstance(action, WithdrawCut):
                 del table[action.epoch]
@@ -253,6 +253,7 @@ def _facts_for(row: Row, leg: int) -> Facts:
         "_fence_lost": {"merged_head": 200, "green_heads": (200, 200)},
         "_cut_seen": {"cuts": GREEN_IN_FORCE},
         "_blue_gone": {"blues_running": BLUE_ENDED[leg]},
+        "_blue_owns": {"follower": replace(STATUS, number=5)},
     }
     return replace(FINE, **changes.get(row.holds.__name__, {}))  # type: ignore[arg-type]
 
@@ -364,8 +365,22 @@ def test_under_surge_2_either_green_may_die_after_the_cut_and_its_twin_counts_on
 
 # invariant: S1
 def test_an_undoing_waits_for_both_blues_as_long_as_they_can_be_had() -> None:
-    seen = replace(FINE, blues_running=(True, False))
+    told = replace(STATUS, number=5)
+    seen = replace(FINE, blues_running=(True, False), follower=told)
     assert swap.moved(BOTH, _both(Phase.ABORTING), seen, 1).phase is Phase.ABORTING
     assert swap.moved(BOTH, _both(Phase.ABORTING), replace(seen, heard=False), 1).phase is Phase.UNDONE
     assert swap.moved(BOTH, _both(Phase.ABORTING), seen, STRATEGY.deadline_ms).phase is Phase.UNDONE
-    assert swap.moved(BOTH, _both(Phase.ABORTING), FINE, 1).phase is Phase.UNDONE
+    assert swap.moved(BOTH, _both(Phase.ABORTING), replace(FINE, follower=told), 1).phase is Phase.UNDONE
+
+
+# invariant: S1
+def test_an_undoing_does_not_trust_a_blue_whose_host_may_still_be_letting_it_go() -> None:
+    """Found by the model: GONE was told, the abort not yet, and the look saw a blue that was about to be stopped."""
+    undoing = replace(_both(Phase.ABORTING), leg=1)
+    seen = replace(FINE, cuts=GREEN_IN_FORCE, blue_heads=(-1, 100), blues_running=(False, True))
+    deaf = replace(seen, follower=replace(STATUS, number=undoing.number - 1))
+    assert list(swap.table_actions(SWAP, undoing, deaf)) == []
+    (back,) = swap.table_actions(SWAP, undoing, replace(seen, follower=replace(STATUS, number=undoing.number)))
+    assert isinstance(back, ProposeCut)
+    assert back.generation == SWAP.blue.generation
+    assert len(list(swap.table_actions(SWAP, undoing, replace(deaf, greens=(DEAD, DEAD))))) == 1, "nothing to wait with"
