@@ -5,9 +5,8 @@ What no visible host has told is unknown, never bad (O1).
 
 from collections.abc import Iterable, Iterator
 
-from halftrack_controller import standing, views
+from halftrack_controller import standing
 from halftrack_controller.snapshot import Snapshot
-from halftrack_model.errors import Refused
 from halftrack_model.graph import StreamGraph
 from halftrack_model.observed import Health, InstanceObserved
 from halftrack_model.workload import Workload
@@ -15,22 +14,9 @@ from halftrack_proto import messages as said
 from halftrack_proto.graph_messages import NOT_STARTED, GraphPart, GraphQuery, GraphView, VertexStanding
 
 
-def asked_for(snapshot: Snapshot, query: GraphQuery) -> StreamGraph:
-    """The graph that is meant; Refused when there is none, or more than one."""
-    views.checked_environment(snapshot, query.environment)
-    found = [g for g in snapshot.graphs if g.name == query.graph and query.environment in ("", g.environment)]
-    if not found:
-        known = ", ".join(f"{g.environment}/{g.name}" for g in snapshot.graphs) or "none: apply one"
-        raise Refused("unknown-graph", f"no graph {query.graph!r}; there is {known}")
-    if len(found) > 1:
-        names = ", ".join(g.environment for g in found)
-        raise Refused("ambiguous-graph", f"a graph {query.graph!r} runs in {names}: say which with --environment")
-    return found[0]
-
-
 def graph_view(snapshot: Snapshot, query: GraphQuery, rings: Iterable[said.RingRow]) -> GraphView:
     """The graph with everything that is known of it. `rings` are those of all hosts that are connected now."""
-    graph = asked_for(snapshot, query)
+    graph = standing.graph_meant(snapshot, query)
     hosts = {host.name for host in snapshot.hosts.values() if host.environment == graph.environment}
     return GraphView(
         graph=graph,

@@ -9,27 +9,21 @@
 
 from collections.abc import Iterator
 
-from halftrack_controller import placement
+from halftrack_controller import placement, standing
 from halftrack_controller.snapshot import Snapshot
 from halftrack_model import edits
 from halftrack_model.edits import Edit, GraphChange, GraphRecord
 from halftrack_model.errors import Refused
 from halftrack_model.graph import StreamGraph, Vertex
+from halftrack_proto.graph_messages import GraphQuery
 
 TOLD = 5  # changes that a refusal repeats; more are for `halftrack stream drift`
 
 
-def record_of(snapshot: Snapshot, environment: str, name: str) -> GraphRecord:
-    """The graph of that name; its environment may be left out (empty) while there is only one. Refused otherwise."""
-    found = [r for r in snapshot.records.values() if r.name == name and environment in ("", r.environment)]
-    if not found:
-        known = ", ".join(sorted(f"{r.environment}/{r.name}" for r in snapshot.records.values()))
-        where = f" in {environment}" if environment else ""
-        raise Refused("unknown-graph", f"there is no graph {name!r}{where}; there is {known or 'none at all'}")
-    if len(found) > 1:
-        where = ", ".join(record.environment for record in found)
-        raise Refused("ambiguous-graph", f"{name!r} is a graph of {where}: say which with --environment")
-    return found[0]
+def record_of(snapshot: Snapshot, query: GraphQuery) -> GraphRecord:
+    """The graph that is meant; Refused when there is none, or more than one."""
+    graph = standing.graph_meant(snapshot, query)
+    return snapshot.records[graph.environment, graph.name]
 
 
 def permitted(record: GraphRecord, operator: str) -> None:

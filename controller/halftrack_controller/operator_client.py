@@ -28,7 +28,7 @@ from halftrack_proto import graph_codec as graphs
 from halftrack_proto import messages as said
 from halftrack_proto import operator_codec as wire
 from halftrack_proto.channel import CHUNK_BYTES, CLIENT_OPTIONS
-from halftrack_proto.graph_codec import EditRequest, GraphName, SettleRequest
+from halftrack_proto.graph_codec import EditRequest, SettleRequest
 from halftrack_proto.graph_messages import GraphQuery, GraphView
 from halftrack_proto.shown import Shown, WatchRequest
 from halftrack_proto.status import error_of
@@ -122,17 +122,17 @@ class OperatorClient:
 
     def live_graph(self, name: str, environment: str = "") -> GraphRecord:
         """A graph as it stands: what is declared, what is live, its revision and its history."""
-        request = graphs.live_graph_request_message(GraphName(environment, name))
+        request = wire.graph_query_message(GraphQuery(environment, name))
         return graphs.live_graph_of(self._call(self._operator.LiveGraph, request))
 
     def edit_graph(self, record: GraphRecord, edit: Edit) -> GraphRecord:
         """Change a graph that runs, as it was when `record` was looked at; as it stands afterwards."""
-        asked = EditRequest(GraphName(record.environment, record.name), record.revision, edit)
+        asked = EditRequest(GraphQuery(record.environment, record.name), record.revision, edit)
         return graphs.live_graph_of(self._call(self._operator.EditGraph, graphs.edit_request_message(asked)))
 
     def settle_graph(self, record: GraphRecord, adopt: bool) -> GraphRecord:
         """Declare what is live, or make live again what was declared; as it stands afterwards."""
-        asked = SettleRequest(GraphName(record.environment, record.name), record.revision, adopt)
+        asked = SettleRequest(GraphQuery(record.environment, record.name), record.revision, adopt)
         return graphs.live_graph_of(self._call(self._operator.SettleGraph, graphs.settle_request_message(asked)))
 
     def graph(self, environment: str, name: str) -> GraphView:

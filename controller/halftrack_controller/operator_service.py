@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import TypeVar
 
-from halftrack_controller import documents, views
+from halftrack_controller import documents, standing, views
 from halftrack_controller.callers import OPERATOR, Context, Wire, answered, checked_caller
 from halftrack_controller.documents import Declared
 from halftrack_controller.galaxy import ControllerGalaxy
@@ -137,7 +137,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
 
         async def work() -> list[said.RingRow]:
             snapshot = await self._controller.snapshot()
-            views.checked_environment(snapshot, environment)
+            standing.checked_environment(snapshot, environment)
             mine = {host.name for host in snapshot.hosts.values() if environment in ("", host.environment)}
             return [row for row in self._sessions.ring_rows() if row.host in mine]
 
@@ -147,7 +147,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         """A graph as it stands."""
 
         async def work() -> GraphRecord:
-            return await self._controller.live_graph(graphs.live_graph_request_of(request))
+            return await self._controller.live_graph(wire.graph_query_of(request))
 
         return graphs.live_graph_message(await self._answer(context, work))
 

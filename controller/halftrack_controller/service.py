@@ -26,7 +26,8 @@ from halftrack_model.release import Release
 from halftrack_model.report import Report
 from halftrack_model.seals import Sealed
 from halftrack_proto import messages as said
-from halftrack_proto.graph_codec import EditRequest, GraphName, SettleRequest
+from halftrack_proto.graph_codec import EditRequest, SettleRequest
+from halftrack_proto.graph_messages import GraphQuery
 
 log = logging.getLogger("halftrack.controller")
 
@@ -147,15 +148,15 @@ class Controller:
         self._sessions.wake()
         return changes
 
-    async def live_graph(self, graph: GraphName) -> GraphRecord:
+    async def live_graph(self, query: GraphQuery) -> GraphRecord:
         """A graph as it stands: declared, live, and what has been done to it."""
-        return live.record_of(await self.snapshot(), graph.environment, graph.name)
+        return live.record_of(await self.snapshot(), query)
 
     async def edit_graph(self, asked: EditRequest, operator: str) -> GraphRecord:
         """Change a graph that runs; refused when it is not at the revision that the operator saw."""
         async with self._deciding:
             snapshot = await self.snapshot()
-            before = live.record_of(snapshot, asked.graph.environment, asked.graph.name)
+            before = live.record_of(snapshot, asked.graph)
             live.permitted(before, operator)
             live.current(before, asked.revision)
             after, change = live.edited(before, asked.edit, operator, wall_ms())
@@ -166,7 +167,7 @@ class Controller:
     async def settle_graph(self, asked: SettleRequest, operator: str) -> GraphRecord:
         """Declare what is live, or make live again what was declared."""
         async with self._deciding:
-            before = live.record_of(await self.snapshot(), asked.graph.environment, asked.graph.name)
+            before = live.record_of(await self.snapshot(), asked.graph)
             live.permitted(before, operator)
             live.current(before, asked.revision)
             change = live.settled(before, asked.adopt, operator, wall_ms())
@@ -185,7 +186,7 @@ class Controller:
         log.info("graph=%s revision=%d operator=%s: %s", name, change.revision, change.operator, change.what)
         self._news.tell("documents", f"graph {name}", f"revision {change.revision}: {change.operator} {change.what}")
         self._sessions.wake()
-        return live.record_of(await self.snapshot(), before.environment, before.name)
+        return live.record_of(await self.snapshot(), GraphQuery(before.environment, before.name))
 
     async def publish(self, sealed: Sealed) -> said.PublishReply:
         """Verify a release, keep it for ever, and begin its rollouts: in one transaction."""

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from halftrack_controller import placement
 from halftrack_controller.quantities import rough_age_text
 from halftrack_controller.snapshot import NEVER_SEEN, Rollout, RolloutPhase, Seen, Snapshot
+from halftrack_model.errors import Refused
 from halftrack_model.graph import Role, StreamGraph, Vertex
 from halftrack_model.plan import Plan
 from halftrack_model.swap import Phase, SwapRecord, SwapSpec
+from halftrack_proto.graph_messages import GraphQuery
 
 # A host confirms what it knows with each heartbeat (seconds apart). Several may be lost before its word is merely old.
 FRESH_MS = 15_000
@@ -127,6 +129,26 @@ def silence(snapshot: Snapshot, host: str) -> str:
 def silences(snapshot: Snapshot, hosts: Iterable[str]) -> str:
     """All that is unknown of `hosts`, in one sentence without its end; empty when all are known."""
     return " and ".join(text for host in hosts if (text := silence(snapshot, host)))
+
+
+def checked_environment(snapshot: Snapshot, name: str) -> str:
+    """`name`, if there is such an environment; empty means all of them."""
+    if name and name not in snapshot.environments:
+        raise Refused("unknown-environment", f"no environment {name!r}: apply its manifest first")
+    return name
+
+
+def graph_meant(snapshot: Snapshot, query: GraphQuery) -> StreamGraph:
+    """The graph that is meant; Refused when there is none, or more than one."""
+    checked_environment(snapshot, query.environment)
+    found = [g for g in snapshot.graphs if g.name == query.graph and query.environment in ("", g.environment)]
+    if not found:
+        known = ", ".join(f"{g.environment}/{g.name}" for g in snapshot.graphs) or "none: apply one"
+        raise Refused("unknown-graph", f"no graph {query.graph!r}; there is {known}")
+    if len(found) > 1:
+        names = ", ".join(g.environment for g in found)
+        raise Refused("ambiguous-graph", f"a graph {query.graph!r} runs in {names}: say which with --environment")
+    return found[0]
 
 
 def vertex_of(snapshot: Snapshot, rollout: Rollout) -> tuple[StreamGraph, Vertex] | None:

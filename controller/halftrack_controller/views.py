@@ -11,16 +11,9 @@ from halftrack_model.versions import Version
 from halftrack_proto import messages as said
 
 
-def checked_environment(snapshot: Snapshot, name: str) -> str:
-    """`name`, if there is such an environment; empty means all of them."""
-    if name and name not in snapshot.environments:
-        raise Refused("unknown-environment", f"no environment {name!r}: apply its manifest first")
-    return name
-
-
 def host_entries(snapshot: Snapshot, environment: str) -> list[said.HostEntry]:
     """The hosts of one environment or of all."""
-    checked_environment(snapshot, environment)
+    standing.checked_environment(snapshot, environment)
     entries = [host_entry(snapshot, name) for name in snapshot.hosts]
     return [entry for entry in entries if environment in ("", entry.environment)]
 
@@ -83,7 +76,7 @@ def rollout_entries(snapshot: Snapshot, rollout_id: str, environment: str) -> tu
         raise Refused(
             "unknown-rollout", f"no rollout {rollout_id!r}: `halftrack rollout status` shows those that there are"
         )
-    checked_environment(snapshot, environment)
+    standing.checked_environment(snapshot, environment)
     return tuple(
         rollout_entry(snapshot, rollout)
         for rollout in snapshot.rollouts

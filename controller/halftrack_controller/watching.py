@@ -10,11 +10,12 @@ import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from halftrack_controller import live, placement
+from halftrack_controller import placement, standing
 from halftrack_controller.session import Sessions
 from halftrack_controller.snapshot import Snapshot
 from halftrack_model.errors import HostFault, InvalidInput, Refused
 from halftrack_model.graph import Role
+from halftrack_proto.graph_messages import GraphQuery
 from halftrack_proto.shown import MAX_BYTES_EACH, Shown, WantFrames, WatchRequest
 
 LOOKS = 64  # at once, at all hosts; each costs a reader's place in some ring
@@ -88,7 +89,7 @@ def located(snapshot: Snapshot, asked: WatchRequest) -> tuple[str, str]:
     """The host and the ring of what the vertex produces. Refused when there is none."""
     if asked.frames < 0 or not 0 <= asked.bytes_each <= MAX_BYTES_EACH:
         raise InvalidInput("bad-look", f"frames from 0 on, and at most {MAX_BYTES_EACH} bytes of each")
-    graph = live.record_of(snapshot, asked.environment, asked.graph).live
+    graph = standing.graph_meant(snapshot, GraphQuery(asked.environment, asked.graph))
     vertex = next((vertex for vertex in graph.vertices if vertex.name == asked.vertex), None)
     if vertex is None:
         names = ", ".join(sorted(each.name for each in graph.vertices))

@@ -5,23 +5,16 @@ from dataclasses import dataclass
 from halftrack_model import canonical
 from halftrack_model.edits import Edit, GraphChange, GraphRecord, Remove, Tap
 from halftrack_model.graph import StreamGraph, Vertex
-from halftrack_proto import codec
+from halftrack_proto import codec, operator_codec
+from halftrack_proto.graph_messages import GraphQuery
 from halftrack_proto.v1 import operator_pb2
-
-
-@dataclass(frozen=True, slots=True)
-class GraphName:
-    """Which graph; `environment` is empty when the name alone says it."""
-
-    environment: str
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
 class EditRequest:
     """An edit, and the revision that its author saw."""
 
-    graph: GraphName
+    graph: GraphQuery
     revision: int
     edit: Edit
 
@@ -30,24 +23,14 @@ class EditRequest:
 class SettleRequest:
     """Drift is to be adopted, or else reverted."""
 
-    graph: GraphName
+    graph: GraphQuery
     revision: int
     adopt: bool
 
 
-def live_graph_request_message(value: GraphName) -> operator_pb2.LiveGraphRequest:
-    """Which graph."""
-    return operator_pb2.LiveGraphRequest(graph=_name_message(value))
-
-
-def live_graph_request_of(message: operator_pb2.LiveGraphRequest) -> GraphName:
-    """Which graph."""
-    return _name_of(message.graph)
-
-
 def edit_request_message(value: EditRequest) -> operator_pb2.EditGraphRequest:
     """An edit."""
-    graph = _name_message(value.graph)
+    graph = operator_codec.graph_query_message(value.graph)
     match value.edit:
         case Tap(source, vertex):
             tap = operator_pb2.Tap(source=source, vertex_canonical=canonical.encode(vertex))
@@ -58,17 +41,19 @@ def edit_request_message(value: EditRequest) -> operator_pb2.EditGraphRequest:
 
 def edit_request_of(message: operator_pb2.EditGraphRequest) -> EditRequest:
     """An edit; InvalidInput when it is none that we know."""
-    return EditRequest(_name_of(message.graph), message.revision, _edit_of(message))
+    return EditRequest(operator_codec.graph_query_of(message.graph), message.revision, _edit_of(message))
 
 
 def settle_request_message(value: SettleRequest) -> operator_pb2.SettleGraphRequest:
     """What becomes of drift."""
-    return operator_pb2.SettleGraphRequest(graph=_name_message(value.graph), revision=value.revision, adopt=value.adopt)
+    return operator_pb2.SettleGraphRequest(
+        graph=operator_codec.graph_query_message(value.graph), revision=value.revision, adopt=value.adopt
+    )
 
 
 def settle_request_of(message: operator_pb2.SettleGraphRequest) -> SettleRequest:
     """What becomes of drift."""
-    return SettleRequest(_name_of(message.graph), message.revision, message.adopt)
+    return SettleRequest(operator_codec.graph_query_of(message.graph), message.revision, message.adopt)
 
 
 def live_graph_message(value: GraphRecord) -> operator_pb2.LiveGraphReply:
@@ -102,11 +87,3 @@ def _edit_of(message: operator_pb2.EditGraphRequest) -> Edit:
         case "remove":
             return Remove(message.remove)
     raise codec.unknown_value("this edit is none that this version knows")
-
-
-def _name_message(value: GraphName) -> operator_pb2.GraphName:
-    return operator_pb2.GraphName(**codec.fields(value))
-
-
-def _name_of(message: operator_pb2.GraphName) -> GraphName:
-    return codec.made(GraphName, message)

@@ -73,12 +73,12 @@ def stream_top_of(message: operator_pb2.StreamTopRequest) -> str:
     return message.environment
 
 
-def graph_query_message(value: GraphQuery) -> operator_pb2.ShowGraphRequest:
+def graph_query_message(value: GraphQuery) -> operator_pb2.GraphQuery:
     """Which graph."""
-    return operator_pb2.ShowGraphRequest(**codec.fields(value))
+    return operator_pb2.GraphQuery(**codec.fields(value))
 
 
-def graph_query_of(message: operator_pb2.ShowGraphRequest) -> GraphQuery:
+def graph_query_of(message: operator_pb2.GraphQuery) -> GraphQuery:
     """Which graph."""
     return codec.made(GraphQuery, message)
 

@@ -42,7 +42,7 @@ def shown_of(message: session_pb2.Shown) -> Shown:
 
 def watch_request_message(value: WatchRequest) -> operator_pb2.WatchStreamRequest:
     """What an operator wants to look at."""
-    graph = operator_pb2.GraphName(environment=value.environment, name=value.graph)
+    graph = operator_pb2.GraphQuery(environment=value.environment, graph=value.graph)
     return operator_pb2.WatchStreamRequest(
         graph=graph, vertex=value.vertex, frames=value.frames, bytes_each=value.bytes_each
     )
@@ -51,4 +51,4 @@ def watch_request_message(value: WatchRequest) -> operator_pb2.WatchStreamReques
 def watch_request_of(message: operator_pb2.WatchStreamRequest) -> WatchRequest:
     """What an operator wants to look at."""
     graph = message.graph
-    return WatchRequest(graph.environment, graph.name, message.vertex, message.frames, message.bytes_each)
+    return WatchRequest(graph.environment, graph.graph, message.vertex, message.frames, message.bytes_each)

@@ -65,7 +65,7 @@ def test_a_look_that_nobody_reads_holds_nothing_up(live: LiveController, running
 @pytest.mark.parametrize(
     ("asked", "error", "told"),
     [
-        (dataclasses.replace(SOURCE, graph="nothing"), Refused, "there is no graph 'nothing'"),
+        (dataclasses.replace(SOURCE, graph="nothing"), Refused, "no graph 'nothing'"),
         (dataclasses.replace(SOURCE, vertex="nothing"), Refused, "line has no vertex 'nothing'; it has sink, source"),
         (dataclasses.replace(SOURCE, vertex="sink"), Refused, "sink is a sink and produces nothing"),
         (dataclasses.replace(SOURCE, bytes_each=1 << 30), HalftrackError, "at most 1048576 bytes of each"),

@@ -19,7 +19,7 @@ from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrateg
 from halftrack_model.report import Report
 from halftrack_model.seals import Seal, Sealed
 from halftrack_proto import codec, graph_codec, graph_messages, messages, operator_codec, shown_codec
-from halftrack_proto.graph_codec import EditRequest, GraphName, SettleRequest
+from halftrack_proto.graph_codec import EditRequest, SettleRequest
 from halftrack_proto.shown import MAX_BYTES_EACH, Shown, ShownFrame, WantFrames, WatchRequest
 from halftrack_proto.tokens import token_of, token_text
 from halftrack_proto.v1 import operator_pb2, session_pb2
@@ -134,7 +134,6 @@ OPERATOR_JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
 ]
 EDIT = st.builds(Tap, TEXT, st.builds(Vertex)) | st.builds(Remove, TEXT)
 GRAPH_JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
-    ("live_graph_request", st.builds(GraphName)),
     ("edit_request", st.builds(EditRequest, edit=EDIT)),
     ("settle_request", st.builds(SettleRequest)),
     ("live_graph", st.builds(GraphRecord)),

@@ -935,27 +935,27 @@ class StreamTopReply(_message.Message):
 Global___StreamTopReply: _TypeAlias = StreamTopReply  # noqa: Y015
 
 @_typing.final
-class GraphName(_message.Message):
+class GraphQuery(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
-    NAME_FIELD_NUMBER: _builtins.int
+    GRAPH_FIELD_NUMBER: _builtins.int
     environment: _builtins.str
     """empty: the only one that has a graph of that name"""
-    name: _builtins.str
+    graph: _builtins.str
     def __init__(
         self,
         *,
         environment: _builtins.str = ...,
-        name: _builtins.str = ...,
+        graph: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "graph", b"graph"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GraphName: _TypeAlias = GraphName  # noqa: Y015
+Global___GraphQuery: _TypeAlias = GraphQuery  # noqa: Y015
 
 @_typing.final
 class WatchStreamRequest(_message.Message):
@@ -971,11 +971,11 @@ class WatchStreamRequest(_message.Message):
     bytes_each: _builtins.int
     """of each payload"""
     @_builtins.property
-    def graph(self) -> Global___GraphName: ...
+    def graph(self) -> Global___GraphQuery: ...
     def __init__(
         self,
         *,
-        graph: Global___GraphName | None = ...,
+        graph: Global___GraphQuery | None = ...,
         vertex: _builtins.str = ...,
         frames: _builtins.int = ...,
         bytes_each: _builtins.int = ...,
@@ -987,26 +987,6 @@ class WatchStreamRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchStreamRequest: _TypeAlias = WatchStreamRequest  # noqa: Y015
-
-@_typing.final
-class LiveGraphRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    GRAPH_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def graph(self) -> Global___GraphName: ...
-    def __init__(
-        self,
-        *,
-        graph: Global___GraphName | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["graph", b"graph"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["graph", b"graph"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LiveGraphRequest: _TypeAlias = LiveGraphRequest  # noqa: Y015
 
 @_typing.final
 class Tap(_message.Message):
@@ -1043,13 +1023,13 @@ class EditGraphRequest(_message.Message):
     """the one that the author of the edit saw"""
     remove: _builtins.str
     @_builtins.property
-    def graph(self) -> Global___GraphName: ...
+    def graph(self) -> Global___GraphQuery: ...
     @_builtins.property
     def tap(self) -> Global___Tap: ...
     def __init__(
         self,
         *,
-        graph: Global___GraphName | None = ...,
+        graph: Global___GraphQuery | None = ...,
         revision: _builtins.int = ...,
         tap: Global___Tap | None = ...,
         remove: _builtins.str = ...,
@@ -1075,11 +1055,11 @@ class SettleGraphRequest(_message.Message):
     adopt: _builtins.bool
     """what is live is declared; otherwise what is declared is live again"""
     @_builtins.property
-    def graph(self) -> Global___GraphName: ...
+    def graph(self) -> Global___GraphQuery: ...
     def __init__(
         self,
         *,
-        graph: Global___GraphName | None = ...,
+        graph: Global___GraphQuery | None = ...,
         revision: _builtins.int = ...,
         adopt: _builtins.bool = ...,
     ) -> None: ...
@@ -1154,29 +1134,6 @@ class LiveGraphReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LiveGraphReply: _TypeAlias = LiveGraphReply  # noqa: Y015
-
-@_typing.final
-class ShowGraphRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ENVIRONMENT_FIELD_NUMBER: _builtins.int
-    GRAPH_FIELD_NUMBER: _builtins.int
-    environment: _builtins.str
-    """empty: the only one with a graph of that name"""
-    graph: _builtins.str
-    def __init__(
-        self,
-        *,
-        environment: _builtins.str = ...,
-        graph: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "graph", b"graph"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ShowGraphRequest: _TypeAlias = ShowGraphRequest  # noqa: Y015
 
 @_typing.final
 class GraphPart(_message.Message):

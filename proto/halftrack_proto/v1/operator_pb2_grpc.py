@@ -87,7 +87,7 @@ class OperatorStub:
                 _registered_method=True)
         self.LiveGraph = channel.unary_unary(
                 '/halftrack.v1.Operator/LiveGraph',
-                request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphRequest.SerializeToString,
+                request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.GraphQuery.SerializeToString,
                 response_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.FromString,
                 _registered_method=True)
         self.EditGraph = channel.unary_unary(
@@ -107,7 +107,7 @@ class OperatorStub:
                 _registered_method=True)
         self.ShowGraph = channel.unary_unary(
                 '/halftrack.v1.Operator/ShowGraph',
-                request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.ShowGraphRequest.SerializeToString,
+                request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.GraphQuery.SerializeToString,
                 response_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.ShowGraphReply.FromString,
                 _registered_method=True)
         self.Explain = channel.unary_unary(
@@ -283,7 +283,7 @@ def add_OperatorServicer_to_server(servicer, server):
             ),
             'LiveGraph': grpc.unary_unary_rpc_method_handler(
                     servicer.LiveGraph,
-                    request_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphRequest.FromString,
+                    request_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.GraphQuery.FromString,
                     response_serializer=halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.SerializeToString,
             ),
             'EditGraph': grpc.unary_unary_rpc_method_handler(
@@ -303,7 +303,7 @@ def add_OperatorServicer_to_server(servicer, server):
             ),
             'ShowGraph': grpc.unary_unary_rpc_method_handler(
                     servicer.ShowGraph,
-                    request_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.ShowGraphRequest.FromString,
+                    request_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.GraphQuery.FromString,
                     response_serializer=halftrack__proto_dot_v1_dot_operator__pb2.ShowGraphReply.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
@@ -612,7 +612,7 @@ class Operator:
             request,
             target,
             '/halftrack.v1.Operator/LiveGraph',
-            halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphRequest.SerializeToString,
+            halftrack__proto_dot_v1_dot_operator__pb2.GraphQuery.SerializeToString,
             halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.FromString,
             options,
             channel_credentials,
@@ -720,7 +720,7 @@ class Operator:
             request,
             target,
             '/halftrack.v1.Operator/ShowGraph',
-            halftrack__proto_dot_v1_dot_operator__pb2.ShowGraphRequest.SerializeToString,
+            halftrack__proto_dot_v1_dot_operator__pb2.GraphQuery.SerializeToString,
             halftrack__proto_dot_v1_dot_operator__pb2.ShowGraphReply.FromString,
             options,
             channel_credentials,

@@ -45,11 +45,11 @@ class OperatorStub:
     RolloutStatus: _grpc.UnaryUnaryMultiCallable[_operator_pb2.RolloutStatusRequest, _operator_pb2.RolloutStatusReply]
     SteerRollout: _grpc.UnaryUnaryMultiCallable[_operator_pb2.SteerRolloutRequest, _operator_pb2.SteerRolloutReply]
     StreamTop: _grpc.UnaryUnaryMultiCallable[_operator_pb2.StreamTopRequest, _operator_pb2.StreamTopReply]
-    LiveGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.LiveGraphRequest, _operator_pb2.LiveGraphReply]
+    LiveGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.GraphQuery, _operator_pb2.LiveGraphReply]
     EditGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.EditGraphRequest, _operator_pb2.LiveGraphReply]
     SettleGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.SettleGraphRequest, _operator_pb2.LiveGraphReply]
     WatchStream: _grpc.UnaryStreamMultiCallable[_operator_pb2.WatchStreamRequest, _session_pb2.Shown]
-    ShowGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ShowGraphRequest, _operator_pb2.ShowGraphReply]
+    ShowGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.GraphQuery, _operator_pb2.ShowGraphReply]
     Explain: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ExplainRequest, _operator_pb2.ExplainReply]
     Watch: _grpc.UnaryStreamMultiCallable[_operator_pb2.WatchRequest, _operator_pb2.Change]
 
@@ -67,11 +67,11 @@ class OperatorAsyncStub(OperatorStub):
     RolloutStatus: _aio.UnaryUnaryMultiCallable[_operator_pb2.RolloutStatusRequest, _operator_pb2.RolloutStatusReply]  # type: ignore[assignment]
     SteerRollout: _aio.UnaryUnaryMultiCallable[_operator_pb2.SteerRolloutRequest, _operator_pb2.SteerRolloutReply]  # type: ignore[assignment]
     StreamTop: _aio.UnaryUnaryMultiCallable[_operator_pb2.StreamTopRequest, _operator_pb2.StreamTopReply]  # type: ignore[assignment]
-    LiveGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.LiveGraphRequest, _operator_pb2.LiveGraphReply]  # type: ignore[assignment]
+    LiveGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.GraphQuery, _operator_pb2.LiveGraphReply]  # type: ignore[assignment]
     EditGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.EditGraphRequest, _operator_pb2.LiveGraphReply]  # type: ignore[assignment]
     SettleGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.SettleGraphRequest, _operator_pb2.LiveGraphReply]  # type: ignore[assignment]
     WatchStream: _aio.UnaryStreamMultiCallable[_operator_pb2.WatchStreamRequest, _session_pb2.Shown]  # type: ignore[assignment]
-    ShowGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.ShowGraphRequest, _operator_pb2.ShowGraphReply]  # type: ignore[assignment]
+    ShowGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.GraphQuery, _operator_pb2.ShowGraphReply]  # type: ignore[assignment]
     Explain: _aio.UnaryUnaryMultiCallable[_operator_pb2.ExplainRequest, _operator_pb2.ExplainReply]  # type: ignore[assignment]
     Watch: _aio.UnaryStreamMultiCallable[_operator_pb2.WatchRequest, _operator_pb2.Change]  # type: ignore[assignment]
 
@@ -150,7 +150,7 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def LiveGraph(
         self,
-        request: _operator_pb2.LiveGraphRequest,
+        request: _operator_pb2.GraphQuery,
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.LiveGraphReply, _abc.Awaitable[_operator_pb2.LiveGraphReply]]: ...
 
@@ -178,7 +178,7 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ShowGraph(
         self,
-        request: _operator_pb2.ShowGraphRequest,
+        request: _operator_pb2.GraphQuery,
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.ShowGraphReply, _abc.Awaitable[_operator_pb2.ShowGraphReply]]: ...
 
