@@ -90,9 +90,7 @@ def age_text(age_ms: int) -> str:
 def rough_age_text(age_ms: int) -> str:
     """`age_ms` rounded down to a few steps, so that a sentence with it in it changes seldom: it is stored when it changes."""
     reached = [step for step in _AGE_STEPS_MS if step <= age_ms]
-    if not reached:
-        return "moments"
-    return f"more than {age_text(reached[-1])}" if reached[-1] < age_ms else age_text(age_ms)
+    return f"at least {age_text(reached[-1])}" if reached else "moments"
 
 
 def _quantity(text: str, units: dict[str, int], what: str, example: str) -> int:

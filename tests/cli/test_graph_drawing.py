@@ -135,7 +135,7 @@ def test_the_worst_is_told_and_what_is_not_seen_is_unknown() -> None:
     made.silent(B, 90 * 60_000)
     assert graph_drawing.health_text(seen(made), "beam") == "unknown"  # invariant: O1
     told = [line for line in graph_drawing.drawn(seen(made), "text") if "beam.a@1.0.0" in line]
-    assert told == ["  beam.a@1.0.0 on tank-b: unknown (tank-b was last seen more than 1 h ago)"]
+    assert told == ["  beam.a@1.0.0 on tank-b: unknown (tank-b was last seen at least 1 h ago)"]
     assert graph_drawing.health_text(seen(made), "north") == "healthy"
 
 
