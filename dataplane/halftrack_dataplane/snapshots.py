@@ -207,6 +207,7 @@ class SnapshotFolder:
         if size <= SMALL_BYTES or any(slot.name.startswith(".") for slot in self._slots):
             return
         if self._making is None or not self._making.is_alive():
+            self._folder.mkdir(parents=True, exist_ok=True)
             self._making = threading.Thread(target=self._try_to_make, args=(instance, size), daemon=True)
             self._making.start()
 
@@ -247,8 +248,10 @@ class SnapshotFolder:
             self._make(instance, size)
 
     def _make(self, instance: str, size: int) -> _Slot:
-        """With room for a state that grows a little. All of it is there before it is written to: no room is an error, not a signal."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """With room for a state that grows a little. All of it is there before it is written to: no room is an error, not a signal.
+
+        Called beside the stream too: it does not make the folder, or it would bring back one that was removed meanwhile.
+        """
         room = HEAD_BYTES + (size + size // 16 + PIECE_BYTES) // PIECE_BYTES * PIECE_BYTES
         name = f".{instance}.spare"
         (self._folder / name).unlink(missing_ok=True)  # of a former life

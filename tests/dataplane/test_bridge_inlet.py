@@ -96,7 +96,9 @@ def test_what_is_not_frames_is_handed_on_and_other_sessions_frames_are_not_taken
         far.inlet.begin()
         for late in (False, True):
             send(made, far, wire.encode(batch(far, 0, [2]), late=late))
-        until(lambda: far.take() is not None and not far.socket.poll(0), "taken off")
+        send(made, far, [b"\x93\x02\xa4beat\xc4\x01x"])  # behind them: with it, all of them were taken off
+        until(lambda: "control" in far.take(), "taken off")
+        far.inlet.control()
         assert (far.ring.head, far.inlet.owed) == (0, 0)
         far.inlet.welcomed()
         send(made, far, wire.encode(batch(far, 0, [2]), late=True))

@@ -57,6 +57,12 @@ class Hosts(Bridged):
         peer = SnapshotPeer(via or self.address, self.keys["server"].public)
         return fetch(replace(self.member, release=release), peer, "s/chain", least, reads, ME, self.here)
 
+    def close(self) -> None:
+        """First those whose threads may still be making room in the folders."""
+        self.there.close()
+        self.here.close()
+        super().close()
+
     def parts_served(self) -> int:
         status = self.near.status("bridge")
         return status.counters["snapshot_parts"] if status else 0
