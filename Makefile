@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim soak cycles swap-soak bench-ring bench-bridge bench-spool bench native dist clean
+.PHONY: help ready demo test check lint types house proto docs format sim soak cycles swap-soak bench-ring bench-bridge bench-spool bench-swap bench native dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,7 +55,7 @@ soak: ready ## frames of all sizes through rings while readers and writers come,
 cycles: ready ## make, join, leave and remove a ring, again and again, and look for what is left (COUNT=); writes cycles.json
 	@$(PY) -m tests.soak.cycles
 
-swap-soak: ready ## a pair on two hosts through swaps, while its members, merge, bridges, agents and link are killed and cut; every output checked (FRAMES= SWAPS= SEED= RATE=); writes swap-soak.json
+swap-soak: ready ## a pair on two hosts through swaps, while its members, merge, bridges, agents and link are killed and cut; every output checked (FRAMES= SWAPS= SEED= RATE= TROUBLES=); writes swap-soak.json
 	@$(PY) -m tests.soak.swap_run
 
 bench-ring: ready ## measure the ring against its peers, about five minutes; writes bench-ring.jsonl (ARGS= goes to benchmarks/ring.py)
@@ -69,6 +69,10 @@ bench-bridge: ready ## measure the bridge against its peers over loopback, about
 bench-spool: ready ## measure a spool beside its disk, about half a minute (ARGS= goes to benchmarks/spool.py)
 	@$(PY) -c 'import numpy' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "numpy cannot be had here"
 	@$(PY) benchmarks/spool.py $(ARGS)
+
+bench-swap: ready ## a pair through cuts, deaths and swaps, against its steady state, a PyZMQ script and JetStream, about five minutes; writes bench-swap.jsonl (ARGS=)
+	@$(PY) -c 'import nats, numpy' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "some peers cannot be had here"
+	@$(PY) benchmarks/swap.py --write bench-swap.jsonl $(ARGS)
 
 bench: bench-ring ## the same, and what the parts cost; writes bench-micro.json too
 	@$(PY) -m pytest -q benchmarks --benchmark-json=bench-micro.json --benchmark-columns=median,iqr,rounds

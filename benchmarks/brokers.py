@@ -22,7 +22,7 @@ REDIS_BATCH = 128  # commands of one pipeline: one by one each would wait for it
 NATS_FLUSH = 4  # periods between two flushes: a publisher that never waits is cut off by the server as too fast
 
 
-def _needs(program: str, package: str, debian: str = "") -> None:
+def needs(program: str, package: str, debian: str = "") -> None:
     """Raise Missing for what is not here; imports nothing, since some of these must not be imported before a fork."""
     if program and shutil.which(program) is None:
         raise Missing(f"no {program}: apt-get install {debian or program}")
@@ -31,7 +31,7 @@ def _needs(program: str, package: str, debian: str = "") -> None:
 
 
 @contextmanager
-def _server(command: Sequence[str], ready: str) -> Iterator[re.Match[str]]:
+def server(command: Sequence[str], ready: str) -> Iterator[re.Match[str]]:
     """A server that is there when its log says so (a line that `ready` matches), and gone afterwards."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         too_late = threading.Timer(PATIENCE_S, child.kill)
@@ -58,9 +58,9 @@ def _rate(periods: int, sides: Sequence) -> float:
 
 def nats(count: int) -> float:
     """Publish and subscribe through nats-server over TCP."""
-    _needs("nats-server", "nats")
+    needs("nats-server", "nats")
     periods = max(1, count // PERIOD)
-    with _server(["nats-server", "-a", "127.0.0.1", "-p", "-1"], r"client connections on 127\.0\.0\.1:(\d+)") as found:
+    with server(["nats-server", "-a", "127.0.0.1", "-p", "-1"], r"client connections on 127\.0\.0\.1:(\d+)") as found:
         address = f"nats://127.0.0.1:{found[1]}"
 
         def connected(loop: asyncio.AbstractEventLoop) -> object:
@@ -111,12 +111,12 @@ def nats(count: int) -> float:
 
 def redis(count: int) -> float:
     """XADD in pipelines and XREAD, over a UNIX socket, with nothing kept on disk."""
-    _needs("redis-server", "redis")
+    needs("redis-server", "redis")
     periods = max(1, count // PERIOD)
     with memory() as folder:
         path = str(folder / "redis.sock")
         command = ["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no"]
-        with _server([*command, "--dir", str(folder)], "[Rr]eady to accept"):
+        with server([*command, "--dir", str(folder)], "[Rr]eady to accept"):
 
             def write() -> Iterator[None]:
                 import redis as package
@@ -152,7 +152,7 @@ def redis(count: int) -> float:
 
 def grpc(count: int) -> float:
     """One stream of messages of bytes to a server, over a UNIX socket."""
-    _needs("", "grpc")
+    needs("", "grpc")
     periods = max(1, count // PERIOD)
     with memory() as folder:
         address = f"unix:{folder}/grpc.sock"

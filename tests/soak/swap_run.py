@@ -1,5 +1,5 @@
 """`python -m tests.soak.swap_run`: FRAMES frames through SWAPS swaps of a pair on two hosts, while members, merges, bridges, agents and the link between
-the hosts are killed and cut by SEED; swap-soak.json says what came of it. Exit status 1 when a frame was lost, doubled, out of order or wrong.
+the hosts are killed and cut by SEED (TROUBLES=0: they are not); swap-soak.json says what came of it. Exit status 1 when a frame was lost, doubled, out of order or wrong.
 
 A real controller publishes releases in turn to real agents in namespaces, joined by the lab's wire. Owns the order of things and the report;
 breaks nothing (`swap_breaker`), and counts no frame: that is `swap_check`'s, which sees the files of source and sink only.
@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from tests.soak.swap_breaker import Breaker
 
 RATE = int(os.environ.get("RATE") or 16000)  # frames a second
 BURST_US = 1000
+TROUBLES = os.environ.get("TROUBLES") != "0"  # 0: swaps alone, nothing is killed or cut
 LOOK_S = 0.02
 PATIENCE_S = 180.0  # for one swap, with all that is killed in it
 DRAIN_S = 60.0  # for the sink to have what the source has published
@@ -78,6 +80,9 @@ class Report:
     kill_gap_us_p50: float = 0.0
     kill_gap_us_p99: float = 0.0
     steady_gap_us_p999: float = 0.0
+    swap_s_p50: float = (
+        0.0  # from the release's publication to the rollout's end, by an operator who looks ten times a second
+    )
     undone: int = 0
     output_cuts: int = 0
     rate: int = 0
@@ -94,7 +99,7 @@ class Report:
     def text(self) -> str:
         """In one line."""
         return (
-            f"{self.frames / 1e6:.2f} M frames, {self.swaps} swaps, {self.kills} kills, {self.cuts} cuts of the link in {self.seconds:.0f} s; lost {self.lost}, "
+            f"{self.frames / 1e6:.2f} M frames, {self.swaps} swaps ({self.swap_s_p50:.1f} s each), {self.kills} kills, {self.cuts} cuts of the link in {self.seconds:.0f} s; lost {self.lost}, "
             f"duplicated {self.duplicated}, reordered {self.reordered}, mismatched {self.mismatched}; the output's pauses: {self.gap_us_p50:.0f} µs at a cut "
             f"(p99 {self.gap_us_p99:.0f}), {self.kill_gap_us_p50:.0f} after a member's death, steady p99.9 {self.steady_gap_us_p999:.0f}"
         )
@@ -109,6 +114,7 @@ class Soak:
         self._frames, self._swaps = frames, swaps
         self._breaker = Breaker(self.world, seed, RATE // 4)
         self._breaking = False
+        self._seconds: list[float] = []
         self._heard: dict[str, Any] = {}
         self._rest = b""
         self._publisher: subprocess.Popen[bytes] | None = None
@@ -126,6 +132,7 @@ class Soak:
             self.report.missing = str(error)
         self._drain()
         self.report.killed, self.report.cuts = self._breaker.killed, self._breaker.cuts
+        self.report.swap_s_p50 = round(statistics.median(self._seconds or [0.0]), 2)
         self.report.kills = sum(self._breaker.killed.values())
         self.report.seconds = round(time.monotonic() - began, 1)
         (self._sink() / "ended").touch()
@@ -177,6 +184,7 @@ class Soak:
         began = time.monotonic()
         self.until(f"the rollout of {version}", lambda: self._phase(version) in ("succeeded", "failed", "aborted"))
         done = self._phase(version) == "succeeded"
+        self._seconds.append(time.monotonic() - began)
         self.report.swaps += done
         self.report.undone += not done
         print(
@@ -215,7 +223,7 @@ class Soak:
                 for _ in host.look():
                     pass
             self._listen()
-            if self._breaking:
+            if self._breaking and TROUBLES:
                 self._breaker.turn(now)
             time.sleep(LOOK_S)
 

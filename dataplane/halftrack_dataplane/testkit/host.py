@@ -77,6 +77,10 @@ class Host:
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
             )
 
+    def pid(self, name: str) -> int:
+        """Of a process that runs."""
+        return self._running[name].pid
+
     def kill(self, name: str) -> None:
         """SIGKILL."""
         process = self._running.pop(name)
