@@ -116,6 +116,9 @@ class Edge:
 
     `credit_bytes` is how far the consumer may lag at nobody's cost; beyond, it holds up the source, for `evict_after_ms` at most.
     `retain_ms` is what the source's ring keeps, by stream time. 0: whatever the ring holds, and no bound.
+
+    `generation` numbers what its target reads: it rises with each edit that changes that, and all inputs that belong together have the
+    same one. Nobody declares it.
     """
 
     source: str
@@ -128,6 +131,7 @@ class Edge:
     credit_bytes: int = canonical.added(0)
     evict_after_ms: int = canonical.added(0)
     placement: Place | None = canonical.added(None)
+    generation: int = canonical.added(0)
 
     @property
     def plain(self) -> bool:
@@ -140,14 +144,35 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """What edits have taken out of a graph that runs, and hosts carry on until every inlet has gone over to what came instead.
+
+    `edges` are those of older generations, and all that lead to `vertices`, which only such edges still read. `joins` is how a vertex
+    joined its older inputs, where it joins none now.
+    """
+
+    vertices: tuple[Vertex, ...]
+    edges: tuple[Edge, ...]
+    joins: Mapping[str, Join]
+
+
+NOTHING = Leaving((), (), {})
+
+
+@dataclass(frozen=True, slots=True)
 class StreamGraph:
-    """A graph in one environment. `editors` are the operators who may change it; empty means all."""
+    """A graph in one environment. `editors` are the operators who may change it; empty means all.
+
+    What a running vertex reads can be changed in a `live` one: every vertex there has an inlet, at its own home, for as long as it runs.
+    """
 
     name: str
     environment: str
     vertices: tuple[Vertex, ...]
     edges: tuple[Edge, ...]
     editors: tuple[str, ...] = canonical.added(())
+    live: bool = canonical.added(False)
+    leaving: Leaving = canonical.added(NOTHING)
 
     def vertex(self, name: str) -> Vertex:
         """The vertex of that name; KeyError when there is none."""
@@ -170,6 +195,8 @@ class StreamGraph:
         return tuple(self.vertex(edge.target) for edge in self.out_of(name))
 
     def has_inlet(self, name: str) -> bool:
-        """Does something stand between `name` and its inputs? One plain edge needs nothing."""
+        """Does something stand between `name` and its inputs? One plain edge needs nothing, unless it may be another one tomorrow."""
         edges = self.into(name)
+        if self.live and edges:
+            return True
         return len(edges) > 1 or any(not edge.plain for edge in edges)

@@ -29,6 +29,18 @@ class InstanceObserved:
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """Which generation of its inputs the inlet that writes `ring` passes, and `first`, the number from which on it counts.
+
+    Read from the ring's own header, and never taken back. Only of rings whose inlets have had more than one generation.
+    """
+
+    ring: str
+    generation: int
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """A host as its agent sees it. Nothing in here changes while nothing happens, so the digest of a calm host is constant."""
 
@@ -37,6 +49,7 @@ class Observed:
     instances: tuple[InstanceObserved, ...]
     swaps: tuple[SwapRecord, ...]
     problems: tuple[str, ...]  # what the host cannot do now: journal full, no cgroup, clock behind its floor
+    owners: tuple[Owner, ...] = canonical.added(())
 
     def digest(self) -> str:
         """The content address that heartbeats carry."""

@@ -61,7 +61,11 @@ class RingSpec:
 
 @dataclass(frozen=True, slots=True)
 class InletInput:
-    """One input of an inlet: whose stream, from which ring, and what of it. `every` 1 is each; 0 of the others: not asked for."""
+    """One input of an inlet: whose stream, from which ring, and what of it. `every` 1 is each; 0 of the others: not asked for.
+
+    Inputs of one `generation` belong together. While a graph is being edited there are several: the inlet goes over to the newest, at a
+    number that it finds itself. Names differ, also between generations.
+    """
 
     name: str
     ring: str
@@ -75,6 +79,7 @@ class InletInput:
     key_take: tuple[int, ...]
     replay_ms: int
     evict_after_ms: int
+    generation: int = canonical.added(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,7 @@ class Workload:
         if self.runs is Runs.BRIDGE_RECEIVER:
             return ()
         inputs = () if self.inlet is None else self.inlet.inputs
-        return tuple(name for name in (self.reads_ring, *(each.ring for each in inputs)) if name)
+        return tuple(dict.fromkeys(name for name in (self.reads_ring, *(each.ring for each in inputs)) if name))
 
     def digest(self) -> str:
         """The content address of everything above."""
