@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from halftrack_dataplane.engines import segments
 from halftrack_dataplane.sdk import Away, Param
-from tests.engines.servers import NatsServer, absent
+from tests.engines.servers import NatsServer, PostgresServer, absent
 
 T = TypeVar("T")
 Found = list[tuple[int, int, bytes]]  # seq, gap, payload
@@ -122,7 +122,33 @@ async def read(url: str, stream: str) -> Found:
     return found
 
 
-PLACES: dict[str, type[Place]] = {"files": Segments, "sqlite": Sqlite, "jetstream": JetStream}
+class Postgres(Place):
+    """A database of a real PostgreSQL server."""
+
+    module, name = "postgres", "PostgresSink"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        try:
+            import psycopg  # noqa: F401
+        except ImportError:
+            absent("psycopg is not here (pip install 'halftrack[postgres]')")
+        self.server = PostgresServer()
+        self.server.start()
+
+    @property
+    def params(self) -> dict[str, Param]:
+        return {"connect": self.server.connect}
+
+    def found(self) -> Found:
+        import psycopg
+
+        with psycopg.connect(self.server.connect) as connection:
+            asked = "SELECT seq, 0, payload FROM frames UNION ALL SELECT seq, count, '' FROM gaps ORDER BY 1"
+            return [(seq, gap, bytes(payload)) for seq, gap, payload in connection.execute(asked).fetchall()]
+
+
+PLACES: dict[str, type[Place]] = {"files": Segments, "sqlite": Sqlite, "jetstream": JetStream, "postgres": Postgres}
 
 
 def calmly(act: Callable[[], T], seconds: float = 15.0) -> T:

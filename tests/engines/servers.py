@@ -1,17 +1,22 @@
-"""Real servers for the tests, each in the test's own folder, on loopback: started, killed, started again where they were."""
+"""Real servers for the tests, each in a folder of its own, on loopback or a socket: started, killed, started again where they were."""
 
+import atexit
+import functools
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 STARTS_S = 20.0
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else "/tmp"  # a cluster is a thousand small files
 
 
 def needed(program: str, package: str) -> str:
@@ -56,14 +61,14 @@ class NatsServer:
         """Until it takes connections."""
         with (self._folder / "nats.log").open("ab") as log:
             self._process = subprocess.Popen([self._program, "-c", str(self._config)], stdout=log, stderr=log)
-        deadline = time.monotonic() + STARTS_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                assert time.monotonic() < deadline, (self._folder / "nats.log").read_text()[-2000:]
-                time.sleep(0.02)
+        waiting(self._listens, self._folder / "nats.log")
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -82,3 +87,130 @@ class NatsServer:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+
+def waiting(condition: Callable[[], bool], log: Path, seconds: float = STARTS_S) -> None:
+    """Until it holds; the end of the log says why it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text()[-2000:]
+        time.sleep(0.02)
+
+
+class PostgresServer:
+    """Debian's PostgreSQL, a cluster of its own behind a socket. It refuses to be root's, so root lends it a user and a folder."""
+
+    def __init__(self) -> None:
+        self._program = Path(_postgres_programs()) / "postgres"
+        self.folder = Path(tempfile.mkdtemp(prefix="halftrack-pg-", dir=MEMORY))
+        self._data = self.folder / "data"
+        subprocess.run(["cp", "-a", "--reflink=auto", str(_cluster()), str(self._data)], check=True)
+        _give(self.folder)
+        self.connect = f"host={self.folder} dbname=postgres user=halftrack"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._kills = 0
+
+    def start(self, port: int = 5432) -> None:
+        """Until it takes sessions. What was killed a moment ago may still hold its memory: it is tried again then."""
+        waiting(lambda: self._started(port), self.folder / "log")
+
+    def configure(self, text: str) -> None:
+        """More of its configuration, for the next start."""
+        with (self._data / "postgresql.conf").open("a") as config:
+            config.write(text)
+
+    def trust(self, rules: str) -> None:
+        """Who may connect, and how: pg_hba.conf, from the next start or reload on."""
+        (self._data / "pg_hba.conf").write_text(rules)
+
+    def give(self, name: str, data: bytes) -> None:
+        """A file that nobody else reads, beside its data."""
+        path = self._data / name
+        path.write_bytes(data)
+        path.chmod(0o600)
+        _give(path)
+
+    def _started(self, port: int) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            words = ["-k", str(self.folder)]
+            with (self.folder / "log").open("ab") as log:
+                self._process = subprocess.Popen(
+                    [str(self._program), "-D", str(self._data), *words], stdout=log, stderr=log, user=_server_user()
+                )
+        ready = [str(self._program.parent / "pg_isready"), "-q", "-h", str(self.folder), "-p", str(port)]
+        return subprocess.run(ready, check=False).returncode == 0
+
+    def kill(self) -> None:
+        """SIGKILL, and every other time the immediate stop, in which each of its processes drops what it has in hand."""
+        self._kills += 1
+        self._end(signal.SIGKILL if self._kills % 2 else signal.SIGQUIT)
+
+    def hang(self, *, on: bool) -> None:
+        """All of its processes stand still, or go on."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        for pid in (self._process.pid, *map(int, children)):
+            os.kill(pid, signal.SIGSTOP if on else signal.SIGCONT)
+
+    def stop(self) -> None:
+        """For good; even its memory, which a killed one leaves to the next."""
+        self._end(signal.SIGINT)
+        note = self._data / "postmaster.pid"
+        if note.exists() and len(lines := note.read_text().splitlines()) > 6 and lines[6].split():
+            subprocess.run(["ipcrm", "-m", lines[6].split()[-1]], check=False, capture_output=True)
+        shutil.rmtree(self.folder)
+
+    def _end(self, number: int) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+
+def _postgres_programs() -> str:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
+        Path(shutil.which("initdb", path=PATH) or "/-")
+    ]
+    if not found[-1].exists():
+        absent("PostgreSQL is not here (Debian's package postgresql-15)")
+    return str(found[-1].parent)
+
+
+def _server_user() -> str | None:
+    return "postgres" if os.geteuid() == 0 else None
+
+
+def _give(folder: Path) -> None:
+    if _server_user() is not None:
+        shutil.chown(folder, "postgres", "postgres")
+
+
+@functools.cache
+def _cluster() -> Path:
+    """A new cluster, which each test gets a copy of: making one takes a second. Nobody but its own user may be a superuser there."""
+    folder = Path(tempfile.mkdtemp(prefix="halftrack-pg-new-", dir="/tmp"))
+    atexit.register(shutil.rmtree, folder)
+    _give(folder)
+    made = [
+        "-D",
+        str(folder / "data"),
+        "--no-sync",
+        "--auth=trust",
+        "--username=halftrack",
+        "--wal-segsize=1",
+        "-E",
+        "UTF8",
+    ]
+    initdb = [f"{_postgres_programs()}/initdb", *made, "--no-instructions", "--locale=C"]
+    subprocess.run(initdb, check=True, capture_output=True, user=_server_user(), cwd="/")
+    with (folder / "data/postgresql.conf").open("a") as config:
+        config.write(
+            "listen_addresses = ''\ndynamic_shared_memory_type = mmap\n"
+        )  # what is killed leaves nothing in /dev/shm
+        config.write("fsync = off\n")  # processes are killed here, not machines
+        config.write("shared_buffers = 4MB\nmax_connections = 20\nmin_wal_size = 4MB\nmax_wal_size = 16MB\n")
+    return folder / "data"

@@ -1,13 +1,13 @@
-"""What sinks into databases share: frames and the sequence that comes next are stored in one transaction, so both are or neither is.
+"""What sinks into whatever has transactions share: frames and the sequence that comes next are stored in one, so both are or neither is.
 
 Owns the order of things around a transaction whose outcome may be unknown: ask what is stored, send only what is not. How to reach
-a database, and what a frame is there, is its sink's.
+an engine, where it keeps the sequence, and what a frame is there, is its sink's.
 """
 
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from halftrack_dataplane.engines.in_flight import FRAMES, InFlight, end_of
 from halftrack_dataplane.engines.retry import Retry
@@ -15,21 +15,21 @@ from halftrack_dataplane.engines.settings import Settings
 from halftrack_dataplane.frames import Frame
 from halftrack_dataplane.sdk import Away, Cut, Param
 
-Statement = tuple[str, Sequence[object]]  # SQL and its parameters
+Statement = tuple[str, Sequence[object]]  # SQL and its parameters, for those whose engine is a database
 
 
 class Elsewhere(Exception):  # noqa: N818 - says where the stream stands
-    """The database stands at another sequence than we believed: `next_seq`."""
+    """The engine stands at another sequence than we believed: `next_seq`."""
 
     def __init__(self, next_seq: int) -> None:
-        super().__init__(f"the database stands at sequence {next_seq}")
+        super().__init__(f"the engine stands at sequence {next_seq}")
         self.next_seq = next_seq
 
 
 class TransactionalSink(ABC):
-    """The way of frames into one database, whose table `halftrack_progress` has a row for each stream: `stream`, `next_seq`.
+    """The way of frames into one engine. A database keeps the sequence in its table `halftrack_progress`, a row for each stream.
 
-    Params: `stream`, the name in that table, and `window_frames`.
+    Params: `stream`, the stream's name there, and `window_frames`.
     """
 
     def __init__(self, params: Mapping[str, Param], data_dir: str) -> None:
@@ -39,33 +39,30 @@ class TransactionalSink(ABC):
         self._open = False
         self._begun = False
         self._retry = Retry()
+        self._last = ""
         self._counts = {"stored": 0, "stored_before": 0, "connections": 0}
 
-    # ---------------------------------------------------------------------------------------------- what a database's sink says
+    # ---------------------------------------------------------------------------------------------- what an engine's sink says
 
     @abstractmethod
     def open(self) -> int:
-        """Reach the database, make the table of progress if there is none; the stream's next sequence there. May raise Away."""
+        """Reach the engine and make what is needed there; the stream's next sequence there. May raise Away."""
 
     @abstractmethod
     def store(self, frames: Sequence[Frame], first: int, following: int) -> None:
-        """One transaction: `rows` of the frames, and the stream's next sequence from `first` to `following`.
+        """One transaction: the frames, and the stream's next sequence from `first` to `following`.
 
-        Elsewhere if it does not stand at `first`; Away if the database is away or has no room, whether or not it has been done.
+        Elsewhere if it does not stand at `first`; Away if the engine is away or has no room, whether or not it has been done.
         """
 
     @abstractmethod
     def close(self) -> None:
         """Let the connection go, in whatever state it is."""
 
-    @abstractmethod
-    def rows(self, frame: Frame) -> Iterable[Statement]:
-        """What a frame, or a declared gap, is in the database."""
-
     # ----------------------------------------------------------------------------------------------------- what the runner calls
 
     def next_seq(self) -> int:
-        """What the database lacks."""
+        """What the engine lacks."""
         self._reach()
         return self._window.first
 
@@ -88,10 +85,14 @@ class TransactionalSink(ABC):
                 self.store(frames, frames[0].seq, end_of(frames[-1]))
             except Elsewhere as error:
                 self._window.resumed(error.next_seq)
-            except BaseException:
+            except BaseException as error:
+                self._last = str(error)
                 self._let_go()
                 raise
             else:
+                self._retry = (
+                    Retry()
+                )  # not before: an engine that is reached and takes nothing is not to be asked without a pause
                 self._counts["stored"] += len(frames)
                 for frame in frames:
                     self._window.acknowledged(frame.seq)
@@ -105,11 +106,12 @@ class TransactionalSink(ABC):
             return
         now = time.monotonic()
         if now < self._retry.due_s:
-            raise Away("the database is away; trying again")
+            raise Away(f"{self._last or 'its place is away'}; trying again")
         self._retry = self._retry.failed(now, random.random())  # noqa: S311 - jitter, no secret
         try:
             stored = self.open()
-        except BaseException:
+        except BaseException as error:
+            self._last = str(error)
             self.close()
             raise
         if not self._begun:
@@ -117,7 +119,6 @@ class TransactionalSink(ABC):
             self._window.begin(stored)
         self._window.resumed(stored)
         self._open = True
-        self._retry = Retry()
         self._counts["connections"] += 1
 
     def _let_go(self) -> None:
