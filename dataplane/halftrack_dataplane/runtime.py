@@ -13,6 +13,7 @@ import zipimport
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
+from halftrack_dataplane import native_vertex
 from halftrack_dataplane.frames import RingMissing, WriterBusy
 from halftrack_dataplane.ring import Ring, Writer
 
@@ -80,7 +81,7 @@ def _patiently(attempt: Callable[[], T], error: type[Exception], stop: Stop) -> 
 
 
 def load_program(path: str, entry: str) -> Callable[..., Any]:
-    """The class that `entry` (module:Class) names in the file at `path`: a zipapp, or else Python source.
+    """The class that `entry` (module:Class) names in the file at `path`: a zipapp, a shared object, or else Python source.
 
     Artifacts are stored by content, so their names have no suffix: what they are is told by what they hold.
     """
@@ -88,6 +89,10 @@ def load_program(path: str, entry: str) -> Callable[..., Any]:
     sys.dont_write_bytecode = True  # the artifact's folder is not ours to write to
     if not os.path.isfile(path):
         raise Unable(EXIT_SPEC, f"there is no program at {path}: the agent fetches artifacts before it starts anything")
+    with open(path, "rb") as file:
+        compiled = file.read(len(native_vertex.ELF)) == native_vertex.ELF
+    if compiled:
+        return _compiled(path, class_name)
     try:
         zipimport.zipimporter(path)
     except zipimport.ZipImportError:
@@ -102,6 +107,13 @@ def load_program(path: str, entry: str) -> Callable[..., Any]:
             EXIT_PROGRAM, f"the program has no {class_name!r} in {module_name!r}; entry is {entry!r}"
         ) from None
     return found
+
+
+def _compiled(path: str, name: str) -> Callable[..., Any]:
+    try:
+        return native_vertex.library(path, name)
+    except native_vertex.VertexError as error:
+        raise Unable(EXIT_SPEC, f"the program is a shared object: {error}") from None
 
 
 def _source_module(path: str, name: str) -> Any:

@@ -1,8 +1,8 @@
 """The vertex SDK: what a user's source, vertex or sink looks like to the runner, and nothing of how it is run.
 
-A program is one Python file or zipapp; a release names its class as `module:Class`. These are protocols: subclass them or
-not, as you like. The runner calls every method from one thread, and catches none of the errors that they raise: a program
-that raises ends its process with exit status 1, which is evidence against its release.
+A program is one Python file or zipapp, or for a vertex a shared object (`native_vertex.pyx`); a release names its class as `module:Class`. These
+are protocols: subclass them or not, as you like. The runner calls every method from one thread, and catches none of the errors that they
+raise: a program that raises ends its process with exit status 1, which is evidence against its release.
 
 Both members of a pair run the same program over the same frames, so `process` must be deterministic: what it returns may
 depend on `params`, on the state, and on the frames, never on time, randomness or the host.
