@@ -1,32 +1,39 @@
 """The verbs that change a graph while it runs: `stream tap`, `remove`, and what becomes of drift: `drift`, `adopt`, `revert`."""
 
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from halftrack_controller import looking
+from halftrack_controller import awaiting, looking
 from halftrack_controller.cli_frame import DONE, PENDING, Terminal, verb
 from halftrack_controller.manifest_text import graph_manifest
 from halftrack_controller.params import param_of
 from halftrack_model.edits import Edit, GraphRecord, Remove, Tap, differences
-from halftrack_model.graph import Role, Vertex
+from halftrack_model.graph import Role, StreamGraph, Vertex
+from halftrack_proto.graph_messages import InputStanding
 from halftrack_proto.shown import MAX_BYTES_EACH, WatchRequest
+
+if TYPE_CHECKING:
+    from halftrack_controller.operator_client import OperatorClient
 
 ENVIRONMENT = click.option("--environment", default="", help="Whose graph; needed when several have one of that name.")
 REVISION = click.option(
     "--revision", type=click.IntRange(1), default=None, help="The revision that you saw; refused when it has moved on."
 )
+NO_WAIT = click.option("--no-wait", is_flag=True, help="Return once it is accepted, and not only once it counts.")
 
 
 def declare(group: click.Group) -> None:
     """Add the verbs to `stream`."""
-    _declare_edits(group)
+    _declare_tap(group)
+    _declare_removal(group)
     _declare_drift(group)
 
 
-def _declare_edits(group: click.Group) -> None:
+def _declare_tap(group: click.Group) -> None:
     @verb(
         group,
         "tap",
@@ -56,8 +63,6 @@ def _declare_edits(group: click.Group) -> None:
         bytes_each: int,
         text: bool,
         record: Path | None,
-        environment: str,
-        revision: int | None,
         **tapping: Any,
     ) -> int:
         """Look at what VERTEX of GRAPH produces, record it here, or (with --product) add a sink that reads along.
@@ -66,25 +71,33 @@ def _declare_edits(group: click.Group) -> None:
         stream drift` shows it until it is adopted or reverted. Nobody else is touched by either.
         """
         if not tapping["product"]:
-            asked = WatchRequest(environment, graph, vertex, frames, MAX_BYTES_EACH if record else bytes_each)
+            asked = WatchRequest(
+                tapping["environment"], graph, vertex, frames, MAX_BYTES_EACH if record else bytes_each
+            )
             return looking.look(terminal, asked, text, record)
         if not tapping["host"]:
             raise click.UsageError("--product needs --host: where shall it run?")
         settings = dict(param_of(each) for each in tapping["params"])
         name = tapping["name"] or f"{vertex}-tap"
         sink = Vertex(name, Role.SINK, tapping["product"], (tapping["host"],), settings, 0, 0)
-        return _edit(terminal, graph, environment, revision, Tap(vertex, sink))
+        return edit_graph(terminal, graph, tapping, lambda _: Tap(vertex, sink))
 
+
+def _declare_removal(group: click.Group) -> None:
     @verb(
         group, "remove", "halftrack stream remove spectra night", "halftrack stream remove spectra night --revision 4"
     )
     @click.argument("graph")
     @click.argument("vertex")
+    @NO_WAIT
     @ENVIRONMENT
     @REVISION
-    def remove(terminal: Terminal, graph: str, vertex: str, environment: str, revision: int | None) -> int:
-        """Take the sink VERTEX out of GRAPH while it runs. What it has written stays on its host."""
-        return _edit(terminal, graph, environment, revision, Remove(vertex))
+    def remove(terminal: Terminal, graph: str, vertex: str, **options: Any) -> int:
+        """Take VERTEX out of GRAPH while it runs: a sink, or one with one input, which its readers read from then on.
+
+        What a sink has written stays on its host.
+        """
+        return edit_graph(terminal, graph, options, lambda _: Remove(vertex))
 
 
 def _declare_drift(group: click.Group) -> None:
@@ -114,20 +127,31 @@ def _declare_drift(group: click.Group) -> None:
 
     @verb(group, "revert", "halftrack stream revert spectra", "halftrack stream revert spectra --revision 5")
     @click.argument("graph")
+    @NO_WAIT
     @ENVIRONMENT
     @REVISION
-    def revert(terminal: Terminal, graph: str, environment: str, revision: int | None) -> int:
+    def revert(terminal: Terminal, graph: str, environment: str, revision: int | None, no_wait: bool) -> int:
         """Make live again what was declared: edits since then are undone."""
-        _show(terminal, _settle(terminal, graph, environment, revision, adopt=False))
+        with terminal.client() as client:
+            seen = _as_seen(client.live_graph(graph, environment), revision)
+            _shown_in_force(terminal, client, client.settle_graph(seen, False), seen.revision + 1, no_wait)
         return DONE
 
 
-def _edit(terminal: Terminal, graph: str, environment: str, revision: int | None, edit: Edit) -> int:
+def edit_graph(terminal: Terminal, graph: str, options: Mapping[str, Any], made: Callable[[StreamGraph], Edit]) -> int:
+    """Have the graph edited as it was seen, show what it is then, and wait until the edit counts: Ctrl-C ends the waiting only."""
     with terminal.client() as client:
-        seen = _as_seen(client.live_graph(graph, environment), revision)
-        record = client.edit_graph(seen, edit)
-    _show(terminal, record)
+        seen = _as_seen(client.live_graph(graph, options["environment"]), options["revision"])
+        record = client.edit_graph(seen, made(seen.live))
+        _shown_in_force(terminal, client, record, seen.revision + 1, options.get("no_wait", True))
     return DONE
+
+
+def _shown_in_force(
+    terminal: Terminal, client: "OperatorClient", record: GraphRecord, revision: int, no_wait: bool
+) -> None:
+    standing = awaiting.in_force(terminal, client, record.live, revision, wait=not no_wait)
+    _show(terminal, record, standing)
 
 
 def _settle(terminal: Terminal, graph: str, environment: str, revision: int | None, adopt: bool) -> GraphRecord:
@@ -143,12 +167,13 @@ def _as_seen(record: GraphRecord, revision: int | None) -> GraphRecord:
     return GraphRecord(record.environment, record.name, revision, record.declared, record.live, record.changes)
 
 
-def _show(terminal: Terminal, record: GraphRecord) -> None:
+def _show(terminal: Terminal, record: GraphRecord, standing: tuple[InputStanding, ...] = ()) -> None:
     lines = differences(record.declared, record.live)
     drift = [f"  {line}" for line in lines] or ["  as declared"]
     history = [f"  {c.revision:>4}  {_at(c.at_ms)}  {c.operator}: {c.what}" for c in record.changes]
-    value = {"graph": record, "drift": lines}
-    terminal.result(value, f"{record.environment}/{record.name} is at revision {record.revision}", *drift, *history)
+    value = {"graph": record, "drift": lines, "inputs": standing}
+    title = f"{record.environment}/{record.name} is at revision {record.revision}"
+    terminal.result(value, title, *drift, *history, *awaiting.lines(standing))
 
 
 def _at(at_ms: int) -> str:

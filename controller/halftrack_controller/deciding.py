@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from halftrack_controller import planner, rollout
+from halftrack_controller import planner, rollout, standing
 from halftrack_controller.snapshot import (
     NEVER_SEEN,
     Generation,
@@ -12,7 +12,9 @@ from halftrack_controller.snapshot import (
     RolloutChange,
     Snapshot,
 )
+from halftrack_model import rewiring
 from halftrack_model.errors import InvalidInput, Refused
+from halftrack_model.graph import NOTHING, StreamGraph
 from halftrack_model.ids import checked_digest, checked_name
 from halftrack_model.plan import Plan
 from halftrack_model.versions import Version
@@ -41,6 +43,19 @@ def due(snapshot: Snapshot, wanted: Mapping[str, Plan]) -> Iterator[Plan]:
         floor = max(made, snapshot.seen.get(host, NEVER_SEEN).accepted_revision)
         if held is None or floor > made or not planner.same_but_revision(held.plan, plan):
             yield replace(plan, revision=floor + 1)
+
+
+def settled(snapshot: Snapshot) -> Iterator[tuple[StreamGraph, str]]:
+    """The graphs of which something need not be carried any more, without it, and what has come about there."""
+    for graph in snapshot.graphs:
+        if graph.leaving == NOTHING:
+            continue
+        told = {v.name: each for v in rewiring.carried(graph).vertices if (each := standing.owner(snapshot, graph, v))}
+        after = rewiring.settled(graph, {name: each.generation for name, each in told.items()})
+        if after != graph:
+            over = {each.vertex for each in rewiring.going(graph)} - {each.vertex for each in rewiring.going(after)}
+            lines = [f"{name} reads its new inputs from number {told[name].first} on" for name in sorted(over)]
+            yield after, "; ".join(lines) or "an edit that was taken back is gone"
 
 
 def moves(snapshot: Snapshot, changes: Iterable[RolloutChange]) -> tuple[RolloutChange, ...]:

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 from halftrack_controller import inlets, live, placement, standing
 from halftrack_controller.snapshot import Environment, Host, Snapshot
+from halftrack_model import edits
 from halftrack_model.errors import InvalidInput
 from halftrack_model.graph import Role, StreamGraph, Vertex
 from halftrack_model.graph_rules import state_misfit
 from halftrack_model.ids import checked_name
-from halftrack_model.versions import Version
+from halftrack_model.rewiring import asked
 from halftrack_proto import messages as said
 
 Declared = Environment | Host | StreamGraph
@@ -25,7 +26,7 @@ def declared(document: said.Document) -> Declared:
         case said.HostDocument():
             return Host(document.name, document.environment, document.labels, document.bridge, document.agent, "")
         case StreamGraph():
-            return document
+            return asked(document)  # how far hosts are with it is for nobody to declare
 
 
 def checked(snapshot: Snapshot, documents: Sequence[Declared]) -> None:
@@ -99,7 +100,7 @@ def merged(snapshot: Snapshot, documents: Iterable[Declared]) -> Snapshot:
                 hosts[document.name] = _with_key(snapshot, document)
             case StreamGraph():
                 key = (document.environment, document.name)
-                graphs[key] = live.kept(snapshot.records.get(key), document)
+                graphs[key] = live.kept(snapshot, snapshot.records.get(key), document)
     return replace(
         snapshot,
         environments={name: environments[name] for name in sorted(environments)},
@@ -133,7 +134,8 @@ def _action(snapshot: Snapshot, document: Declared) -> str:
             present = snapshot.hosts.get(document.name)
             document = _with_key(snapshot, document)
         case StreamGraph():
-            present = snapshot.graph(document.environment, document.name)
+            known = snapshot.graph(document.environment, document.name)
+            present = None if known is None else asked(known)
             if live.changes_nothing(snapshot.records.get((document.environment, document.name)), document):
                 return "unchanged"
     if present is None:
@@ -163,6 +165,7 @@ def _problems(before: Snapshot, after: Snapshot, document: Declared) -> Iterator
             if not placement.problems(document):  # what follows needs every name to mean one vertex
                 yield from _state_problems(after, document)
                 yield from _place_problems(before, document)
+                yield from _live_problems(before, document)
 
 
 def _host_problems(before: Snapshot, after: Snapshot, host: Host) -> Iterator[str]:
@@ -217,8 +220,15 @@ def _place_problems(before: Snapshot, graph: StreamGraph) -> Iterator[str]:
                 f"vertex {vertex.name!r}: its stream is written on {homes[0]}, and would be on {homes[1]}: leave its hosts and its first consumer, "
                 "or give it another name, which begins a new stream"
             )
-        if known.into(vertex.name) and graph.into(vertex.name):
+        if known.into(vertex.name) and graph.into(vertex.name) and not (known.live or graph.live):
             yield from _input_problems(known, old, graph, vertex)
+
+
+def _live_problems(before: Snapshot, graph: StreamGraph) -> Iterator[str]:
+    """Of a graph in which what a running vertex reads can change."""
+    record = before.records.get((graph.environment, graph.name))
+    if record is not None and (record.live.live or graph.live) and not edits.same(graph, record.declared):
+        yield from live.rewiring_problems(before, record, graph)
 
 
 def _input_problems(known: StreamGraph, old: Vertex, graph: StreamGraph, vertex: Vertex) -> Iterator[str]:
@@ -244,10 +254,7 @@ def _input_problems(known: StreamGraph, old: Vertex, graph: StreamGraph, vertex:
 def _state_problems(after: Snapshot, graph: StreamGraph) -> Iterator[str]:
     """Of the releases in force, and where there is none yet of those that would be the first."""
     for vertex in graph.vertices:
-        force = standing.in_force(after, graph.environment, graph.name, vertex.name)
-        known = [p.release for (product, _), p in sorted(after.releases.items()) if product == vertex.product]
-        newest = max(known, key=lambda release: Version.parse(release.version), default=None)
-        release = next((each for each in known if force and each.version == force.version), newest)
+        release = standing.release_of(after, graph, vertex)
         if release is not None and (misfit := state_misfit(graph, vertex, release)):
             yield misfit
 

@@ -8,10 +8,12 @@ A part is left out, with a reason, when its host has not enrolled or nothing can
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from types import MappingProxyType
 
 from halftrack_controller import inlets, placement
 from halftrack_controller.snapshot import Reason
-from halftrack_model.graph import Role, StreamGraph, Vertex
+from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
 from halftrack_model.release import Release, StateSchemas, no_way_back
 from halftrack_model.swap import Seat, SwapSpec
 from halftrack_model.workload import Kind, Member, RingSpec, Runs, Workload
@@ -60,9 +62,14 @@ class Expansion:
     reasons: tuple[Reason, ...]
 
 
-def expanded(graph: StreamGraph, deployed: Mapping[str, Deployed], enrolled: frozenset[str]) -> Expansion:
-    """The whole graph, each vertex after those that feed it."""
-    draft = _Draft(graph, deployed, enrolled)
+def expanded(
+    graph: StreamGraph,
+    deployed: Mapping[str, Deployed],
+    enrolled: frozenset[str],
+    made: Mapping[str, RingSpec] = MappingProxyType({}),
+) -> Expansion:
+    """The whole graph, each vertex after those that feed it. `made` are rings that are there already: an inlet's keeps its size."""
+    draft = _Draft(graph, deployed, enrolled, made)
     for vertex in _upstream_first(graph):
         if vertex.name in deployed:
             draft.add(vertex)
@@ -115,6 +122,7 @@ class _Draft:
     graph: StreamGraph
     deployed: Mapping[str, Deployed]
     enrolled: frozenset[str]
+    made: Mapping[str, RingSpec]
     rings: dict[str, dict[str, RingSpec]] = field(default_factory=dict)  # host -> ring name -> ring
     workloads: dict[str, dict[str, Workload]] = field(default_factory=dict)
     swaps: dict[str, list[SwapSpec]] = field(default_factory=dict)
@@ -233,18 +241,32 @@ class _Draft:
     def _joined(self, vertex: Vertex, host: str) -> bool:
         """Can the vertex's inlet run on `host`? It is then added, with all that it reads."""
         ring = inlets.ring_of(self.graph, vertex)
+        ring = self.made.get(ring.name, ring) if self.graph.live else ring
         if ring.name in self.rings.get(host, {}):
             return True
         if not self._there(vertex, host):
             return False
-        brought = [self._brings(vertex, name, host) for name in self.graph.inputs(vertex.name)]
-        if not all(brought):  # asked of each, so that everything that lacks is said
+        edges = self._to_be_had(vertex, host)
+        if not edges:
             return False
         self._put_ring(host, ring)
         name = placement.inlet_name(self.graph.name, vertex.name)
-        inlet = inlets.inlet_of(self.graph, vertex)
+        inlet = inlets.inlet_of(self.graph, vertex, edges)
         self._put(host, replace(_built_in(name, Kind.VERTEX, Runs.INLET, ring.name), inlet=inlet))
         return True
+
+    def _to_be_had(self, vertex: Vertex, host: str) -> list[Edge]:
+        """The inputs that can be had on `host`, by whole generations: a newer one comes once all of it is there, the oldest is needed."""
+        found: list[Edge] = []
+        by_age = sorted(self.graph.into(vertex.name), key=lambda edge: edge.generation)
+        for number, (_, group) in enumerate(groupby(by_age, key=lambda edge: edge.generation)):
+            edges = list(group)
+            brought = [self._brings(vertex, edge.source, host) for edge in edges]
+            if all(brought):  # asked of each, so that everything that lacks is said
+                found += edges
+            elif number == 0:
+                return []
+        return found
 
     def _there(self, vertex: Vertex, host: str) -> bool:
         if host not in self.enrolled:

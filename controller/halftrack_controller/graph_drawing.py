@@ -3,7 +3,8 @@
 Lengths in a picture are in pixels. Colours are never alone: what they say stands there in words, too.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from xml.sax.saxutils import escape, quoteattr
 
 from halftrack_controller import placement
@@ -11,6 +12,7 @@ from halftrack_controller.graph_layout import Layout, Point, laid_out
 from halftrack_controller.quantities import size_text
 from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
 from halftrack_model.observed import Health
+from halftrack_model.rewiring import carried
 from halftrack_model.workload import Runs
 from halftrack_proto.graph_messages import NOT_STARTED, GraphPart, GraphView, VertexStanding
 from halftrack_proto.messages import RingRow
@@ -24,6 +26,7 @@ _COLOURS = {
     "not planned": "#757575",
 }
 _WIDTH, _HEIGHT, _ACROSS, _DOWN, _MARGIN = 210, 74, 330, 104, 24
+_DASHED = ' stroke-dasharray="6 4"'  # what leaves
 _HEAD = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
     'font-family="sans-serif" font-size="12">'
@@ -73,8 +76,40 @@ def join_text(graph: StreamGraph, vertex: Vertex) -> str:
     if not graph.has_inlet(vertex.name):
         return ""
     join = vertex.join
-    how = f"joined by {join.by.value}{f' of {join.width_ms} ms' if join.width_ms else ''}" if join else "picked"
+    how = (
+        f"joined by {join.by.value}{f' of {join.width_ms} ms' if join.width_ms else ''}"
+        if join
+        else _alone(graph, vertex)
+    )
     return f"{how} on {placement.inlet_host(graph, vertex)}"
+
+
+def _alone(graph: StreamGraph, vertex: Vertex) -> str:
+    return "passed on" if all(edge.plain for edge in graph.into(vertex.name)) else "picked"
+
+
+def inputs_text(view: GraphView, vertex: str) -> str:
+    """Which of its inputs the vertex reads, where an edit has changed them; empty where none has."""
+    each = next((each for each in view.inputs if each.vertex == vertex), None)
+    if each is None:
+        return ""
+    if each.waits:
+        return f"not read yet: {each.waits}"
+    return f"read from number {each.first} on" if each.first >= 0 else ""
+
+
+def leaves(view: GraphView, vertex: Vertex) -> bool:
+    """Has an edit taken it out, and something still reads it?"""
+    return all(each.name != vertex.name for each in view.graph.vertices)
+
+
+def _drawn(view: GraphView) -> tuple[StreamGraph, frozenset[int]]:
+    """All that is to be drawn, and the numbers of the edges that leave. Of an edge that is only read in another way, the new one is drawn."""
+    graph, kept = view.graph, {(edge.source, edge.target) for edge in view.graph.edges}
+    old = [edge for edge in graph.leaving.edges if (edge.source, edge.target) not in kept]
+    old = list({(edge.source, edge.target): edge for edge in old}.values())
+    edges = (*graph.edges, *old)
+    return replace(carried(graph), edges=edges), frozenset(range(len(graph.edges), len(edges)))
 
 
 def _parts(view: GraphView, vertex: str) -> list[GraphPart]:
@@ -96,22 +131,28 @@ def _left_to_right(graph: StreamGraph) -> list[Vertex]:
 
 def text_lines(view: GraphView) -> list[str]:
     """Each vertex from the sources on: what it runs, where and how it is, its ring, and who is fed."""
-    graph = view.graph
-    lines = [f"{graph.name} in {graph.environment}: {len(graph.vertices)} vertices, {len(graph.edges)} edges"]
+    graph, old = _drawn(view)
+    left = f", {len(graph.vertices) - len(view.graph.vertices)} and {len(old)} leaving" if old else ""
+    lines = [
+        f"{graph.name} in {graph.environment}: {len(view.graph.vertices)} vertices, {len(view.graph.edges)} edges{left}"
+    ]
     for vertex in _left_to_right(graph):
         standing = release_text(_standing(view, vertex.name))
-        lines += ["", f"{vertex.name}  {vertex.role.value}  {standing}  {health_text(view, vertex.name)}"]
+        going = "  leaving" if leaves(view, vertex) else ""
+        lines += ["", f"{vertex.name}  {vertex.role.value}  {standing}  {health_text(view, vertex.name)}{going}"]
         if joined := join_text(graph, vertex):
             lines.append(f"  inputs {joined}")
+        if told := inputs_text(view, vertex.name):
+            lines.append(f"  new inputs {told}")
         lines += [f"  {_part_text(part)}" for part in _parts(view, vertex.name)]
         if not _parts(view, vertex.name):
             lines.append(f"  shall run on {' and '.join(vertex.hosts)}")
         lines += [f"  {_ring_text(row)}" for row in _rings(view, vertex)]
-        edges = graph.out_of(vertex.name)
-        for number, edge in enumerate(edges, 1):
-            branch = "└─▶" if number == len(edges) else "├─▶"
-            carried = edge_text(edge)
-            lines.append(f"  {branch} {edge.target}{f'  {carried}' if carried else ''}")
+        edges = [(edge, number in old) for number, edge in enumerate(graph.edges) if edge.source == vertex.name]
+        for number, (edge, going_away) in enumerate(edges, 1):
+            branch = ("└┄▶" if going_away else "└─▶") if number == len(edges) else "├┄▶" if going_away else "├─▶"
+            words = "  ".join(text for text in (edge_text(edge), "leaving" if going_away else "") if text)
+            lines.append(f"  {branch} {edge.target}{f'  {words}' if words else ''}")
     return lines
 
 
@@ -140,19 +181,21 @@ def _ring_text(row: RingRow) -> str:
 
 def dot(view: GraphView) -> str:
     """For Graphviz; an inlet is a node of its own."""
-    graph = view.graph
+    graph, old = _drawn(view)
     lines = [f"digraph {_quoted(f'{graph.environment}/{graph.name}')} {{", "  rankdir=LR;", "  node [shape=box];"]
     for vertex in graph.vertices:
         health = health_text(view, vertex.name)
         label = "\n".join(_node_lines(view, vertex, health))
-        lines.append(f"  {_quoted(vertex.name)} [label={_quoted(label)}, color={_quoted(_COLOURS[health])}];")
+        dashed = ", style=dashed" if leaves(view, vertex) else ""
+        lines.append(f"  {_quoted(vertex.name)} [label={_quoted(label)}, color={_quoted(_COLOURS[health])}{dashed}];")
         if joined := join_text(graph, vertex):
             inlet = f"{vertex.name}.in"
             lines.append(f"  {_quoted(inlet)} [label={_quoted(joined)}, shape=ellipse];")
             lines.append(f"  {_quoted(inlet)} -> {_quoted(vertex.name)};")
-    for edge in graph.edges:
+    for number, edge in enumerate(graph.edges):
         target = f"{edge.target}.in" if graph.has_inlet(edge.target) else edge.target
-        lines.append(f"  {_quoted(edge.source)} -> {_quoted(target)} [label={_quoted(edge_text(edge))}];")
+        dashed = ", style=dashed" if number in old else ""
+        lines.append(f"  {_quoted(edge.source)} -> {_quoted(target)} [label={_quoted(edge_text(edge))}{dashed}];")
     return "\n".join([*lines, "}"])
 
 
@@ -166,10 +209,12 @@ def _node_lines(view: GraphView, vertex: Vertex, health: str) -> list[str]:
         if vertex.role is Role.PAIR
         else vertex.hosts
     )
+    told = inputs_text(view, vertex.name)
     return [
-        f"{vertex.name} ({vertex.role.value})",
+        f"{vertex.name} ({vertex.role.value}{', leaving' if leaves(view, vertex) else ''})",
         release_text(_standing(view, vertex.name)),
         f"{' and '.join(hosts)}: {health}",
+        *([f"new inputs {told}"] if told else []),
     ]
 
 
@@ -178,10 +223,11 @@ def _node_lines(view: GraphView, vertex: Vertex, health: str) -> list[str]:
 
 def svg(view: GraphView) -> str:
     """A picture that stands by itself: boxes from left to right, edges between, words on both."""
-    graph, layout = view.graph, laid_out(view.graph)
+    graph, old = _drawn(view)
+    layout = laid_out(graph)
     width = 2 * _MARGIN + (layout.columns - 1) * _ACROSS + _WIDTH
     height = 2 * _MARGIN + (layout.half_rows - 2) * _DOWN // 2 + _HEIGHT
-    body = [*_edges(graph, layout), *(line for vertex in graph.vertices for line in _box(view, vertex, layout))]
+    body = [*_edges(graph, layout, old), *(line for vertex in graph.vertices for line in _box(view, vertex, layout))]
     lines = (
         _HEAD.format(width=width, height=height),
         f"<title>{escape(f'{graph.environment}/{graph.name}')}</title>",
@@ -197,8 +243,8 @@ def _corner(point: Point) -> Point:
     return _MARGIN + point[0] * _ACROSS, _MARGIN + point[1] * _DOWN // 2
 
 
-def _edges(graph: StreamGraph, layout: Layout) -> Iterator[str]:
-    for edge, way in zip(graph.edges, layout.ways, strict=True):
+def _edges(graph: StreamGraph, layout: Layout, old: Collection[int]) -> Iterator[str]:
+    for index, (edge, way) in enumerate(zip(graph.edges, layout.ways, strict=True)):
         (x, y), *bends = [(_corner(point)[0], _corner(point)[1] + _HEIGHT // 2) for point in way]
         x += _WIDTH
         path, start = f"M{x} {y}", (x, y)
@@ -209,7 +255,8 @@ def _edges(graph: StreamGraph, layout: Layout) -> Iterator[str]:
             if number < len(bends):  # through the column, where a box would be
                 x += _WIDTH
                 path += f" L{x} {y}"
-        yield f'<path d="{path}" fill="none" stroke="#455a64" marker-end="url(#tip)"/>'
+        dashed = _DASHED if index in old else ""
+        yield f'<path d="{path}" fill="none" stroke="#455a64"{dashed} marker-end="url(#tip)"/>'
         if words := edge_text(edge):
             end = bends[0]
             middle = (start[0] + end[0]) // 2, (start[1] + end[1]) // 2 - 4
@@ -220,10 +267,12 @@ def _box(view: GraphView, vertex: Vertex, layout: Layout) -> Iterator[str]:
     x, y = _corner(layout.places[vertex.name])
     health = health_text(view, vertex.name)
     colour = _COLOURS[health]
-    yield f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="4" fill="#fafafa" stroke="{colour}" stroke-width="2"/>'
-    for number, line in enumerate(_node_lines(view, vertex, health)):
+    dashed = _DASHED if leaves(view, vertex) else ""
+    yield f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="4" fill="#fafafa" stroke="{colour}"{dashed} stroke-width="2"/>'
+    for number, line in enumerate(_node_lines(view, vertex, health)[:3]):
         yield _words((x + 10, y + 20 + 17 * number), line, 'font-weight="bold"' if number == 0 else "")
-    if joined := join_text(view.graph, vertex):
+    told = inputs_text(view, vertex.name)
+    if joined := f"new inputs {told}" if told else join_text(view.graph, vertex):
         yield _words((x + 10, y + _HEIGHT - 4), joined, 'fill="#455a64" font-size="10"')
 
 

@@ -5,13 +5,14 @@ What no visible host has told is unknown, never bad (O1).
 
 from collections.abc import Iterable, Iterator
 
-from halftrack_controller import standing
+from halftrack_controller import placement, standing
 from halftrack_controller.snapshot import Snapshot
-from halftrack_model.graph import StreamGraph
+from halftrack_model import rewiring
+from halftrack_model.graph import StreamGraph, Vertex
 from halftrack_model.observed import Health, InstanceObserved
 from halftrack_model.workload import Workload
 from halftrack_proto import messages as said
-from halftrack_proto.graph_messages import NOT_STARTED, GraphPart, GraphQuery, GraphView, VertexStanding
+from halftrack_proto.graph_messages import NOT_STARTED, GraphPart, GraphQuery, GraphView, InputStanding, VertexStanding
 
 
 def graph_view(snapshot: Snapshot, query: GraphQuery, rings: Iterable[said.RingRow]) -> GraphView:
@@ -23,6 +24,7 @@ def graph_view(snapshot: Snapshot, query: GraphQuery, rings: Iterable[said.RingR
         vertices=tuple(_standing(snapshot, graph, vertex.name) for vertex in graph.vertices),
         parts=tuple(_parts(snapshot, graph)),
         rings=tuple(row for row in rings if row.host in hosts and row.ring.partition("/")[0] == graph.name),
+        inputs=tuple(_inputs(snapshot, graph)),
     )
 
 
@@ -36,6 +38,34 @@ def _standing(snapshot: Snapshot, graph: StreamGraph, vertex: str) -> VertexStan
     record = standing.record(snapshot, swap) if swap else None
     told = f"seat {record.leg + 1} {record.phase.value}" if record else ""
     return VertexStanding(vertex, version, rollout.to_version, rollout.phase.value, told)
+
+
+def _inputs(snapshot: Snapshot, graph: StreamGraph) -> Iterator[InputStanding]:
+    """Of the vertices whose inputs an edit has changed."""
+    going = {each.vertex: each for each in rewiring.going(graph)}
+    for vertex in graph.vertices:
+        owner, newest = standing.owner(snapshot, graph, vertex), rewiring.newest(graph, vertex.name)
+        if vertex.name in going:
+            force = owner.generation if owner else going[vertex.name].old[0]
+            waits = "" if force == newest else _waits(snapshot, graph, vertex)
+            yield InputStanding(vertex.name, newest, force, owner.first if owner else -1, waits)
+        elif owner is not None and owner.generation == newest:
+            yield InputStanding(vertex.name, newest, newest, owner.first, "")
+
+
+def _waits(snapshot: Snapshot, graph: StreamGraph, vertex: Vertex) -> str:
+    """Why a vertex has not gone over, as far as that can be seen from here."""
+    host = placement.inlet_host(graph, vertex)
+    if silence := standing.silence(snapshot, host):
+        return f"{silence}; it goes over by itself"
+    plans = tuple(standing.plans_of(snapshot, graph.environment))
+    if any(swap.graph == graph.name for plan in plans for swap in plan.swaps):
+        return "a swap of the graph is under way: hosts are told of the edit once it has ended"
+    planned = {workload.writes_ring for plan in plans for workload in plan.workloads}
+    for name in graph.inputs(vertex.name):
+        if placement.ring_name(graph.name, name) not in planned:
+            return f"{name} does not run yet: see `halftrack explain {graph.name}/{name}`"
+    return f"{host} has not told yet that the new inputs have caught up"
 
 
 def _parts(snapshot: Snapshot, graph: StreamGraph) -> Iterator[GraphPart]:

@@ -19,7 +19,12 @@ def problems(graph: StreamGraph) -> tuple[str, ...]:
 
 
 def merge_host(graph: StreamGraph, vertex: Vertex) -> str:
-    """The host where a pair's merge runs: one of its own that is also its first consumer's, else its first."""
+    """The host where a pair's merge runs: one of its own that is also its first consumer's, else its first.
+
+    In a live graph always its first, since who consumes it may change, and its stream stays.
+    """
+    if graph.live:
+        return vertex.hosts[0]
     wanted = next((consumer.hosts for consumer in graph.consumers(vertex.name)), ())
     return next((host for host in wanted if host in vertex.hosts), vertex.hosts[0])
 
@@ -33,8 +38,9 @@ def inlet_host(graph: StreamGraph, vertex: Vertex) -> str:
     """The host where a vertex's inlet runs: its own if an edge says so, else where most of its inputs are made.
 
     Of equals the one that is also the vertex's own, then the first input's: what is joined there need not cross a link again.
+    In a live graph always its own, since its inputs may change.
     """
-    if any(edge.placement is Place.TARGET for edge in graph.into(vertex.name)):
+    if graph.live or any(edge.placement is Place.TARGET for edge in graph.into(vertex.name)):
         return home(graph, vertex)
     made = [home(graph, graph.vertex(name)) for name in graph.inputs(vertex.name)]
     return max(made, key=lambda host: (made.count(host), host in vertex.hosts))

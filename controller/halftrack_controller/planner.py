@@ -8,6 +8,7 @@ The rules, in the order in which they bind:
    begins before its consumers are there loses its beginning.
 3. Nothing is ever taken away because something is missing (R3): a host for which no work is left keeps the plan that it has.
 4. What cannot be placed is left out with a reason; the rest goes on (O2).
+5. What an edit has taken out of a live graph is planned on, until hosts have told that they need it no more (`rewiring`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from halftrack_controller.snapshot import Planning, Published, Reason, Rollout, 
 from halftrack_model.graph import Role, StreamGraph, Vertex
 from halftrack_model.plan import Peer, Plan
 from halftrack_model.release import no_way_back, replay_refusal, state_refusal
+from halftrack_model.rewiring import carried
 from halftrack_model.seals import Sealed
 from halftrack_model.workload import Runs, Workload
 
@@ -61,9 +63,10 @@ def _graph_expansion(snapshot: Snapshot, environment: str, name: str) -> Expansi
     frozen = _swaps_in_flight(snapshot, environment, name)
     if frozen:
         return _frozen(snapshot, environment, name, frozen)
-    graph = snapshot.graph(environment, name)
-    if graph is None:
+    stored = snapshot.graph(environment, name)
+    if stored is None:
         return Expansion({}, ())
+    graph = carried(stored)
     reasons: list[Reason] = []
     deployed: dict[str, Deployed] = {}
     for vertex in graph.vertices:
@@ -75,7 +78,8 @@ def _graph_expansion(snapshot: Snapshot, environment: str, name: str) -> Expansi
     if missing and not _was_deployed(snapshot, graph):
         return Expansion({}, tuple(reasons))
     enrolled = frozenset(h.name for h in snapshot.hosts.values() if h.enrolled and h.environment == environment)
-    expansion = expanded(graph, deployed, enrolled)
+    made = {ring.name: ring for plan in standing.plans_of(snapshot, environment) for ring in plan.rings}
+    expansion = expanded(graph, deployed, enrolled, made)
     return Expansion(expansion.parts, (*reasons, *expansion.reasons))
 
 

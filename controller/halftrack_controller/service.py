@@ -74,7 +74,7 @@ class Controller:
     async def step(self) -> None:
         """One decision: rollouts as they shall be, then the plans that follow."""
         async with self._deciding:
-            now_ms, snapshot = wall_ms(), await self.snapshot()
+            now_ms, snapshot = wall_ms(), await self._settled(await self.snapshot())
             changes = rollout.advance(snapshot, now_ms)
             if changes:
                 await self._store.do(lambda store: store.commit_rollouts(changes))
@@ -82,6 +82,17 @@ class Controller:
                 snapshot = await self.snapshot()
             planning = planner.plan(snapshot, now_ms)
             await self._make(tuple(deciding.due(snapshot, planning.plans)), now_ms)
+
+    async def _settled(self, snapshot: Snapshot) -> Snapshot:
+        """Edits that are in force everywhere, as hosts have told: what they took out is let go."""
+        found = tuple(deciding.settled(snapshot))
+        if not found:
+            return snapshot
+        await self._store.do(lambda store: store.settle_graphs([graph for graph, _ in found]))
+        for graph, told in found:
+            log.info("graph=%s/%s %s", graph.environment, graph.name, told)
+            self._news.tell("documents", f"graph {graph.environment}/{graph.name}", told)
+        return await self.snapshot()
 
     async def _make(self, plans: tuple[Plan, ...], now_ms: int) -> None:
         """Seal, make durable, and only then send."""
@@ -141,7 +152,8 @@ class Controller:
                 document for document, change in zip(declared, changes, strict=True) if change.action != "unchanged"
             ]
             if news:
-                await self._store.do(lambda store: store.apply(news, operator, wall_ms()))
+                after = {(graph.environment, graph.name): graph for graph in documents.merged(snapshot, news).graphs}
+                await self._store.do(lambda store: store.apply(news, operator, wall_ms(), after))
         for change in changes:
             if change.action != "unchanged":
                 self._news.tell("documents", f"{change.kind} {change.name}", change.action)
@@ -159,7 +171,7 @@ class Controller:
             before = live.record_of(snapshot, asked.graph)
             live.permitted(before, operator)
             live.current(before, asked.revision)
-            after, change = live.edited(before, asked.edit, operator, wall_ms())
+            after, change = live.edited(snapshot, before, asked.edit, operator, wall_ms())
             documents.checked_live(snapshot, after)
             await self._store.do(lambda store: store.edit_graph(before, after, change))
         return await self._graph_changed(before, change)
@@ -167,18 +179,17 @@ class Controller:
     async def settle_graph(self, asked: SettleRequest, operator: str) -> GraphRecord:
         """Declare what is live, or make live again what was declared."""
         async with self._deciding:
-            before = live.record_of(await self.snapshot(), asked.graph)
+            snapshot = await self.snapshot()
+            before = live.record_of(snapshot, asked.graph)
             live.permitted(before, operator)
             live.current(before, asked.revision)
             change = live.settled(before, asked.adopt, operator, wall_ms())
 
-            def write(store: Store) -> None:
-                if asked.adopt:
-                    store.adopt_graph(before, change)
-                else:
-                    store.edit_graph(before, before.declared, change)
-
-            await self._store.do(write)
+            if asked.adopt:
+                await self._store.do(lambda store: store.adopt_graph(before, change))
+            else:
+                after = live.reverted(snapshot, before)
+                await self._store.do(lambda store: store.edit_graph(before, after, change))
         return await self._graph_changed(before, change)
 
     async def _graph_changed(self, before: GraphRecord, change: GraphChange) -> GraphRecord:

@@ -12,8 +12,11 @@ from halftrack_controller.quantities import rough_age_text
 from halftrack_controller.snapshot import NEVER_SEEN, Rollout, RolloutPhase, Seen, Snapshot
 from halftrack_model.errors import Refused
 from halftrack_model.graph import Role, StreamGraph, Vertex
+from halftrack_model.observed import Owner
 from halftrack_model.plan import Plan
+from halftrack_model.release import Release
 from halftrack_model.swap import Phase, SwapRecord, SwapSpec
+from halftrack_model.versions import Version
 from halftrack_proto.graph_messages import GraphQuery
 
 # A host confirms what it knows with each heartbeat (seconds apart). Several may be lost before its word is merely old.
@@ -149,6 +152,40 @@ def graph_meant(snapshot: Snapshot, query: GraphQuery) -> StreamGraph:
         names = ", ".join(g.environment for g in found)
         raise Refused("ambiguous-graph", f"a graph {query.graph!r} runs in {names}: say which with --environment")
     return found[0]
+
+
+def at_work(snapshot: Snapshot, graph: StreamGraph) -> frozenset[str]:
+    """The vertices of a graph that hosts run, or shall run now; also those that leave it."""
+    vertices = (*graph.vertices, *graph.leaving.vertices)
+    where = snapshot, graph.environment, graph.name
+    return frozenset(v.name for v in vertices if in_force(*where, v.name) or moving(*where, v.name))
+
+
+def owner(snapshot: Snapshot, graph: StreamGraph, vertex: Vertex) -> Owner | None:
+    """Which of its inputs the vertex's inlet passes, as its host has last told. Old, perhaps; but an inlet never goes back."""
+    if not graph.live or not graph.inputs(vertex.name):
+        return None
+    observed = seen(snapshot, placement.inlet_host(graph, vertex)).observed
+    ring = placement.inlet_ring_name(graph.name, vertex.name)
+    return next((each for each in observed.owners if each.ring == ring), None) if observed else None
+
+
+def counting(snapshot: Snapshot, graph: StreamGraph) -> frozenset[str]:
+    """The vertices that keep a state, by their word or their release's, and so count their outputs themselves."""
+    found = set()
+    for vertex in graph.vertices:
+        release = release_of(snapshot, graph, vertex)
+        if vertex.role.transforms and (vertex.state or (release is not None and release.state.writes)):
+            found.add(vertex.name)
+    return frozenset(found)
+
+
+def release_of(snapshot: Snapshot, graph: StreamGraph, vertex: Vertex) -> Release | None:
+    """The release in force at the vertex, else the newest of its product, which would be its first; None when there is none."""
+    force = in_force(snapshot, graph.environment, graph.name, vertex.name)
+    mine = [known.release for (product, _), known in sorted(snapshot.releases.items()) if product == vertex.product]
+    newest = max(mine, key=lambda release: Version.parse(release.version), default=None)
+    return next((each for each in mine if force and each.version == force.version), newest)
 
 
 def vertex_of(snapshot: Snapshot, rollout: Rollout) -> tuple[StreamGraph, Vertex] | None:

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from sqlite_utils import Database
@@ -120,11 +121,22 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------- what operators say
 
-    def apply(self, documents: Iterable[Declared], operator: str = "", at_ms: int = 0) -> None:
-        """Register documents that `documents.problems` has found right: all or none."""
+    def apply(
+        self,
+        documents: Iterable[Declared],
+        operator: str = "",
+        at_ms: int = 0,
+        live: Mapping[tuple[str, str], StreamGraph] = MappingProxyType({}),
+    ) -> None:
+        """Register documents that `documents.problems` has found right: all or none. `live` are graphs as they run from now on, where
+        that is more than what is declared."""
         with self.transaction() as conn:
             for document in sorted(documents, key=_rank):
-                _put_document(conn, document, operator, at_ms)
+                if isinstance(document, StreamGraph):
+                    runs = live.get((document.environment, document.name), document)
+                    store_graphs.put_declared(conn, document, runs, operator, at_ms)
+                else:
+                    _put_document(conn, document)
 
     def edit_graph(self, before: GraphRecord, live: StreamGraph, change: GraphChange) -> None:
         """A graph's next revision, with another thing live. Refused when somebody else has made that revision."""
@@ -135,6 +147,12 @@ class Store:
         """A graph's next revision, in which what is live is declared."""
         with self.transaction() as conn:
             store_graphs.put_adopted(conn, before, change)
+
+    def settle_graphs(self, graphs: Iterable[StreamGraph]) -> None:
+        """Graphs of which hosts need less now. That is nobody's edit, and no revision."""
+        with self.transaction() as conn:
+            for graph in graphs:
+                store_graphs.put_settled(conn, graph)
 
     def publish(self, published: Published) -> None:
         """A verified release, for ever."""
@@ -263,7 +281,7 @@ def _rank(document: Declared) -> int:
     return (Environment, Host, StreamGraph).index(type(document))
 
 
-def _put_document(conn: sqlite3.Connection, document: Declared, operator: str, at_ms: int) -> None:
+def _put_document(conn: sqlite3.Connection, document: Environment | Host) -> None:
     match document:
         case Environment():
             row: tuple[object, ...] = (document.name, _text(document.labels), document.track)
@@ -280,8 +298,6 @@ def _put_document(conn: sqlite3.Connection, document: Declared, operator: str, a
                 "agent = excluded.agent",
                 row,
             )
-        case StreamGraph():
-            store_graphs.put_declared(conn, document, operator, at_ms)
 
 
 def _put_rollout(conn: sqlite3.Connection, change: RolloutChange) -> None:

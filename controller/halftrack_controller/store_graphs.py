@@ -10,6 +10,7 @@ from functools import lru_cache
 from halftrack_model import canonical
 from halftrack_model.edits import GraphChange, GraphRecord
 from halftrack_model.graph import StreamGraph
+from halftrack_model.rewiring import asked
 
 CHANGES_KEPT = 1000  # of one graph: years of edits by people
 CHANGES_READ = 50
@@ -30,11 +31,10 @@ def read_records(conn: sqlite3.Connection) -> dict[tuple[str, str], GraphRecord]
     }
 
 
-def put_declared(conn: sqlite3.Connection, graph: StreamGraph, operator: str, at_ms: int) -> None:
-    """What an applied document says is declared and live from now on: the edits before it are over."""
-    data = canonical.encode(graph)
+def put_declared(conn: sqlite3.Connection, graph: StreamGraph, live: StreamGraph, operator: str, at_ms: int) -> None:
+    """What an applied document says is declared from now on, and live as far as hosts can be with it: the edits before it are over."""
     revision = _next_revision(conn, graph.environment, graph.name)
-    _put(conn, graph, data, revision, data)
+    _put(conn, graph, canonical.encode(live), revision, canonical.encode(graph))
     _tell(conn, graph, GraphChange(revision, operator, at_ms, "declared by a manifest"))
 
 
@@ -46,9 +46,14 @@ def put_live(conn: sqlite3.Connection, before: GraphRecord, live: StreamGraph, c
 
 def put_adopted(conn: sqlite3.Connection, before: GraphRecord, change: GraphChange) -> None:
     """What is live is declared as well."""
-    data = canonical.encode(before.live)
-    _put(conn, before.live, data, change.revision, data)
+    _put(conn, before.live, canonical.encode(before.live), change.revision, canonical.encode(asked(before.live)))
     _tell(conn, before.live, change)
+
+
+def put_settled(conn: sqlite3.Connection, live: StreamGraph) -> None:
+    """The same graph, of which less is carried."""
+    row = (canonical.encode(live), live.environment, live.name)
+    conn.execute("update graphs set canonical = ? where environment = ? and name = ?", row)
 
 
 @lru_cache(maxsize=256)

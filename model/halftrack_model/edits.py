@@ -1,4 +1,4 @@
-"""Edits of a graph that runs: what may be asked for, what it makes of the graph, and how two graphs differ. Pure.
+"""Edits of a graph that runs: what may be asked for, a graph's history, and how two graphs differ. Pure; `edit_rules` carries them out.
 
 An edit is small and names what it touches, so that two people's edits can be told one after the other in words. It never carries
 a whole graph: whoever sends one would overwrite what others have done meanwhile.
@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
-from halftrack_model.errors import InvalidInput
-from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
-from halftrack_model.graph_rules import problems
+from halftrack_model.graph import Edge, Policy, StreamGraph, Vertex
+from halftrack_model.rewiring import asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +22,67 @@ class Tap:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Take a sink away, with the edge that feeds it. Its data folder stays on its host."""
+    """Take a vertex away: a sink with the edge that feeds it, or one with one input, whose readers read that from then on.
+
+    A sink's data folder stays on its host.
+    """
 
     vertex: str
 
 
-Edit = Tap | Remove
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Put `vertex` into the edge from `source` to `target`: it reads what the edge carries, and is what the target reads."""
+
+    source: str
+    target: str
+    vertex: Vertex
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Put `by` in the place of `vertex`: it reads what that reads, and is read by whom that is read by."""
+
+    vertex: str
+    by: Vertex
+
+
+@dataclass(frozen=True, slots=True)
+class Reroute:
+    """Let `target` read `other` where it has read `source`, in the same way."""
+
+    source: str
+    target: str
+    other: str
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Let `into` vertices do what `vertex` does, each for the frames whose key falls to it; who reads it reads all of them.
+
+    The key is `key_bytes` from `offset` on. Part i runs on host i of `hosts`, beginning again at the first; where the vertex runs if empty.
+    """
+
+    vertex: str
+    into: int
+    offset: int
+    key_bytes: int
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SetPolicy:
+    """Read an edge in another way; None leaves a thing as it is, 0 takes it away."""
+
+    source: str
+    target: str
+    policy: Policy | None = None
+    every: int | None = None
+    credit_bytes: int | None = None
+    evict_after_ms: int | None = None
+
+
+Edit = Tap | Remove | Insert | Replace | Reroute | Split | SetPolicy
 Part = TypeVar("Part", Vertex, Edge)
 
 
@@ -62,70 +116,17 @@ class GraphRecord:
         return not same(self.declared, self.live)
 
 
-def edited(graph: StreamGraph, edit: Edit) -> StreamGraph:
-    """`graph` after `edit`; InvalidInput with everything that stands in the way, and then nothing has changed."""
-    found = tuple(_refusals(graph, edit))
-    if found:
-        raise InvalidInput("bad-edit", "\n".join([*found, "nothing was changed"]))
-    after = _after(graph, edit)
-    if found := problems(after):
-        raise InvalidInput("bad-edit", "\n".join([*found, "nothing was changed"]))
-    return after
-
-
-def told(edit: Edit) -> str:
-    """The edit in words, for people who look at what happened to their graph."""
-    match edit:
-        case Tap(source, vertex):
-            return f"tapped {source} with {vertex.name} ({vertex.product} on {', '.join(vertex.hosts)})"
-        case Remove(vertex):
-            return f"removed {vertex}"
-
-
 def differences(declared: StreamGraph, live: StreamGraph) -> tuple[str, ...]:
-    """How `live` has drifted from `declared`, a line for each vertex and edge; empty when it has not."""
+    """How `live` has drifted from `declared`, a line for each vertex and edge; empty when it has not. What leaves has gone already."""
+    declared, live = asked(declared), asked(live)
     lines = [*_differences("vertex", _by_name(declared.vertices), _by_name(live.vertices))]
     lines += _differences("edge", _by_ends(declared.edges), _by_ends(live.edges))
     return tuple(lines)
 
 
 def same(one: StreamGraph, other: StreamGraph) -> bool:
-    """Do they mean the same? The order in which vertices and edges are written down means nothing."""
-    return _sorted(one) == _sorted(other)
-
-
-def _refusals(graph: StreamGraph, edit: Edit) -> Iterator[str]:
-    names = {vertex.name: vertex for vertex in graph.vertices}
-    match edit:
-        case Tap(source, vertex):
-            if source not in names:
-                yield f"there is no vertex {source!r}: {graph.name} has {', '.join(sorted(names))}"
-            elif names[source].role is Role.SINK:
-                yield f"{source} is a sink: it produces nothing that could be tapped"
-            if vertex.name in names:
-                yield f"there is a vertex {vertex.name!r} already: give the tap another name"
-            if vertex.role is not Role.SINK:
-                yield f"a tap is a sink, and {vertex.name} is a {vertex.role.value}"
-        case Remove(name):
-            if name not in names:
-                yield f"there is no vertex {name!r}: {graph.name} has {', '.join(sorted(names))}"
-            elif names[name].role is not Role.SINK:
-                yield (
-                    f"{name} is a {names[name].role.value}, and others read what it produces: a graph that runs gives up sinks only; "
-                    "declare the graph without it (`halftrack apply`)"
-                )
-
-
-def _after(graph: StreamGraph, edit: Edit) -> StreamGraph:
-    match edit:
-        case Tap(source, vertex):
-            return replace(graph, vertices=(*graph.vertices, vertex), edges=(*graph.edges, Edge(source, vertex.name)))
-        case Remove(name):
-            return replace(
-                graph,
-                vertices=tuple(vertex for vertex in graph.vertices if vertex.name != name),
-                edges=tuple(edge for edge in graph.edges if name not in (edge.source, edge.target)),
-            )
+    """Do they mean the same? The order in which vertices and edges are written down means nothing, and how far hosts are with it neither."""
+    return _sorted(asked(one)) == _sorted(asked(other))
 
 
 def _by_name(vertices: Iterable[Vertex]) -> dict[str, Vertex]:

@@ -38,8 +38,8 @@ def problems(graph: StreamGraph) -> tuple[str, ...]:
         twice = (edge.source, edge.target) in seen
         seen.add((edge.source, edge.target))
         found += [f"{edge}: {text}" for text in _of_edge(graph, edge, twice)]
-    if cycle := _cycle(graph):
-        return (*found, f"the edges form a cycle: {' → '.join(cycle)}")
+    if way := cycle(graph):
+        return (*found, f"the edges form a cycle: {' → '.join(way)}")
     return (*found, *_overlaps(graph), *graph_rates.problems(graph))
 
 
@@ -139,6 +139,8 @@ def _of_edge(graph: StreamGraph, edge: Edge, twice: bool) -> Iterator[str]:
         yield "places an inlet, and needs none: leave placement out"
     if edge.placement is not None and any(edge.placement is not other for other in _places(graph, edge)):
         yield f"another edge into {edge.target} places its one inlet elsewhere: let them agree"
+    if edge.placement is Place.SOURCE and graph.live:
+        yield "an inlet of a live graph stands with its vertex, so that it can stay there: leave placement out"
 
 
 def _of_sample(graph: StreamGraph, edge: Edge) -> Iterator[str]:
@@ -224,7 +226,7 @@ def _carried(graph: StreamGraph, edge: Edge, known: dict[str, _Parts]) -> _Parts
     return found
 
 
-def _cycle(graph: StreamGraph) -> list[str]:
+def cycle(graph: StreamGraph) -> list[str]:
     """One cycle, as the names along it, or nothing. Depth-first; graphs are small and validated before anything runs."""
     done: set[str] = set()
 

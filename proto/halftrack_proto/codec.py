@@ -26,7 +26,7 @@ from halftrack_model.seals import Seal, Sealed
 from halftrack_model.swap import SwapRecord
 from halftrack_proto import messages as said
 from halftrack_proto import shown_codec
-from halftrack_proto.graph_messages import GraphPart, GraphView, VertexStanding
+from halftrack_proto.graph_messages import GraphPart, GraphView, InputStanding, VertexStanding
 from halftrack_proto.shown import WantFrames
 from halftrack_proto.v1 import artifacts_pb2, common_pb2, enrolment_pb2, operator_pb2, session_pb2
 
@@ -385,6 +385,7 @@ def graph_view_message(value: GraphView) -> operator_pb2.ShowGraphReply:
         vertices=[operator_pb2.VertexStanding(**fields(each)) for each in value.vertices],
         parts=[operator_pb2.GraphPart(**fields(each)) for each in value.parts],
         rings=[operator_pb2.RingRow(**fields(each)) for each in value.rings],
+        inputs=[operator_pb2.InputStanding(**fields(each)) for each in value.inputs],
     )
 
 
@@ -395,4 +396,5 @@ def graph_view_of(message: operator_pb2.ShowGraphReply) -> GraphView:
         vertices=tuple(made(VertexStanding, each) for each in message.vertices),
         parts=tuple(made(GraphPart, each) for each in message.parts),
         rings=tuple(made(said.RingRow, each) for each in message.rings),
+        inputs=tuple(made(InputStanding, each) for each in message.inputs),
     )

@@ -1,13 +1,36 @@
 """Graphs that run, as operators ask for them and edit them: a part of the codec, and a file of its own for its length only."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from halftrack_model import canonical
-from halftrack_model.edits import Edit, GraphChange, GraphRecord, Remove, Tap
+from halftrack_model.edits import (
+    Edit,
+    GraphChange,
+    GraphRecord,
+    Insert,
+    Remove,
+    Replace,
+    Reroute,
+    SetPolicy,
+    Split,
+    Tap,
+)
 from halftrack_model.graph import StreamGraph, Vertex
 from halftrack_proto import codec, operator_codec
 from halftrack_proto.graph_messages import GraphQuery
 from halftrack_proto.v1 import operator_pb2
+
+_CANONICAL: Mapping[str, type[Insert | Replace | Reroute | Split | SetPolicy]] = {
+    "insert_canonical": Insert,
+    "replace_canonical": Replace,
+    "reroute_canonical": Reroute,
+    "split_canonical": Split,
+    "set_policy_canonical": SetPolicy,
+}
+
+
+_FIELDS = {kind: field for field, kind in _CANONICAL.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +60,10 @@ def edit_request_message(value: EditRequest) -> operator_pb2.EditGraphRequest:
             return operator_pb2.EditGraphRequest(graph=graph, revision=value.revision, tap=tap)
         case Remove(vertex):
             return operator_pb2.EditGraphRequest(graph=graph, revision=value.revision, remove=vertex)
+        case edit:
+            message = operator_pb2.EditGraphRequest(graph=graph, revision=value.revision)
+            setattr(message, _FIELDS[type(edit)], canonical.encode(edit))
+            return message
 
 
 def edit_request_of(message: operator_pb2.EditGraphRequest) -> EditRequest:
@@ -86,4 +113,6 @@ def _edit_of(message: operator_pb2.EditGraphRequest) -> Edit:
             return Tap(message.tap.source, canonical.decode(Vertex, message.tap.vertex_canonical))
         case "remove":
             return Remove(message.remove)
+        case str(field):
+            return canonical.decode(_CANONICAL[field], getattr(message, field))
     raise codec.unknown_value("this edit is none that this version knows")

@@ -49,6 +49,20 @@ class VertexStanding:
 
 
 @dataclass(frozen=True, slots=True)
+class InputStanding:
+    """Which of its inputs a vertex reads, where an edit has changed them: generation `in_force`, from number `first` on.
+
+    `first` is -1 while no host has told. `waits` says why the newest is not in force; it is empty once it is.
+    """
+
+    vertex: str
+    newest: int
+    in_force: int
+    first: int
+    waits: str
+
+
+@dataclass(frozen=True, slots=True)
 class GraphView:
     """One graph as it stands. `rings` are those of connected hosts, replicas too."""
 
@@ -56,3 +70,4 @@ class GraphView:
     vertices: tuple[VertexStanding, ...]
     parts: tuple[GraphPart, ...]
     rings: tuple[RingRow, ...]
+    inputs: tuple[InputStanding, ...] = ()

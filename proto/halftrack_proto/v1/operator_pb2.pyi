@@ -1019,9 +1019,20 @@ class EditGraphRequest(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     TAP_FIELD_NUMBER: _builtins.int
     REMOVE_FIELD_NUMBER: _builtins.int
+    INSERT_CANONICAL_FIELD_NUMBER: _builtins.int
+    REPLACE_CANONICAL_FIELD_NUMBER: _builtins.int
+    REROUTE_CANONICAL_FIELD_NUMBER: _builtins.int
+    SPLIT_CANONICAL_FIELD_NUMBER: _builtins.int
+    SET_POLICY_CANONICAL_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """the one that the author of the edit saw"""
     remove: _builtins.str
+    insert_canonical: _builtins.bytes
+    """halftrack_model.edits.Insert, and so on"""
+    replace_canonical: _builtins.bytes
+    reroute_canonical: _builtins.bytes
+    split_canonical: _builtins.bytes
+    set_policy_canonical: _builtins.bytes
     @_builtins.property
     def graph(self) -> Global___GraphQuery: ...
     @_builtins.property
@@ -1033,12 +1044,17 @@ class EditGraphRequest(_message.Message):
         revision: _builtins.int = ...,
         tap: Global___Tap | None = ...,
         remove: _builtins.str = ...,
+        insert_canonical: _builtins.bytes = ...,
+        replace_canonical: _builtins.bytes = ...,
+        reroute_canonical: _builtins.bytes = ...,
+        split_canonical: _builtins.bytes = ...,
+        set_policy_canonical: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["edit", b"edit", "graph", b"graph", "remove", b"remove", "tap", b"tap"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["edit", b"edit", "graph", b"graph", "insert_canonical", b"insert_canonical", "remove", b"remove", "replace_canonical", b"replace_canonical", "reroute_canonical", b"reroute_canonical", "set_policy_canonical", b"set_policy_canonical", "split_canonical", b"split_canonical", "tap", b"tap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["edit", b"edit", "graph", b"graph", "remove", b"remove", "revision", b"revision", "tap", b"tap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edit", b"edit", "graph", b"graph", "insert_canonical", b"insert_canonical", "remove", b"remove", "replace_canonical", b"replace_canonical", "reroute_canonical", b"reroute_canonical", "revision", b"revision", "set_policy_canonical", b"set_policy_canonical", "split_canonical", b"split_canonical", "tap", b"tap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_edit: _TypeAlias = _typing.Literal["tap", "remove"]  # noqa: Y015
+    _WhichOneofReturnType_edit: _TypeAlias = _typing.Literal["tap", "remove", "insert_canonical", "replace_canonical", "reroute_canonical", "split_canonical", "set_policy_canonical"]  # noqa: Y015
     _WhichOneofArgType_edit: _TypeAlias = _typing.Literal["edit", b"edit"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_edit) -> _WhichOneofReturnType_edit | None: ...
 
@@ -1216,6 +1232,43 @@ class VertexStanding(_message.Message):
 Global___VertexStanding: _TypeAlias = VertexStanding  # noqa: Y015
 
 @_typing.final
+class InputStanding(_message.Message):
+    """Which of a vertex's inputs it reads, where an edit has changed them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERTEX_FIELD_NUMBER: _builtins.int
+    NEWEST_FIELD_NUMBER: _builtins.int
+    IN_FORCE_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
+    vertex: _builtins.str
+    newest: _builtins.int
+    """the generation of its inputs since the last edit"""
+    in_force: _builtins.int
+    """the one that it reads, as far as its host has told"""
+    first: _builtins.int
+    """the number from which on the latter counts; -1: nobody has told"""
+    waits: _builtins.str
+    """why the newest does not count yet; empty when it does"""
+    def __init__(
+        self,
+        *,
+        vertex: _builtins.str = ...,
+        newest: _builtins.int = ...,
+        in_force: _builtins.int = ...,
+        first: _builtins.int = ...,
+        waits: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "in_force", b"in_force", "newest", b"newest", "vertex", b"vertex", "waits", b"waits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InputStanding: _TypeAlias = InputStanding  # noqa: Y015
+
+@_typing.final
 class ShowGraphReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1223,6 +1276,7 @@ class ShowGraphReply(_message.Message):
     VERTICES_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
     RINGS_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
     graph_canonical: _builtins.bytes
     """halftrack_model.graph.StreamGraph"""
     @_builtins.property
@@ -1233,6 +1287,8 @@ class ShowGraphReply(_message.Message):
     def rings(self) -> _containers.RepeatedCompositeFieldContainer[Global___RingRow]:
         """of connected hosts"""
 
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___InputStanding]: ...
     def __init__(
         self,
         *,
@@ -1240,10 +1296,11 @@ class ShowGraphReply(_message.Message):
         vertices: _abc.Iterable[Global___VertexStanding] | None = ...,
         parts: _abc.Iterable[Global___GraphPart] | None = ...,
         rings: _abc.Iterable[Global___RingRow] | None = ...,
+        inputs: _abc.Iterable[Global___InputStanding] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["graph_canonical", b"graph_canonical", "parts", b"parts", "rings", b"rings", "vertices", b"vertices"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["graph_canonical", b"graph_canonical", "inputs", b"inputs", "parts", b"parts", "rings", b"rings", "vertices", b"vertices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
