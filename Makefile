@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim soak cycles swap-soak bench-ring bench-bridge bench-spool bench-swap bench native dist clean
+.PHONY: help ready demo test check lint types house proto docs format sim soak cycles swap-soak swap-table bench-ring bench-bridge bench-spool bench-swap bench native dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ cycles: ready ## make, join, leave and remove a ring, again and again, and look 
 
 swap-soak: ready ## a pair on two hosts through swaps, while its members, merge, bridges, agents and link are killed and cut; every output checked (FRAMES= SWAPS= SEED= RATE= TROUBLES=); writes swap-soak.json
 	@$(PY) -m tests.soak.swap_run
+
+swap-table: ready ## a swap for every fault in every phase, on real agents; every output checked (PLACES= of each fault, 0: all ten; SEED=); writes swap-table.json
+	@$(PY) -m tests.soak.table_run
 
 bench-ring: ready ## measure the ring against its peers, about five minutes; writes bench-ring.jsonl (ARGS= goes to benchmarks/ring.py)
 	@$(PY) -c 'import iceoryx2, nats, redis' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "some peers cannot be had here"

@@ -108,6 +108,8 @@ class Report:
 class Soak:
     """One run, inside its own world."""
 
+    troubles = TROUBLES
+
     def __init__(self, frames: int, swaps: int, seed: int, cgroup: str) -> None:
         self.world = World(FOLDER, seed, cgroup)
         self.report = Report(seed, rate=RATE)
@@ -142,13 +144,17 @@ class Soak:
             setattr(self.report, name, value)
         return self.report
 
+    def graph(self) -> str:
+        """The manifest."""
+        return GRAPH % (RATE, BURST_US)
+
     def _set_up(self) -> None:
         world = self.world
         self._run(CONTROLLER, world.galaxy_init())
         world.start_controller()
         self.until("the controller", world.controller_ready)
         graph = FOLDER / "soak.yaml"
-        graph.write_text(GRAPH % (RATE, BURST_US))
+        graph.write_text(self.graph())
         self._run(CONTROLLER, world.operator("apply", "-f", str(graph)))
         program = Path(__file__).with_name("swap_stream.py")
         argv = [sys.executable, "-m", "tests.soak.swap_publisher", str(world.galaxy / "operator"), str(program)]
@@ -223,7 +229,7 @@ class Soak:
                 for _ in host.look():
                     pass
             self._listen()
-            if self._breaking and TROUBLES:
+            if self._breaking and self.troubles:
                 self._breaker.turn(now)
             time.sleep(LOOK_S)
 
@@ -290,7 +296,7 @@ def played(frames: int, swaps: int, seed: int, cgroup: str, out: Path) -> int:
         report = Soak(frames, swaps, seed, cgroup).play()
     except DemoFailed as error:
         print(f"swap-soak: {error}", file=sys.stderr)
-        _show_logs()
+        show_logs()
         return 1
     out.write_text(json.dumps(asdict(report), indent=2) + "\n")
     print(f"swap-soak: {report.text()}", flush=True)
@@ -298,11 +304,12 @@ def played(frames: int, swaps: int, seed: int, cgroup: str, out: Path) -> int:
         if example:
             print(f"swap-soak: {example}", file=sys.stderr)
     if report.wrong:
-        _show_logs()
+        show_logs()
     return int(report.wrong)
 
 
-def _show_logs() -> None:
+def show_logs() -> None:
+    """The ends of all logs, on stderr."""
     for log in sorted((FOLDER / "logs").glob("*.log")):
         lines = log.read_text(errors="replace").splitlines()[-40:]
         print(f"--- {log.name}", *lines, sep="\n", file=sys.stderr)
