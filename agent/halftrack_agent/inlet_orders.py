@@ -44,4 +44,5 @@ def _input(each: InletInput, ring: str) -> runspec.InletInput:
         key_take=each.key_take,
         replay_ms=each.replay_ms,
         evict_after_ms=each.evict_after_ms,
+        generation=each.generation,
     )

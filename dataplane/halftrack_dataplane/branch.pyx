@@ -114,8 +114,8 @@ cdef class Branch:
                     break
             else:
                 self._take(most, cost)
-        if self.folds and not self.count:
-            self._release()
+        if not self.count:
+            self._release()  # nor is anything held that comes below a position which was skipped to
 
     cdef bint _lose(self, uint64_t end, bint before) noexcept:
         """The sequences from `position` to `end` are lost. Can we go on?"""
@@ -302,6 +302,9 @@ cdef class Branch:
         self.settle(count)
         if not self.count and self.lost_end:
             self.settle_lost(number if seq < self.lost_end else ht_round(self.lost_end, self.every) // self.every)
+        if not self.count and not self.lost_end and self.position < seq:
+            self.position = seq  # not looked at before, and for nobody either
+            self._release()
         return count
 
     def _release(self):

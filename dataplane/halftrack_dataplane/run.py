@@ -13,8 +13,8 @@ import traceback
 from collections.abc import Callable
 
 from halftrack_dataplane.frames import RingError
-from halftrack_dataplane.runspec import RunSpec, SpecError, load_file
-from halftrack_dataplane.runtime import EXIT_DONE, EXIT_PROGRAM, EXIT_RING, EXIT_SPEC, Stop, Unable
+from halftrack_dataplane.runspec import SpecError, load_file
+from halftrack_dataplane.runtime import EXIT_DONE, EXIT_PROGRAM, EXIT_RING, EXIT_SPEC, Orders, Stop, Unable
 
 _MODULES = {
     "source": "source",
@@ -36,11 +36,10 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.ask())
     try:
+        orders = Orders(arguments[0])  # before they are read: what comes in between is seen later
         spec = load_file(arguments[0])
-        role: Callable[[RunSpec, Stop], None] = importlib.import_module(
-            f"halftrack_dataplane.{_MODULES[spec.role]}"
-        ).run
-        role(spec, stop)
+        role: Callable[..., None] = importlib.import_module(f"halftrack_dataplane.{_MODULES[spec.role]}").run
+        role(spec, stop, *([orders] if spec.role == "inlet" else []))
     except SpecError as error:
         return _say(EXIT_SPEC, str(error))
     except Unable as error:

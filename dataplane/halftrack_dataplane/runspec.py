@@ -39,6 +39,9 @@ ROLES = tuple(_NEEDS)
 JOINS = ("", "sequence", "time", "order", "union")  # empty: one input
 POLICIES = ("lossless", "lossy", "sample")
 MAX_INPUTS = 32  # each is a part header in every joined frame, and one of the 64 readers that its ring can have
+MAX_GENERATIONS = 8  # of inputs: the one in force, and edits that have not come into force yet
+MAX_GENERATION = 1 << 40  # far more edits than anybody makes, far less than an epoch can be
+BY_NUMBER = ("", "sequence", "union")  # joins that keep the numbers of their inputs
 MAX_PARTS = 4096  # of a partition
 
 
@@ -69,7 +72,8 @@ class InletInput:
     `policy` "sample" takes sequences that `every` divides, at most `rate_per_s` a second of the stream's own time, or the `latest` only. A
     partition (`key_of` > 0) takes frames whose key, bytes [`key_offset`, `key_offset + key_bytes`), falls into a part of `key_take`.
     `replay_ms`: how far back it begins, once. `evict_after_ms`: how long this input may hold others up, the writer of its ring or the join;
-    0: for ever. `spool`: kept for the folder that has what the ring no longer has; empty so far.
+    0: for ever. `spool`: kept for the folder that has what the ring no longer has; empty so far. Inputs of one `generation` are joined with each
+    other; those of a later one take the place of those before (`splice.py`).
     """
 
     name: str
@@ -85,6 +89,12 @@ class InletInput:
     replay_ms: int = 0
     evict_after_ms: int = 0
     spool: str = ""
+    generation: int = 0
+
+    @property
+    def numbered(self) -> bool:
+        """Has each frame that it takes a number that follows from its own?"""
+        return not self.latest and self.rate_per_s == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,21 +200,34 @@ def _check(spec: RunSpec) -> None:
 
 def _check_join(spec: RunSpec) -> None:
     _expect(spec.join in JOINS, "join", f"one of {', '.join(JOINS[1:])}, or nothing for one input, not {spec.join!r}")
-    _expect(1 <= len(spec.inputs) <= MAX_INPUTS, "inputs", f"1 to {MAX_INPUTS} inputs, not {len(spec.inputs)}")
-    _expect((spec.join == "") == (len(spec.inputs) == 1), "join", "a way to join for several inputs, and none for one")
+    generations: dict[int, list[str]] = {}
+    for each in spec.inputs:
+        generations.setdefault(each.generation, []).append(each.name)
+    most = max(map(len, generations.values()), default=0)
+    _expect(1 <= most <= MAX_INPUTS, "inputs", f"1 to {MAX_INPUTS} inputs, not {most}")
+    _expect((spec.join == "") == (most == 1), "join", "a way to join for several inputs, and none for one")
     _expect(
         (spec.join == "time") == (spec.join_width_ns > 0), "join_width_ns", "the width of a bucket, to join by time"
     )
     _expect(not spec.join_partial or spec.join == "sequence", "join_partial", "false: only sequences can be partial")
-    names = [each.name for each in spec.inputs]
-    _expect(len(set(names)) == len(names), "inputs", f"names that differ, not {names}")
+    for names in generations.values():
+        _expect(len(set(names)) == len(names), "inputs", f"names that differ, not {names}")
+    _expect(
+        len(generations) <= MAX_GENERATIONS, "inputs", f"at most {MAX_GENERATIONS} generations, not {len(generations)}"
+    )
+    _expect(
+        len(generations) <= 1 or spec.join in BY_NUMBER,
+        "join",
+        f"a join that keeps numbers, since its inputs change in mid-stream, not {spec.join!r}",
+    )
     for number, each in enumerate(spec.inputs):
         _check_input(each, f"inputs[{number}]")
-        numbered = not each.latest and each.rate_per_s == 0
         _expect(
-            numbered or spec.join not in ("sequence", "union"),
+            each.numbered or (len(generations) <= 1 and spec.join not in ("sequence", "union")),
             f"inputs[{number}]",
-            f"frames that have numbers, to join by {spec.join}: sample by `every`, or join by order or time",
+            f"frames that have numbers, to join by {spec.join}: sample by `every`, or join by order or time"
+            if len(generations) <= 1
+            else "frames that have numbers, since the inputs change in mid-stream: sample by `every`",
         )
 
 
@@ -217,8 +240,9 @@ def _check_input(each: InletInput, where: str) -> None:
         )
     _expect(each.spool == "", f"{where}.spool", "nothing: an inlet reads rings only so far")
     _expect(each.policy in POLICIES, f"{where}.policy", f"one of {', '.join(POLICIES)}, not {each.policy!r}")
-    for name in ("rate_per_s", "key_offset", "key_bytes", "key_of", "replay_ms", "evict_after_ms"):
+    for name in ("rate_per_s", "key_offset", "key_bytes", "key_of", "replay_ms", "evict_after_ms", "generation"):
         _expect(getattr(each, name) >= 0, f"{where}.{name}", "an integer from 0 on")
+    _expect(each.generation <= MAX_GENERATION, f"{where}.generation", f"at most {MAX_GENERATION}")
     _expect(each.every >= 1, f"{where}.every", "an integer from 1 on")
     chosen = (each.every > 1) + (each.rate_per_s > 0) + each.latest
     _expect(

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 from halftrack_dataplane import native_vertex
 from halftrack_dataplane.frames import RingMissing, WriterBusy
 from halftrack_dataplane.ring import Ring, Writer
+from halftrack_dataplane.runspec import RunSpec, load_file
 
 T = TypeVar("T")
 
@@ -36,6 +37,35 @@ class Unable(Exception):  # noqa: N818 - reads as what it is where it is raised
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class Orders:
+    """The file that a process was started with. Who can take new orders in mid-life looks at it again: it is replaced whole."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._known = self._seen = (0, 0)
+        self._known = self._stamp()
+
+    def changed(self) -> RunSpec | None:
+        """The orders, if they are others than those that were taken; SpecError when they cannot be read."""
+        self._seen = self._stamp()
+        return None if self._seen == self._known else load_file(self._path)
+
+    def taken(self) -> None:
+        """What `changed` has returned is carried out."""
+        self._known = self._seen
+
+    def again(self) -> None:
+        """Not all of it is carried out yet."""
+        self._known = (0, 0)
+
+    def _stamp(self) -> tuple[int, int]:
+        try:
+            found = os.stat(self._path)
+        except OSError:  # its folder is being put away: so shall we be
+            return self._known
+        return found.st_ino, found.st_mtime_ns
 
 
 class Stop:
