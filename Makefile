@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim soak cycles swap-soak swap-table bench-ring bench-bridge bench-spool bench-swap bench native dist clean
+.PHONY: help ready demo test check lint types house proto docs format sim soak cycles swap-soak swap-table bench-ring bench-bridge bench-spool bench-swap bench-handover bench native dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,10 @@ bench-spool: ready ## measure a spool beside its disk, about half a minute (ARGS
 bench-swap: ready ## a pair through cuts, deaths and swaps, against its steady state, a PyZMQ script and JetStream, about five minutes; writes bench-swap.jsonl (ARGS=)
 	@$(PY) -c 'import nats, numpy' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "some peers cannot be had here"
 	@$(PY) benchmarks/swap.py --write bench-swap.jsonl $(ARGS)
+
+bench-handover: ready ## hand a state of 256 MiB over, beside memcpy and pickle, half a minute; writes bench-handover.json (ARGS=)
+	@$(PY) -c 'import numpy' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "numpy cannot be had here"
+	@$(PY) benchmarks/handover.py --write bench-handover.json $(ARGS)
 
 bench: bench-ring ## the same, and what the parts cost; writes bench-micro.json too
 	@$(PY) -m pytest -q benchmarks --benchmark-json=bench-micro.json --benchmark-columns=median,iqr,rounds

@@ -166,7 +166,7 @@ class Agent:
             self._trouble = ""
         except HalftrackError as error:
             self._trouble = error.message  # the bridge goes on admitting the peers of the plan before
-        self._launcher.use(peers)
+        self._launcher.use(peers, plan.workloads)
         self._peers.use(peers)
         self._store.prune(
             {*trusted.artifacts, *(workload.artifact for workload in plan.workloads if workload.artifact)}

@@ -4,7 +4,7 @@ Owns the reading of status files and the rule by which growing counters become r
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,8 @@ MAX_COUNTS = 4096  # counters of workloads that are long gone go first
 SAMPLE_EVERY_MS = 5_000  # a burst becomes one report with a sum, not one report a frame
 
 # A gap that a member or a sink meets is either covered by the other member or told by the merge: counted there, reported here once.
-_LOST = {"merge": ("gap_frames", "lost"), "bridge-receiver": ("lost",)}
+# A member without a twin tells of its own.
+_LOST = {"merge": ("gap_frames", "lost"), "bridge-receiver": ("lost",), "member": ("lost",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,12 @@ def diverged_text(row: Diverged) -> str:
     first = ", ".join(map(str, row.first))
     where = f"; it differs from what its twin gave, first at {first}" if first else ""
     return where + (f"; a third copy names it as the odd one of {row.odd}" if row.odd else "")
+
+
+def lost_text(ranges: Sequence[tuple[int, int]]) -> str:
+    """Which they were, the newest of them."""
+    told = (str(first) if end - first == 1 else f"{first} to {end - 1}" for first, end in ranges)
+    return f"; the newest: {', '.join(told)}" if ranges else ""
 
 
 class Sight:
@@ -82,7 +89,8 @@ class Sight:
             # A time told that lies ahead of us is from before a reboot.
             if count.total > count.told and not 0 <= now_ms - count.told_ms < SAMPLE_EVERY_MS:
                 happened, _, workload = key.partition(" ")
-                text = f"{count.total - count.told} frames, {count.total} in all{self._details.get(key, '')}"
+                unit = "times" if happened == Happened.STATE_LOST.value else "frames"
+                text = f"{count.total - count.told} {unit}, {count.total} in all{self._details.get(key, '')}"
                 emits.append(Emit(Happened(happened), workload, text))
                 self._counts[key] = replace(count, told=count.total, told_ms=now_ms)
         if emits:
@@ -111,15 +119,19 @@ class Sight:
         self._statuses[seen.workload] = stat.st_mtime_ns, found
         self._count(seen, Happened.FRAMES_REFUSED, found.counters.get("refused", 0))
         lost = sum(found.counters.get(counter, 0) for counter in _LOST.get(found.role, ()))
-        self._count(seen, Happened.FRAMES_LOST, lost)
+        self._count(seen, Happened.FRAMES_LOST, lost, lost_text(found.lost))
+        self._count(seen, Happened.STATE_LOST, found.counters.get("state_lost", 0), f": {found.message}", level=True)
         for ring, row in found.diverged.items():
             member = replace(seen, workload=ring.replace("/", "."))  # the merge tells it, and it is about the member
             self._count(member, Happened.OUTPUTS_DIVERGED, max(row.frames, row.odd), diverged_text(row))
 
-    def _count(self, seen: InstanceSeen, happened: Happened, value: int, detail: str = "") -> None:
+    def _count(
+        self, seen: InstanceSeen, happened: Happened, value: int, detail: str = "", *, level: bool = False
+    ) -> None:
+        """`level`: the value is one that later processes know of, too."""
         key = f"{happened.value} {seen.workload}"
         held = self._counts.get(key, _Count(seen.started_ms, 0, 0, 0, -SAMPLE_EVERY_MS))
-        anew = held.started_ms != seen.started_ms or value < held.last  # another process counts from nothing
+        anew = value < held.last or (held.started_ms != seen.started_ms and not level)  # counts from nothing
         total = min(held.total + value - (0 if anew else held.last), MAX_COUNT)
         self._counts[key] = replace(held, started_ms=seen.started_ms, last=value, total=total)
         if detail:

@@ -22,7 +22,7 @@ from halftrack_controller.manifest_types import (
     Strict,
     VersionText,
 )
-from halftrack_model.release import Approval, Compare, Migration, StateSchemas, SwapStrategy, state_faults
+from halftrack_model.release import Approval, Compare, Migration, OnStateLoss, StateSchemas, SwapStrategy, state_faults
 
 API_VERSION = "halftrack/v1"
 _DEFAULTS = SwapStrategy()  # the one place of the defaults is the model; this file only repeats them in people's units
@@ -102,6 +102,12 @@ class StateFields(Strict):
         description="In place of snapshots: its state is a function of its last inputs.",
         examples=[{"frames": 1024}],
     )
+    on_loss: Literal["wait", "restart"] = Field(
+        default="wait",
+        alias="onLoss",
+        description="When no member has it any more: wait, or begin with an empty one behind a declared gap.",
+        examples=["restart"],
+    )
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
@@ -118,6 +124,7 @@ class StateFields(Strict):
             one_way=self.one_way,
             replay_frames=self.replay.frames if self.replay else 0,
             replay_ms=self.replay.time_ms if self.replay else 0,
+            on_loss=OnStateLoss(self.on_loss),
         )
 
 

@@ -31,7 +31,7 @@ from halftrack_dataplane.libzmq import keep_freed
 from halftrack_dataplane.ring import Ring, Writer
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import EXIT_SPEC, TICK_S, Stop, Unable, open_ring, ring_writer
-from halftrack_dataplane.status import Status, StatusFile
+from halftrack_dataplane.status import Losses, Status, StatusFile
 
 CREDIT_BYTES = 16 << 20  # half a second at 32 MB/s; the param `credit_bytes` says otherwise
 BACKOFF_FIRST_S, BACKOFF_CAP_S = 0.02, 0.5
@@ -70,6 +70,7 @@ class Receiver:
         self._hello_due: float | None = None
         self._attempt = 0
         self._counters = {"lost": 0, "connects": 0, "refused_messages": 0, "torn": 0}
+        self._losses = Losses()
         self._message = f"connecting to {spec.connect}"
         self._file = StatusFile(spec.status_path)
 
@@ -194,7 +195,8 @@ class Receiver:
         if self._ring.head == self._ring.tail and self._started_at(end):
             return  # nobody here has ever had anything of what is missing
         self._reach(gap.first)
-        missing = end - self._ring.head
+        first = self._ring.head
+        missing = end - first
         if missing <= 0:
             return
         while True:
@@ -207,6 +209,7 @@ class Receiver:
                 self._file.offer(self._status)
             else:
                 self._counters["lost"] += missing
+                self._losses.add(first, end)
                 return
 
     def _reach(self, first: int) -> None:
@@ -230,7 +233,9 @@ class Receiver:
             "bytes": inlet.payload_bytes,
             "duplicates": inlet.duplicates,
         } | self._counters
-        return Status(self._spec.name, self._spec.role, head, head, 0, counters, message=self._message)
+        return Status(
+            self._spec.name, self._spec.role, head, head, 0, counters, message=self._message, lost=self._losses.ranges
+        )
 
 
 def _sent(socket: zmq.Socket[bytes], message: Message) -> bool:

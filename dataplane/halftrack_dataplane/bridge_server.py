@@ -27,6 +27,7 @@ from halftrack_dataplane.bridge_wire import (
     Refusal,
     SnapshotGet,
     SnapshotWanted,
+    StandingWanted,
     decode,
     encode,
     refusal_in,
@@ -66,7 +67,7 @@ class Server:
         self._parting: list[Outlet] = []  # of nobody, and with messages in flight out of their rings
         self._past = {"frames": 0, "bytes": 0, "missed": 0}  # of sessions that have ended
         self._counters = {"refused_messages": 0, "refused_hellos": 0, "replaced": 0}
-        self._shelf = Shelf(spec.snapshot_dir)
+        self._shelf = Shelf(spec.snapshot_dir, spec.rings_dir)
         self._look_due = 0.0
         self._tick_due = 0.0
 
@@ -166,6 +167,8 @@ class Server:
                     self._send(routing, encode(Refusal(session_id, "there is no such session: say hello")))
             case SnapshotWanted():
                 self._send(routing, encode(self._shelf.offer(message)))
+            case StandingWanted():
+                self._send(routing, encode(self._shelf.stands(message)))
             case SnapshotGet():
                 self._shelf.ask(routing, message)
             case _:

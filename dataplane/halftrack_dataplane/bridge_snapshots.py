@@ -11,8 +11,17 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
+from halftrack_dataplane import standing
 from halftrack_dataplane.bridge_data import WireError
-from halftrack_dataplane.bridge_wire import SNAPSHOT_PART_BYTES, SnapshotGet, SnapshotIs, SnapshotPart, SnapshotWanted
+from halftrack_dataplane.bridge_wire import (
+    SNAPSHOT_PART_BYTES,
+    SnapshotGet,
+    SnapshotIs,
+    SnapshotPart,
+    SnapshotWanted,
+    StandingIs,
+    StandingWanted,
+)
 from halftrack_dataplane.snapshot_form import HEAD_BYTES, Entry, entry_of
 from halftrack_dataplane.snapshots import SnapshotFolder
 
@@ -22,6 +31,7 @@ PIN_S = (
 )
 MAX_WAITING = 64  # asks of all peers that wait for their turn; who is beyond asks again
 _VERTEX = re.compile(r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9-]*")
+_RING = re.compile(r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9-]*(\.in)?")  # that a member reads: of a vertex, or of its inlet
 
 
 @dataclass(slots=True)
@@ -33,8 +43,8 @@ class _Pin:
 class Shelf:
     """The snapshots of all vertices below one folder, for peers."""
 
-    def __init__(self, root: str) -> None:
-        self._root = root
+    def __init__(self, root: str, rings: str) -> None:
+        self._root, self._rings = root, rings
         self._pins: dict[tuple[str, str], _Pin] = {}
         self._waiting: deque[tuple[bytes, SnapshotGet]] = deque()
         self.offered = 0
@@ -62,6 +72,16 @@ class Shelf:
             if head is not None and (own or head.schema in asked.reads):
                 return SnapshotIs(entry.name, head.total_bytes)
         return SnapshotIs("", 0)
+
+    def stands(self, asked: StandingWanted) -> StandingIs:
+        """How that vertex stands on this host."""
+        folder = self._folder(asked.vertex)
+        if not _RING.fullmatch(asked.ring):
+            raise WireError(f"{asked.ring!r} is not a ring's name")
+        if folder is None:
+            return StandingIs(False, 0)
+        found = standing.of(Path(self._rings), folder, asked.vertex, asked.ring, asked.release, asked.reads)
+        return StandingIs(found.hopes, found.published)
 
     def ask(self, routing: bytes, asked: SnapshotGet) -> None:
         """Somebody wants a piece; it comes when it is its turn."""

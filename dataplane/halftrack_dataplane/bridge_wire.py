@@ -104,7 +104,38 @@ class SnapshotPart:
     body: bytes
 
 
-Message = Hello | Data | Gap | Credit | Heartbeat | Refusal | SnapshotWanted | SnapshotIs | SnapshotGet | SnapshotPart
+@dataclass(frozen=True, slots=True)
+class StandingWanted:
+    """Member: does `vertex` go on at your place from its state, or could it, with what it reads from `ring`?"""
+
+    vertex: str
+    ring: str
+    release: str
+    reads: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StandingIs:
+    """Server: so, or not; and no output from `published` on has left it."""
+
+    hopes: bool
+    published: int
+
+
+Message = (
+    Hello
+    | Data
+    | Gap
+    | Credit
+    | Heartbeat
+    | Refusal
+    | SnapshotWanted
+    | SnapshotIs
+    | SnapshotGet
+    | SnapshotPart
+    | StandingWanted
+    | StandingIs
+)
 
 
 def encode(message: Message) -> list[bytes]:
@@ -128,6 +159,10 @@ def encode(message: Message) -> list[bytes]:
             return [_header("part?", vertex, name, offset)]
         case SnapshotPart(name, offset, body):
             return [_header("part", name, offset), body]
+        case StandingWanted(vertex, ring, release, reads):
+            return [_header("stands?", vertex, ring, release, list(reads))]
+        case StandingIs(hopes, published):
+            return [_header("stands", hopes, published)]
 
 
 def decode(parts: list[bytes]) -> Message:
@@ -201,4 +236,9 @@ def _alone(fields: list[Any]) -> Message | None:
             return SnapshotIs(name, size)
         case ["part?", vertex, name, offset] if _text(vertex) and _text(name) and _number(offset):
             return SnapshotGet(vertex, name, offset)
+        case ["stands?", vertex, ring, release, list(reads)] if _text(vertex) and _text(ring) and _text(release):
+            whole = len(reads) <= 64 and all(_text(schema) for schema in reads)
+            return StandingWanted(vertex, ring, release, tuple(reads)) if whole else None
+        case ["stands", bool(hopes), published] if _number(published):
+            return StandingIs(hopes, published)
     return None

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from halftrack_dataplane import replaying, restoring
+from halftrack_dataplane import replaying, restarting, restoring
 from halftrack_dataplane.frames import Evicted, Frame, RingError, RingFull
 from halftrack_dataplane.parts import NONE, is_none
 from halftrack_dataplane.ring import Reader, Ring, Writer
@@ -21,7 +21,7 @@ from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import EXIT_GAP, EXIT_RING, TICK_S, Stop, Unable, load_program, open_ring, ring_writer
 from halftrack_dataplane.sdk import Counting, Vertex
 from halftrack_dataplane.snapshots import Snapshot, SnapshotFolder
-from halftrack_dataplane.status import Status, StatusFile
+from halftrack_dataplane.status import Losses, Status, StatusFile
 
 SNAPSHOT_EVERY = 128  # inputs; the param `snapshot_every` says otherwise. It bounds what a restart has to recompute
 
@@ -84,6 +84,7 @@ class Outlet:
         self._stop = stop
         self.recomputed = 0
         self.gap_frames = 0
+        self.losses = Losses()
 
     @property
     def fresh(self) -> bool:
@@ -123,6 +124,7 @@ class Outlet:
                     return False
             else:
                 self.gap_frames += number - head
+                self.losses.add(head, number)
                 return True
 
 
@@ -141,6 +143,7 @@ class Member:
         self._every = restoring.positive(spec, "snapshot_every", SNAPSHOT_EVERY)
         self._foreign = begin.foreign  # until the first snapshot of our own, a death would throw us back on blue's
         self._message = begin.message
+        self._young = folder.young(self._instance)
         self._snapshots = 0
         self._snapshots_failed = 0
         self._no_room = False
@@ -152,6 +155,8 @@ class Member:
     def run(self, stop: Stop) -> None:
         """Until asked to stop; leaves a snapshot so that the next life has nothing to recompute."""
         file = StatusFile(self._spec.status_path)
+        if self._foreign:
+            file.offer(self._status)  # whose state it began from, should this life be a short one
         self.arrive()
         try:
             while not stop.asked:
@@ -166,9 +171,12 @@ class Member:
             file.offer(self._status, last=True)
 
     def arrive(self) -> None:
-        """Before the first output of a life that began from another's state: whatever ends this one, the next begins here."""
+        """Before the first output: whatever ends a life that began from another's state, the next begins here."""
         if self._foreign and self._spec.state_writes and not self._progress.suppress:
             self._save()
+        if not self._outlet.fresh and not self._progress.suppress:
+            # What this life cannot bring is said at once: the merge waits to hear of a loss from every member.
+            self._outlet.advance(self._progress.next_out)
 
     def step(self, timeout_s: float) -> bool:
         """Take the next frame in if one comes in time; False when asked to stop before there was room for its outputs."""
@@ -266,6 +274,8 @@ class Member:
             "snapshot_pause_us": self._pause_ns // 1000,
             "snapshot_pause_us_most": self._most_pause_ns // 1000,
             "cold": self._cold,
+            "state_lost": self._young.losses,
+            "lost": self._outlet.gap_frames if restoring.alone(self._spec) else 0,  # of a pair the merge tells
         }
         counters = own | (vertex.counters() if isinstance(vertex, Counting) else {})
         return Status(
@@ -275,7 +285,8 @@ class Member:
             self._progress.next_out,
             self._reader.lag_frames,
             counters,
-            message=self._message,
+            message=self._young.text() or self._message,
+            lost=self._outlet.losses.ranges,
         )
 
 
@@ -285,6 +296,6 @@ def run(spec: RunSpec, stop: Stop) -> None:
     with ring_writer(target, spec.name, stop) as writer:
         make = load_program(spec.program, spec.entry)
         folder = SnapshotFolder(spec.snapshot_dir)
-        reader, begin = restoring.begin(spec, make, source, target, folder, stop)
+        reader, begin = restarting.begin(spec, make, source, target, folder, stop)
         with reader:
             Member(spec, begin, reader, Outlet(target, writer, stop), folder).run(stop)

@@ -15,7 +15,7 @@ from halftrack_dataplane.merge_runs import Runs
 from halftrack_dataplane.ring import Reader, Ring, Writer
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import TICK_S, Stop, open_ring, ring_writer
-from halftrack_dataplane.status import Compared, Diverged, Status, StatusFile
+from halftrack_dataplane.status import Compared, Diverged, Losses, Status, StatusFile
 
 RESCAN_S = 0.02  # a ring that is new waits so long at most; nothing else is looked for by the clock
 LIVE_GRACE_S = 3.0  # a dead writer counts as living for so long: its agent starts it again in a fraction of that
@@ -75,6 +75,7 @@ class Merge:
         self._stamp = -1
         self._rescan_due = 0.0
         self._counters = {"passed": 0, "duplicates": 0, "gap_frames": 0, "cuts": 0, "refused_rings": 0, "rejoined": 0}
+        self._losses = Losses()
         self._refused: set[tuple[str, int]] = set()
         self._likely = ""
 
@@ -144,11 +145,13 @@ class Merge:
             self._counters["duplicates"] += end - seq
 
     def _lose(self, count: int, epoch: int) -> None:
+        first = self._ring.head
         try:
             self._writer.gap(count, epoch=epoch, timeout_s=TICK_S)
         except RingFull:
             return  # decided again on the next step, by what is true then
         self._counters["gap_frames"] += count
+        self._losses.add(first, first + count)
 
     def _apply(self, epoch: int, at_seq: int) -> None:
         try:
@@ -220,7 +223,15 @@ class Merge:
         shadow = {ring: Compared(*counts) for ring, counts in self._comparison.counts.items()}
         diverged = {ring: Diverged(*astuple(row)) for ring, row in self._comparison.diverged.items()}
         return Status(
-            self._spec.name, self._spec.role, head, head, lag, dict(self._counters), shadow, diverged=diverged
+            self._spec.name,
+            self._spec.role,
+            head,
+            head,
+            lag,
+            dict(self._counters),
+            shadow,
+            diverged=diverged,
+            lost=self._losses.ranges,
         )
 
 

@@ -17,6 +17,7 @@ from halftrack_dataplane.ring import Reader, Ring
 from halftrack_dataplane.runspec import RunSpec, StateWay
 from halftrack_dataplane.runtime import EXIT_DONE, EXIT_NO_STATE, EXIT_PROGRAM, EXIT_SPEC, Stop, Unable, load_program
 from halftrack_dataplane.sdk import ByView, Vertex
+from halftrack_dataplane.snapshot_form import parts_of, size_of
 from halftrack_dataplane.snapshots import Entry, Head, SnapshotFolder, State, fits, joined
 
 PEER_WAIT_S = 10.0  # a peer writes a snapshot every few hundred frames; who has none after this long has other troubles
@@ -79,13 +80,19 @@ def positive(spec: RunSpec, name: str, default: int) -> int:
 
 
 def begin(
-    spec: RunSpec, make: Make, source: Ring, target: Ring, folder: SnapshotFolder, stop: Stop
+    spec: RunSpec,
+    make: Make,
+    source: Ring,
+    target: Ring,
+    folder: SnapshotFolder,
+    stop: Stop,
+    patience_s: float = PEER_WAIT_S,
 ) -> tuple[Reader, Begin]:
-    """The pinned input and the vertex to feed it to; Unable when there is nothing to begin from."""
+    """The pinned input and the vertex to feed it to; Unable when there is nothing to begin from, with peers after `patience_s`."""
     entries = folder.entries()
     head = source.head  # read after the folder: whoever wrote there has read less than this, or another life's ring
     folder.drop(entry for entry in entries if entry.next_in > head or _outlived(spec, entry, source.tail))
-    deadline = time.monotonic() + PEER_WAIT_S
+    deadline = time.monotonic() + patience_s
     while not stop.asked:
         window, known = look(spec, source, target, folder), folder.entries()
         for candidate in _candidates(spec, make, source, window, folder):
@@ -220,6 +227,7 @@ def _restored(spec: RunSpec, make: Make, folder: SnapshotFolder, entry: Entry, s
     if not same and snapshot.schema not in spec.state_reads:
         way = next(way for way in spec.state_inward if way.schema == snapshot.schema)
         state, told = converted(spec, way, state), f", migrated from {snapshot.schema}"
+    folder.prepare(instance_of(spec), size_of(parts_of(state)))  # our first snapshot shall find its memory there
     vertex = make(spec.params)
     if isinstance(vertex, ByView):
         whole = state if isinstance(state, (bytes, memoryview)) else joined(state)

@@ -51,10 +51,11 @@ class SpecError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotPeer:
-    """A host that may be asked for a snapshot, and the CurveZMQ key that its bridge answers with."""
+    """A host that may be asked for a snapshot, and the CurveZMQ key that its bridge answers with. A `twin` runs a member of the same vertex."""
 
     connect: str
     server_public: str
+    twin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class RunSpec:
 
     `snapshot_dir` of a member is the vertex's own folder, `ROOT/GRAPH/VERTEX`; that of a bridge server is `ROOT`. `state_inward` leads from
     schemas of others to one that it reads, `state_outward` from its own to those of releases before it. With `replay_frames` or
-    `replay_ms` it keeps no snapshots, and begins that far back. An inlet joins `inputs` by
+    `replay_ms` it keeps no snapshots, and begins that far back; with `state_restarts` it may begin with an empty state. An inlet joins `inputs` by
     `join`, in order of time by buckets of `join_width_ns`; with `join_partial` a sequence that some inputs have lost passes without them.
     """
 
@@ -122,6 +123,7 @@ class RunSpec:
     state_outward: tuple[StateWay, ...] = ()
     replay_frames: int = 0
     replay_ms: int = 0
+    state_restarts: bool = False
     snapshot_dir: str = ""
     data_dir: str = ""
     status_path: str = ""
@@ -162,7 +164,8 @@ def load(data: bytes) -> RunSpec:
             _expect(type(values[entry.name]) is str, entry.name, "a string")
     for name in ("generation", "join_width_ns", "replay_frames", "replay_ms"):
         _expect(type(values[name]) is int and values[name] >= 0, name, "an integer from 0 on")
-    _expect(type(values["join_partial"]) is bool, "join_partial", "a truth value")
+    for name in ("join_partial", "state_restarts"):
+        _expect(type(values[name]) is bool, name, "a truth value")
     values["state_reads"] = _strings(values["state_reads"], "state_reads")
     for name in ("state_inward", "state_outward"):
         values[name] = _ways(values[name], name)
@@ -304,8 +307,10 @@ def _peers(tree: Any) -> tuple[SnapshotPeer, ...]:
     found = []
     for number, item in enumerate(tree):
         where = f"snapshot_peers[{number}]"
-        values = _exact(item, ("connect", "server_public"), where)
-        _expect(all(type(value) is str and value for value in values.values()), where, "two non-empty strings")
+        values = _exact(item, ("connect", "server_public", "twin"), where)
+        texts = (values["connect"], values["server_public"])
+        _expect(all(type(value) is str and value for value in texts), where, "two non-empty strings")
+        _expect(type(values["twin"]) is bool, f"{where}.twin", "a truth value")
         found.append(SnapshotPeer(**values))
     return tuple(found)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import zmq
 
-from halftrack_dataplane import bridge_sockets
+from halftrack_dataplane import bridge_sockets, standing
 from halftrack_dataplane.bridge_data import WireError
 from halftrack_dataplane.bridge_wire import (
     DEAD_S,
@@ -21,6 +21,8 @@ from halftrack_dataplane.bridge_wire import (
     SnapshotIs,
     SnapshotPart,
     SnapshotWanted,
+    StandingIs,
+    StandingWanted,
     decode,
     encode,
 )
@@ -112,6 +114,22 @@ def fetch(
         context.destroy(0)
 
 
+def standing_of(
+    spec: RunSpec, peer: SnapshotPeer, vertex: str, ring: str, reads: tuple[str, ...]
+) -> standing.Standing | None:
+    """How the vertex stands at the peer's host; None when it does not answer."""
+    if not spec.curve_secret_path:
+        return None
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        found = _Fetching(spec, peer, vertex, context).answer(StandingWanted(vertex, ring, spec.release, reads))
+    except (WireError, OSError, zmq.ZMQError):
+        return None
+    finally:
+        context.destroy(0)
+    return standing.Standing(found.hopes, found.published, ()) if isinstance(found, StandingIs) else None
+
+
 class _Fetching:
     """One snapshot on its way, over any number of connections."""
 
@@ -125,7 +143,7 @@ class _Fetching:
     def run(self, wanted: SnapshotWanted, instance: str, folder: SnapshotFolder) -> Entry | None:
         """Ask, fetch, and ask again while what is offered keeps going; until nothing has come for too long."""
         while time.monotonic() - self._moved_at < STALL_S:
-            found = self._answer(wanted)
+            found = self.answer(wanted)
             if not isinstance(found, SnapshotIs):
                 self._hang_up()
                 continue
@@ -168,10 +186,11 @@ class _Fetching:
                 self._moved_at = time.monotonic()
         return True
 
-    def _answer(self, wanted: SnapshotWanted) -> Message | None:
+    def answer(self, wanted: SnapshotWanted | StandingWanted) -> Message | None:
+        """What the peer says to that; None when it says nothing in time."""
         return self._heard() if self._sent(wanted) else None
 
-    def _sent(self, message: SnapshotWanted | SnapshotGet) -> bool:
+    def _sent(self, message: SnapshotWanted | SnapshotGet | StandingWanted) -> bool:
         """False when there is no connection, or its queue is full."""
         if self._socket is None:
             self._socket = bridge_sockets.client(

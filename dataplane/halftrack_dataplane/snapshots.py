@@ -3,14 +3,13 @@
 One folder holds the snapshots of all members of a vertex on a host, whatever their release, because a green begins from its
 blue's. It lies in memory, beside the rings: what takes one takes the other, and a snapshot is of no use without the inputs behind it.
 
-A large snapshot is written into a file that is used again and stays mapped: new memory costs five times as much as the copy. Who reads
-one maps it too, and holds a shared lock on it as long as anything refers to that memory; a file is used again only under an
+A large snapshot is written into a file that is used again and stays mapped: new memory costs five times as much as the copy. It is made of
+large pages where the kernel gives them, or who reads would pay for 65,536 small ones in 256 MiB. Who reads one maps it too, and holds a shared lock on it as long as anything refers to that memory; a file is used again only under an
 exclusive lock. So nobody waits for anybody, and what was verified never changes under a reader.
 """
 
 import contextlib
 import fcntl
-import mmap
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -36,7 +35,7 @@ from halftrack_dataplane.snapshot_form import (
     unpack,
     write_into,
 )
-from halftrack_dataplane.state_copy import first_bad, populate
+from halftrack_dataplane.state_copy import Room, first_bad
 
 __all__ = [
     "KEPT",
@@ -55,7 +54,31 @@ __all__ = [
 
 KEPT = 2  # the newest may be too new for a restart that must recompute, or damaged
 SMALL_BYTES = 1 << 20  # below, a file of its own costs less than a lock and a mapping that must be looked after
+LARGE_BYTES = 2 << 20  # of a large page, where memory has them; elsewhere it means nothing
 _VERIFIERS = 2  # threads that check a large state: one reads half as fast as the memory can give
+
+
+@dataclass(frozen=True, slots=True)
+class Young:
+    """A state that was begun with nothing: how often that was, and from which input and output on the last one is.
+
+    The newest snapshot before it knew the inputs below `known_in`. Output `first_out - 1` stands for all that is missing.
+    """
+
+    losses: int = 0
+    known_in: int = 0
+    first_in: int = 0
+    first_out: int = 0
+
+    def text(self) -> str:
+        """For people."""
+        if not self.losses:
+            return ""
+        lost = f", and with it inputs {self.known_in} to {self.first_in - 1}" if self.known_in < self.first_in else ""
+        return (
+            f"the state was lost{lost}: it is made anew from input {self.first_in} on, and outputs from {self.first_out} on are made of it; "
+            f"output {self.first_out - 1} is declared lost for all that are missing"
+        )
 
 
 @dataclass(slots=True)
@@ -64,11 +87,10 @@ class _Slot:
 
     name: str  # in the folder, at the moment
     fd: int
-    memory: mmap.mmap
+    memory: Room
 
     def close(self) -> None:
-        self.memory.close()
-        os.close(self.fd)
+        os.close(self.fd)  # the memory goes with the last who refers to it
 
 
 class SnapshotFolder:
@@ -112,7 +134,7 @@ class SnapshotFolder:
                 if size <= HEAD_BYTES + SMALL_BYTES:
                     snapshot = unpack(os.pread(fd, size, 0))
                     return snapshot if self._sound(entry, snapshot) else None
-                memory = mmap.mmap(fd, size, prot=mmap.PROT_READ)  # it keeps the file open, and with it the lock
+                memory = Room(fd, size, readonly=True)  # it keeps the file open, and with it the lock
                 head = head_of(memoryview(memory)[:HEAD_BYTES])
                 if not self._sound(entry, head):
                     return None
@@ -257,13 +279,17 @@ class SnapshotFolder:
         (self._folder / name).unlink(missing_ok=True)  # of a former life
         fd = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
+            os.ftruncate(fd, room)
+            slot = _Slot(name, fd, Room(fd, room))
+            for at in range(0, room, LARGE_BYTES):  # a large page grows out of a small one, not out of nothing
+                os.posix_fallocate(fd, at, 1)
+            slot.memory.enlarge()  # before the rest is there, which would have to be copied
             os.posix_fallocate(fd, 0, room)
-            slot = _Slot(name, fd, mmap.mmap(fd, room))
         except OSError:
             os.close(fd)
             (self._folder / name).unlink(missing_ok=True)
             raise
-        populate(slot.memory)
+        slot.memory.populate()
         self._slots.append(slot)
         return slot
 
@@ -287,6 +313,23 @@ class SnapshotFolder:
             return int((self._folder / f"{instance}.gap").read_text())
         except (OSError, ValueError):
             return 0
+
+    # So must it tell every later life that the state was once begun with nothing: it is reported until it is known.
+
+    def mark_young(self, instance: str, young: Young) -> None:
+        """Remember that `instance` has begun with an empty state."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        draft = self._folder / f".{instance}.young.draft"
+        draft.write_text(f"{young.losses} {young.known_in} {young.first_in} {young.first_out}")
+        os.replace(draft, self._folder / f"{instance}.young")
+
+    def young(self, instance: str) -> Young:
+        """Whether and when it has."""
+        try:
+            losses, known_in, first_in, first_out = map(int, (self._folder / f"{instance}.young").read_text().split())
+        except (OSError, ValueError):
+            return Young()
+        return Young(losses, known_in, first_in, first_out)
 
 
 def _share(fd: int, path: Path) -> None:

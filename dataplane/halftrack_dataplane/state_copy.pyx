@@ -1,11 +1,14 @@
 """A state's bytes into shared memory in one pass, with a checksum for each piece; and do they still match? Without the GIL.
 
-Owns no memory and decides nothing: who calls says where from, where to, and what a mismatch means.
+Decides nothing: who calls says where from, where to, and what a mismatch means. Owns mappings of files in memory, by large pages where
+the kernel has them: a state of 256 MiB has 65,536 small ones, and whoever maps them again pays for each.
 """
 
-from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+import os
+
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, intptr_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 
 cdef extern from "ring_protocol.h" nogil:
@@ -14,10 +17,61 @@ cdef extern from "ring_protocol.h" nogil:
 
 cdef extern from "<sys/mman.h>" nogil:
     int madvise(void *at, size_t count, int advice)
+    void *mmap(void *at, size_t count, int protection, int flags, int fd, long offset)
+    int munmap(void *at, size_t count)
+    int PROT_NONE, PROT_READ, PROT_WRITE, MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MAP_FIXED
+
+from libc.errno cimport errno
 
 # MADV_POPULATE_READ and _WRITE, Linux 5.14; where they are unknown, pages come one by one when they are first touched.
 cdef int POPULATE_READ = 22, POPULATE_WRITE = 23
-cdef uint64_t PAGE = 4096
+# MADV_COLLAPSE, Linux 6.1: large pages for this range now, whatever the mount and the system say of those that come by themselves.
+cdef int COLLAPSE = 25
+cdef uint64_t PAGE = 4096, LARGE = 1 << 21
+
+
+cdef class Room:
+    """A file's memory, mapped where large pages can be. Lives as long as any view of it; the descriptor may be closed before."""
+
+    cdef char *at
+    cdef uint64_t size
+    cdef bint readonly
+    cdef void *reserved
+    cdef uint64_t reserved_bytes
+
+    def __cinit__(self, int fd, uint64_t size, bint readonly=False):
+        self.reserved_bytes = (size + LARGE - 1) // LARGE * LARGE + LARGE
+        self.reserved = mmap(NULL, self.reserved_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        if <intptr_t>self.reserved == -1:
+            self.reserved = NULL
+            raise OSError(errno, os.strerror(errno))
+        cdef uintptr_t aligned = (<uintptr_t>self.reserved + LARGE - 1) & ~<uintptr_t>(LARGE - 1)
+        cdef int protection = PROT_READ if readonly else PROT_READ | PROT_WRITE
+        if <intptr_t>mmap(<void *>aligned, size, protection, MAP_SHARED | MAP_FIXED, fd, 0) == -1:
+            raise OSError(errno, os.strerror(errno))
+        self.at, self.size, self.readonly = <char *>aligned, size, readonly
+
+    def __dealloc__(self):
+        if self.reserved != NULL:
+            munmap(self.reserved, self.reserved_bytes)
+
+    def __len__(self):
+        return self.size
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.at, self.size, self.readonly, flags)
+
+    def enlarge(self):
+        """Large pages for all that is not in memory yet, empty ones; False where the kernel has none to give."""
+        cdef int result
+        with nogil:
+            result = madvise(self.at, self.size & ~(LARGE - 1), COLLAPSE)
+        return result == 0
+
+    def populate(self):
+        """Have all of it in memory, and at hand, before it is used."""
+        with nogil:
+            madvise(self.at, self.size, POPULATE_READ if self.readonly else POPULATE_WRITE)
 
 
 def gather(into, parts, uint64_t piece_bytes):
@@ -105,14 +159,3 @@ cdef int64_t _first_bad(
                 break
             piece += 1
     return <int64_t>piece if piece < end else -1
-
-
-def populate(memory):
-    """Have all of a mapping in memory before it is written to."""
-    cdef Py_buffer given
-    PyObject_GetBuffer(memory, &given, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
-    try:
-        with nogil:
-            madvise(given.buf, given.len, POPULATE_WRITE)
-    finally:
-        PyBuffer_Release(&given)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 INTERVAL_S = 0.2  # quicker than any gate looks, slow enough to cost nothing
+MAX_RANGES = 8  # of lost sequences: what a person reads in one report; the number of frames says the rest
 MAX_COUNT = 2**63 - 1  # what a report and every message on the way to the controller can hold
 
 
@@ -33,7 +34,8 @@ class Diverged:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a process stands. `seq_in` and `seq_out` are the next sequences; `shadow` and `diverged` are keyed by ring name."""
+    """How a process stands. `seq_in` and `seq_out` are the next sequences; `shadow` and `diverged` are keyed by ring name. `lost` are the
+    newest ranges [first, end) that it has declared lost."""
 
     name: str
     role: str
@@ -44,6 +46,25 @@ class Status:
     shadow: Mapping[str, Compared] = field(default_factory=dict)
     message: str = ""
     diverged: Mapping[str, Diverged] = field(default_factory=dict)
+    lost: tuple[tuple[int, int], ...] = ()
+
+
+class Losses:
+    """The newest ranges that were declared lost; those that follow each other are one."""
+
+    def __init__(self) -> None:
+        self._ranges: list[tuple[int, int]] = []
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """As a status has them, the oldest first."""
+        return tuple(self._ranges)
+
+    def add(self, first: int, end: int) -> None:
+        """[first, end) is lost as well."""
+        if self._ranges and self._ranges[-1][1] == first:
+            first = self._ranges.pop()[0]
+        self._ranges = [*self._ranges[1 - MAX_RANGES :], (first, end)]
 
 
 def dump(status: Status) -> bytes:
@@ -68,7 +89,8 @@ def load(data: bytes) -> Status:
             str(ring): Diverged(_count(row["frames"]), tuple(_count(seq) for seq in row["first"]), _count(row["odd"]))
             for ring, row in tree.get("diverged", {}).items()
         }
-        return Status(name, role, seq_in, seq_out, lag_frames, counters, shadow, message, diverged)
+        lost = tuple((_count(first), _count(end)) for first, end in tree.get("lost", ())[-MAX_RANGES:])
+        return Status(name, role, seq_in, seq_out, lag_frames, counters, shadow, message, diverged, lost)
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a status: {error!r}") from None
 

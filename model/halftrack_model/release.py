@@ -27,6 +27,13 @@ class Compare(Enum):
     DIFFERS_EXPECTED = "differs-expected"
 
 
+class OnStateLoss(Enum):
+    """What a vertex does when nobody has its state any more: wait for somebody who brings it, or begin again with an empty one."""
+
+    WAIT = "wait"
+    RESTART = "restart"
+
+
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """A file that agents fetch by content: a Python file or a zipapp. Never unpacked."""
@@ -50,7 +57,8 @@ class StateSchemas:
 
     `migrations` lead from schemas of others to one that it reads, and from the one that it writes back to others'. `one_way` gives
     the way back up: once green counts, nobody's order undoes it. With `replay_frames` or `replay_ms` the state is a function of
-    the last inputs, so there are no snapshots and nothing to read: a member begins that far back.
+    the last inputs, so there are no snapshots and nothing to read: a member begins that far back. `on_loss` speaks of a state that no
+    member can go on from: an empty one is never begun with unless it says so.
     """
 
     writes: str
@@ -59,6 +67,7 @@ class StateSchemas:
     one_way: bool = added(False)
     replay_frames: int = added(0)
     replay_ms: int = added(0)
+    on_loss: OnStateLoss = added(OnStateLoss.WAIT)
 
     def way(self, source: str, targets: tuple[str, ...]) -> tuple[Migration, ...] | None:
         """The shortest chain of migrations from `source` to any of `targets`; of equal ones, the one declared first."""
@@ -129,6 +138,8 @@ def state_faults(state: StateSchemas) -> list[str]:
                 f"the migration from {source} to {target} leads neither to a schema that is read nor from the one that is written: "
                 "drop it, or add the step that is missing"
             )
+    if state.on_loss is OnStateLoss.RESTART and not state.writes:
+        faults.append("`onLoss: restart` is for a state that is written: without one there is nothing to lose, drop it")
     if state.one_way and not state.writes:
         faults.append("`oneWay` says that no release before can read the state, but none is written: drop it")
     return faults

@@ -16,6 +16,7 @@ class Happened(Enum):
     FRAMES_REFUSED = "frames-refused"
     FRAMES_LOST = "frames-lost"
     OUTPUTS_DIVERGED = "outputs-diverged"
+    STATE_LOST = "state-lost"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ from halftrack_agent.drivers.launch import Launcher
 from halftrack_agent.identity import Identity, Membership
 from halftrack_agent.places import Places
 from halftrack_dataplane import restoring
-from halftrack_dataplane.runspec import load
+from halftrack_dataplane.runspec import RunSpec, load
 from halftrack_model.ids import digest_of
 from halftrack_model.plan import Peer
-from halftrack_model.workload import Runs
+from halftrack_model.release import OnStateLoss
+from halftrack_model.workload import Runs, Workload
 from tests.agent_core.plans import inlet, member_workload
 
 PROGRAM = b"program"
@@ -87,3 +88,27 @@ def test_a_vertex_without_a_twin_writes_its_ring_itself_and_keeps_its_snapshots_
     assert orders.output_ring == str(tmp_path / "run/rings/spectra/spectrometer.ring")
     assert orders.snapshot_dir == str(tmp_path / "run/snapshots/spectra/spectrometer")
     assert (restoring.vertex_of(orders), restoring.instance_of(orders)) == ("spectra/spectrometer", "m@1.0.0")
+
+
+def test_only_where_outputs_are_merged_may_a_member_begin_with_an_empty_state(launcher: Launcher) -> None:
+    # invariant: S1
+    member = member_workload("a", "1.0.0")
+    state = replace(member.state, writes="s/1", on_loss=OnStateLoss.RESTART)
+    member = replace(member, artifact=digest_of(PROGRAM), state=state)
+    assert member.member is not None
+    vertex = f"{member.member.graph}/{member.member.vertex}"
+    merge = replace(member, name="m", runs=Runs.MERGE, member=None, writes_ring=vertex)
+    other = replace(member, name="r", runs=Runs.BRIDGE_RECEIVER, reads_ring=f"{vertex}.b@1.0.0", from_host=PEER.host)
+    peers = {PEER.host: PEER, "elsewhere": replace(PEER, host="elsewhere", bridge="10.0.0.3:7450")}
+
+    def orders(workload: Workload, *plan: Workload) -> RunSpec:
+        launcher.use(peers, plan)
+        return load(launcher(workload).orders)
+
+    found = orders(member, member, merge, other)
+    assert found.state_restarts
+    assert [peer.twin for peer in found.snapshot_peers] == [False, True], "only the twin's host can have its state"
+    assert not orders(member, member, other).state_restarts
+    waits = replace(member, state=replace(state, on_loss=OnStateLoss.WAIT))
+    assert not orders(waits, waits, merge, other).state_restarts
+    assert orders(replace(member, writes_ring=vertex), member).state_restarts, "without a twin"

@@ -207,6 +207,39 @@ def test_counters_become_few_reports_with_sums(tmp_path: Path) -> None:
     rings.close()
 
 
+def test_a_lost_state_and_lost_frames_are_told_with_their_numbers_once(tmp_path: Path) -> None:
+    # invariant: S2
+    rings, runs = Rings(tmp_path / "rings"), Runs("s.m", "s.a")
+
+    def sight() -> Sight:
+        return Sight(runs, rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted")  # type: ignore[arg-type]
+
+    def say(name: str, role: str, at: int, lost: tuple[tuple[int, int], ...] = (), **counters: int) -> None:
+        said = status.dump(Status(name, role, counters=counters, message="made anew from input 9 on", lost=lost))
+        (tmp_path / f"{name}.json").write_bytes(said)
+        os.utime(tmp_path / f"{name}.json", ns=(at, at))
+
+    eyes = sight()
+    say("s.m", "merge", 1000, ((7, 8), (20, 29)), gap_frames=10)
+    say("s.a", "member", 1000, ((7, 8),), gap_frames=1, state_lost=1)
+    eyes.look()
+    assert set(eyes.samples(0)) == {
+        Emit(Happened.FRAMES_LOST, "s.m", "10 frames, 10 in all; the newest: 7, 20 to 28"),
+        Emit(Happened.STATE_LOST, "s.a", "1 times, 1 in all: made anew from input 9 on"),
+    }
+    eyes = sight()
+    runs.started_ms["s.a"] = 2  # later lives go on saying so, and it is no news
+    say("s.a", "member", 2000, state_lost=1)
+    eyes.look()
+    assert eyes.samples(SAMPLE_EVERY_MS) == ()
+    say("s.a", "member", 3000, state_lost=2)
+    eyes.look()
+    assert eyes.samples(2 * SAMPLE_EVERY_MS) == (
+        Emit(Happened.STATE_LOST, "s.a", "1 times, 2 in all: made anew from input 9 on"),
+    )
+    rings.close()
+
+
 def test_members_that_differ_are_told_by_name_with_the_first_frames(tmp_path: Path) -> None:
     rings = Rings(tmp_path / "rings")
     sight = Sight(Runs("s.m"), rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted")  # type: ignore[arg-type]

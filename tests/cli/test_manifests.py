@@ -12,7 +12,7 @@ from halftrack_controller.manifest_schema import json_schema
 from halftrack_controller.manifests import BadManifests
 from halftrack_controller.snapshot import Environment, Host
 from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Role, Sample
-from halftrack_model.release import Approval, Compare, Migration, StateSchemas, SwapStrategy
+from halftrack_model.release import Approval, Compare, Migration, OnStateLoss, StateSchemas, SwapStrategy
 
 ROOT = Path(__file__).parents[2]
 GOOD = """\
@@ -307,6 +307,7 @@ STATEFUL = "apiVersion: halftrack/v1\nkind: Release\nspec: {product: x, version:
         ("{writes: s/1, reads: [s/1], replay: {frames: 8}}", "leave out either `replay` or all the rest"),
         ("{replay: {frames: 8, time: 3s}}", "write one of `frames: 1024` and `time: 30s`"),
         ("{replay: {time: 30}}", "30s"),
+        ("{onLoss: restart}", "without one there is nothing to lose"),
         ("{oneWay: true}", "`oneWay` says that no release before can read the state"),
     ],
 )
@@ -324,6 +325,7 @@ def test_migrations_and_windows_are_read() -> None:
     assert found.inward() == {"s/1": (Migration("s/1", "s/2", "a:there"),)}
     assert found.outward() == {"s/1": (Migration("s/2", "s/1", "a:back"),)}
     assert read("{writes: s/2, reads: [s/2], oneWay: true}").one_way
+    assert read("{writes: s/2, reads: [s/2], onLoss: restart}").on_loss is OnStateLoss.RESTART
     assert read("{replay: {frames: 1024}}") == StateSchemas("", (), replay_frames=1024)
     assert read("{replay: {time: 30s}}") == StateSchemas("", (), replay_ms=30_000)
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from halftrack_dataplane import replaying, restoring
+from halftrack_dataplane import replaying, restarting
 from halftrack_dataplane.frames import Frame
 from halftrack_dataplane.member import Member, Outlet
 from halftrack_dataplane.replaying import Warmth, Window
@@ -78,7 +78,7 @@ class Stage:
                 return output
 
         with target.writer() as writer:
-            reader, begin = restoring.begin(spec, Mortal, self.source, target, self.snapshots, stop)
+            reader, begin = restarting.begin(spec, Mortal, self.source, target, self.snapshots, stop)
             self.message = begin.message
             with reader:
                 if begin.next_in < self.source.head:

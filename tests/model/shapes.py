@@ -5,7 +5,16 @@ from hypothesis import strategies as st
 from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Role, Sample, StreamGraph, Vertex
 from halftrack_model.observed import Health, InstanceObserved, Observed
 from halftrack_model.plan import Peer, Plan
-from halftrack_model.release import Approval, Artifact, Compare, Migration, Release, StateSchemas, SwapStrategy
+from halftrack_model.release import (
+    Approval,
+    Artifact,
+    Compare,
+    Migration,
+    OnStateLoss,
+    Release,
+    StateSchemas,
+    SwapStrategy,
+)
 from halftrack_model.report import Happened, Report
 from halftrack_model.seals import Seal, Sealed
 from halftrack_model.swap import Phase, Seat, SwapRecord, SwapSpec
@@ -32,6 +41,7 @@ schemas = st.builds(
     reads=st.lists(TEXT, **FEW).map(tuple),
     migrations=st.lists(migrations, **FEW).map(tuple),
     one_way=st.booleans(),
+    on_loss=st.sampled_from(OnStateLoss),
     replay_frames=NUMBERS,
     replay_ms=NUMBERS,
 )

@@ -15,7 +15,7 @@ from halftrack_agent.places import Places
 from halftrack_dataplane.runspec import RunSpec, SnapshotPeer, SpecError, StateWay, dump
 from halftrack_model.errors import InvalidInput
 from halftrack_model.plan import Peer
-from halftrack_model.release import Migration
+from halftrack_model.release import Migration, OnStateLoss
 from halftrack_model.workload import Runs, Workload
 
 _LINKED = frozenset({Runs.BRIDGE_SERVER, Runs.BRIDGE_RECEIVER})  # these speak with other hosts
@@ -31,12 +31,13 @@ class Launcher:
         self._places, self._identity, self._store = places, identity, store
         self._listen, self._own_network = listen, own_network
         self._peers: Mapping[str, Peer] = {}
+        self._workloads: tuple[Workload, ...] = ()
         self._hidden = (str(identity.key_path),)  # no workload needs the key that speaks for the host to the controller
         self._all_hidden = (*self._hidden, str(identity.curve_secret_path))  # most do not speak to other hosts either
 
-    def use(self, peers: Mapping[str, Peer]) -> None:
-        """These are the hosts that bridges and members may ask from now on."""
-        self._peers = dict(peers)
+    def use(self, peers: Mapping[str, Peer], workloads: Sequence[Workload] = ()) -> None:
+        """These are the hosts that bridges and members may ask from now on, and all that the plan may run here."""
+        self._peers, self._workloads = dict(peers), tuple(workloads)
 
     def __call__(self, workload: Workload) -> Launch:
         """How to run `workload`; HostFault while its artifact is missing, InvalidInput when it cannot be run here."""
@@ -53,12 +54,12 @@ class Launcher:
                 raise InvalidInput("no-command", f"{workload.name} runs a command, and names none")
             return Launch(argv, environment, self._own_network, hidden=self._all_hidden)
         alone = self._own_network and workload.runs not in _LINKED
-        peers = [peer for _, peer in sorted(self._peers.items())] if workload.runs is Runs.MEMBER else []
-        doors = egress.doors([peer.bridge for peer in peers]) if alone else ()
+        peers = sorted(self._peers.items()) if workload.runs is Runs.MEMBER else []
+        doors = egress.doors([peer.bridge for _, peer in peers]) if alone else ()
+        twins = self._twins_of(workload)
+        asked = (SnapshotPeer(_way_to(peer, doors), peer.curve_public, host in twins) for host, peer in peers)
         try:
-            orders = dump(
-                self._spec(workload, tuple(SnapshotPeer(_way_to(peer, doors), peer.curve_public) for peer in peers))
-            )
+            orders = dump(self._spec(workload, tuple(asked)))
         except SpecError as error:
             raise InvalidInput("bad-workload", f"{workload.name} cannot be run: {error}") from None
         # -I: nothing from the environment or a user's site folder decides what a process with our orders imports.
@@ -93,6 +94,7 @@ class Launcher:
             state_outward=_ways(workload.state.outward()),
             replay_frames=workload.state.replay_frames,
             replay_ms=workload.state.replay_ms,
+            state_restarts=workload.state.on_loss is OnStateLoss.RESTART and self._decides(workload),
             snapshot_dir="" if snapshots is None else str(snapshots),
             data_dir=str(places.data(workload.name)) if runs is Runs.SINK else "",
             status_path=str(places.status / f"{workload.name}.json"),
@@ -108,6 +110,23 @@ class Launcher:
             snapshot_peers=snapshot_peers,
         )
         return inlet_orders.ordered(spec, workload.inlet, places.ring)
+
+    def _twins_of(self, workload: Workload) -> frozenset[str]:
+        """The hosts of the other members of its vertex. Those whose outputs come here, where they are merged."""
+        member = workload.member
+        if member is None:
+            return frozenset()
+        prefix = f"{member.graph}/{member.vertex}."
+        heard = (each for each in self._workloads if each.runs is Runs.BRIDGE_RECEIVER)
+        return frozenset(
+            each.from_host for each in heard if each.reads_ring.startswith(prefix) and "@" in each.reads_ring
+        )
+
+    def _decides(self, workload: Workload) -> bool:
+        """May it say for its vertex that the state is lost? Where the outputs are merged, or without a twin."""
+        merged = {each.writes_ring for each in self._workloads if each.runs is Runs.MERGE}
+        member = workload.member
+        return member is None or "@" not in workload.writes_ring or f"{member.graph}/{member.vertex}" in merged
 
     def _server_of(self, workload: Workload) -> Peer | None:
         if workload.runs is not Runs.BRIDGE_RECEIVER:

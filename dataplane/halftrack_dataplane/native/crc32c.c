@@ -2,6 +2,9 @@
  *
  * The instruction takes eight bytes a cycle but answers after three, so three runs go side by side; a run's result moves over the
  * bytes that follow it by multiplying with x^(8n) modulo the polynomial, which one table a length does.
+ *
+ * Runs are short, so that the processor sees that it reads in order, and what comes next is asked for while they are summed up: out of memory, not out
+ * of the caches, runs of 2 KiB had a third of what the memory gives, these have all of it.
  */
 #include <pthread.h>
 #include <string.h>
@@ -9,7 +12,7 @@
 #include "ring_protocol.h"
 
 #define POLYNOMIAL 0x82f63b78u /* reflected */
-#define RUN 2048               /* bytes of one of three runs side by side */
+#define RUN 256                /* bytes of one of three runs side by side */
 
 static uint32_t bytewise[8][256], shifted[4][256];
 static pthread_once_t made = PTHREAD_ONCE_INIT;
@@ -53,13 +56,20 @@ HT_MAY_RACE static uint32_t by_tables(uint32_t crc, const unsigned char *at, uin
 #include <emmintrin.h>
 #include <nmmintrin.h>
 
+#define LINE 64
+#define AHEAD 3072             /* how far ahead is asked for: a few times what the memory takes to answer */
+#define BLOCK (4 * 3 * RUN)    /* copied at a time, out of the nearest cache, where summing it up has left it */
+
 HT_MAY_RACE __attribute__((target("sse4.2"))) static uint32_t by_instruction(uint32_t crc, const unsigned char *at, uint64_t count) {
     for (; count >= 3 * RUN; count -= 3 * RUN, at += 3 * RUN) {
         uint64_t a = crc, b = 0, c = 0;
-        for (int i = 0; i < RUN; i += 8) {
-            a = _mm_crc32_u64(a, word(at + i));
-            b = _mm_crc32_u64(b, word(at + RUN + i));
-            c = _mm_crc32_u64(c, word(at + 2 * RUN + i));
+        for (int line = 0; line < RUN; line += LINE) {
+            for (int run = 0; run < 3; run++) _mm_prefetch((const char *)at + AHEAD + run * RUN + line, _MM_HINT_T0);
+            for (int i = line; i < line + LINE; i += 8) {
+                a = _mm_crc32_u64(a, word(at + i));
+                b = _mm_crc32_u64(b, word(at + RUN + i));
+                c = _mm_crc32_u64(c, word(at + 2 * RUN + i));
+            }
         }
         crc = over_a_run(over_a_run((uint32_t)a) ^ (uint32_t)b) ^ (uint32_t)c;
     }
@@ -68,18 +78,22 @@ HT_MAY_RACE __attribute__((target("sse4.2"))) static uint32_t by_instruction(uin
     return crc;
 }
 
-/* The same while copying, with stores that go past the caches: of a copy this large, its reader finds nothing there anyway. */
+/* The same and a copy, with stores that go past the caches: of a copy this large, its reader finds nothing there anyway. */
 __attribute__((target("sse4.2"))) static uint32_t copying(uint32_t crc, char *to, const unsigned char *at, uint64_t count) {
-    for (; count >= 3 * RUN; count -= 3 * RUN, at += 3 * RUN, to += 3 * RUN) {
-        uint64_t a = crc, b = 0, c = 0;
-        for (int i = 0; i < RUN; i += 8) {
-            uint64_t x = word(at + i), y = word(at + RUN + i), z = word(at + 2 * RUN + i);
-            a = _mm_crc32_u64(a, x), b = _mm_crc32_u64(b, y), c = _mm_crc32_u64(c, z);
-            _mm_stream_si64((long long *)(to + i), (long long)x);
-            _mm_stream_si64((long long *)(to + RUN + i), (long long)y);
-            _mm_stream_si64((long long *)(to + 2 * RUN + i), (long long)z);
+    uint64_t odd = -(uintptr_t)to % 16;
+    if (odd > count) odd = count;
+    memcpy(to, at, odd);
+    crc = by_instruction(crc, at, odd);
+    for (to += odd, at += odd, count -= odd; count >= BLOCK; count -= BLOCK, at += BLOCK, to += BLOCK) {
+        crc = by_instruction(crc, at, BLOCK);
+        for (int i = 0; i < BLOCK; i += 64) {
+            __m128i w = _mm_loadu_si128((const void *)(at + i)), x = _mm_loadu_si128((const void *)(at + i + 16)),
+                    y = _mm_loadu_si128((const void *)(at + i + 32)), z = _mm_loadu_si128((const void *)(at + i + 48));
+            _mm_stream_si128((void *)(to + i), w);
+            _mm_stream_si128((void *)(to + i + 16), x);
+            _mm_stream_si128((void *)(to + i + 32), y);
+            _mm_stream_si128((void *)(to + i + 48), z);
         }
-        crc = over_a_run(over_a_run((uint32_t)a) ^ (uint32_t)b) ^ (uint32_t)c;
     }
     _mm_sfence();
     memcpy(to, at, count);

@@ -1,0 +1,131 @@
+"""When nobody has the state any more: may a member begin with an empty one, from which input, and under which number?
+
+An empty state is begun with only where the release says `onLoss: restart`, by one member only, and when everybody who could still have the state
+has said that he has not: a host that is silent may have it (O1). What the others then need, a snapshot of the empty state, is there before
+the first output. All numbers that may have been published stay as they are; the next one is declared lost, and stands for what is missing.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from halftrack_dataplane import restoring, standing
+from halftrack_dataplane.frames import RingError, reader_name
+from halftrack_dataplane.merge import owner_of
+from halftrack_dataplane.restoring import Begin, Make
+from halftrack_dataplane.ring import Reader, Ring
+from halftrack_dataplane.runspec import RunSpec, SnapshotPeer
+from halftrack_dataplane.runtime import EXIT_NO_STATE, Stop, Unable
+from halftrack_dataplane.snapshots import SnapshotFolder, Young
+from halftrack_dataplane.standing import Standing
+
+AGAIN_S = 0.2  # between two looks at whether somebody has the state after all
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the deciding member knows of itself: which one it is, and whether the merge passes its release (None: there is no merge)."""
+
+    member: str
+    in_force: bool | None
+
+
+def refusal(place: Place, here: Standing, twins: Sequence[tuple[str, Standing | None]]) -> str:
+    """Why it must not begin with an empty state now, in prose; empty when it may."""
+    if place.in_force is not None and here.members and place.member != here.members[0]:
+        return f"member {here.members[0]} decides whether to begin anew, and has not"
+    if place.in_force is False:
+        return "its release is not the one that counts, so it waits for that one's state"
+    if here.hopes:
+        return "another member on this host goes on with the state, or can"
+    for address, twin in twins:
+        if twin is None:
+            return f"the other member's host at {address} is silent, and may have the state"
+        if twin.hopes:
+            return f"the other member, on the host at {address}, goes on with the state, or can"
+    return ""
+
+
+def restart_at(here: Standing, twins: Sequence[Standing]) -> int:
+    """The first number that an empty state may put out: behind the one that stands for what is missing."""
+    return max([here.published, *(twin.published for twin in twins)]) + 1
+
+
+def begin(
+    spec: RunSpec, make: Make, source: Ring, target: Ring, folder: SnapshotFolder, stop: Stop
+) -> tuple[Reader, Begin]:
+    """As `restoring.begin`; and where that finds nothing and the release says so, with an empty state."""
+    if not spec.state_restarts:
+        return restoring.begin(spec, make, source, target, folder, stop)
+    deadline = time.monotonic() + restoring.PEER_WAIT_S
+    while True:
+        try:
+            return restoring.begin(spec, make, source, target, folder, stop, patience_s=0.0)
+        except Unable as error:
+            if error.code != EXIT_NO_STATE:
+                raise
+            reason, at = _asked(spec, target, folder)
+            if not reason:
+                return _anew(spec, make, source, target, folder, at)
+            if time.monotonic() >= deadline or stop.asked:
+                raise Unable(EXIT_NO_STATE, f"{error}. It may begin with an empty state, but {reason}") from None
+        stop.sleep(AGAIN_S)
+
+
+def _asked(spec: RunSpec, target: Ring, folder: SnapshotFolder) -> tuple[str, int]:
+    """Why not, or under which number."""
+    rings, vertex, input_ring = Path(spec.input_ring).parents[1], restoring.vertex_of(spec), _name_of(spec.input_ring)
+    here = standing.of(rings, folder, vertex, input_ring, spec.release, restoring.readable(spec))
+    here = replace(here, published=max(here.published, target.head))
+    place = Place(restoring.instance_of(spec).partition("@")[0], _in_force(spec))
+    if reason := refusal(place, here, ()):
+        return reason, 0
+    asked = [(peer.connect, _standing_of(spec, peer, vertex, input_ring)) for peer in spec.snapshot_peers if peer.twin]
+    if reason := refusal(place, here, asked):
+        return reason, 0
+    return "", restart_at(here, [twin for _, twin in asked if twin is not None])
+
+
+def _standing_of(spec: RunSpec, peer: SnapshotPeer, vertex: str, input_ring: str) -> Standing | None:
+    from halftrack_dataplane.snapshot_fetch import standing_of  # ZeroMQ takes long to import, and is rarely needed here
+
+    return standing_of(spec, peer, vertex, input_ring, restoring.readable(spec))
+
+
+def _in_force(spec: RunSpec) -> bool | None:
+    """Does the merge pass this release's outputs? None when the member writes the vertex's ring itself."""
+    if restoring.alone(spec):
+        return None
+    path = Path(spec.output_ring)
+    stem = path.name.partition("@")[0].rpartition(".")[0]
+    try:
+        with Ring.open(str(path.with_name(f"{stem}.ring"))) as merged:
+            owner = owner_of(merged.head, merged.cuts())
+    except (RingError, OSError):
+        return False
+    return owner is not None and owner.generation == spec.generation
+
+
+def _name_of(path: str) -> str:
+    return f"{Path(path).parent.name}/{Path(path).name.removesuffix('.ring')}"
+
+
+def _anew(
+    spec: RunSpec, make: Make, source: Ring, target: Ring, folder: SnapshotFolder, at: int
+) -> tuple[Reader, Begin]:
+    """From the oldest input that is still there. The mark comes first: a life that ends right after it is told of all the same."""
+    instance = restoring.instance_of(spec)
+    window = restoring.look(spec, source, target, folder)
+    start = max(window.oldest, window.gap_end)
+    reader = source.reader(policy="lossless", name=reader_name(spec.name), start=start)
+    first = reader.cursor
+    known = max((entry.next_in for entry in folder.entries() if entry.next_in <= first), default=0)
+    young = Young(folder.young(instance).losses + 1, known, first, at)
+    try:
+        folder.mark_young(instance, young)
+        vertex = make(spec.params)
+    except BaseException:
+        reader.close()
+        raise
+    return reader, Begin(vertex, first, at, 0, True, young.text(), spec.release)
