@@ -17,16 +17,16 @@ from halftrack_dataplane.frames import Cut, Frame
 from halftrack_dataplane.parts import Part, is_none, parts
 
 __all__ = [
-    "Away", "Buffer", "ByView", "Counting", "Cut", "Frame", "Param", "Part", "Sink", "Source", "Vertex", "is_none", "parts",
+    "Away", "Buffer", "ByView", "Counting", "Cut", "Fetched", "Frame", "Param", "Part", "Sink", "Source", "Vertex", "is_none", "parts",
 ]  # fmt: skip
 
 Param = str | int | bool
 
 
 class Away(Exception):  # noqa: N818 - says what is the case
-    """A sink's place cannot be reached, or has no room now. The one error that is no evidence against a release.
+    """A sink's or a source's place cannot be reached, or has no room now. The one error that is no evidence against a release.
 
-    `next_seq`, `consume` and `flush` may raise it, having done nothing: the runner asks for the same again until it works, shows
+    `next_seq`, `consume`, `flush` and `fetch` may raise it, having done nothing: the runner asks for the same again until it works, shows
     the message in the status, and holds the stream back meanwhile. Whoever is asked decides how often to really try.
     """
 
@@ -80,6 +80,18 @@ class Source(Protocol):
 
     def frames(self, next_seq: int) -> Iterator[Buffer]:
         """The frames from `next_seq` on. After a restart it is asked again: frame `s` must be the same each time."""
+
+
+@runtime_checkable
+class Fetched(Protocol):
+    """A source whose frames are numbered where they come from, and can be had again there. In place of `frames`."""
+
+    def fetch(self, next_seq: int, wait_s: float) -> Sequence[Frame]:
+        """The next frames, `next_seq` first, in order and without a hole; none if there are none within `wait_s`. May raise Away.
+
+        What is lost there is said by a frame with `gap`; a stream that has not begun begins behind it. `next_seq` is where the ring ends:
+        what was fetched before, and did not come so far, is asked for again. A time of 0 is replaced by now.
+        """
 
 
 class Sink(Protocol):

@@ -2,11 +2,12 @@
 
 import time
 
+from halftrack_dataplane import fetching
 from halftrack_dataplane.frames import RingFull
 from halftrack_dataplane.ring import Writer
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import EXIT_SPEC, TICK_S, Stop, Unable, load_program, open_ring, ring_writer
-from halftrack_dataplane.sdk import Buffer, Counting, Source
+from halftrack_dataplane.sdk import Buffer, Counting, Fetched, Source
 from halftrack_dataplane.status import Status, StatusFile
 
 BURST_S = 0.25  # what a source may make up for after a stall; more would be a burst that no instrument makes
@@ -36,8 +37,11 @@ def run(spec: RunSpec, stop: Stop) -> None:
             EXIT_SPEC, f"param 'rate_bytes_per_s' must be an integer from 0 (as fast as possible) on, not {rate!r}"
         )
     ring = open_ring(spec.output_ring, stop)
+    source: Source | Fetched = load_program(spec.program, spec.entry)(spec.params)
+    if isinstance(source, Fetched):
+        fetching.run(spec, source, ring, stop, Pace(rate).wait_s)
+        return
     with ring_writer(ring, spec.name, stop) as writer:
-        source: Source = load_program(spec.program, spec.entry)(spec.params)
         pace, file = Pace(rate), StatusFile(spec.status_path)
         bytes_out = 0
 

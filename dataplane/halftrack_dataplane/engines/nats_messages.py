@@ -36,6 +36,25 @@ def numbered(headers: Mapping[str, str]) -> Numbered | None:
     return Numbered(stream, int(epoch), int(rest), int(gap))
 
 
+class Delivered(NamedTuple):
+    """What a delivery's reply subject says: the message's number in its stream, which delivery of its consumer it is, when it was stored."""
+
+    js_seq: int
+    delivery: int
+    timestamp_ns: int
+
+
+def delivered(reply: str) -> Delivered | None:
+    """`$JS.ACK.STREAM.CONSUMER.COUNT.SEQ.DELIVERY.NS.PENDING`, newer servers with a domain and an account before STREAM; None if it is none."""
+    words = reply.split(".")
+    if words[:2] != ["$JS", "ACK"] or len(words) < 9:
+        return None
+    numbers = words[5:8] if len(words) == 9 else words[7:10]
+    if not all(number.isdecimal() for number in numbers):
+        return None
+    return Delivered(*map(int, numbers))
+
+
 def last_position(answer: Mapping[str, Any]) -> Position:
     """Where a stream stands after the message that STREAM.MSG.GET answered."""
     message = answer.get("message", {})
