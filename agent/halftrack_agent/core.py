@@ -27,7 +27,7 @@ from halftrack_agent.inbox import Trust, TrustedPlan, judged, revision_of
 from halftrack_agent.reconcile import Wanted, reconciled
 from halftrack_agent.state import AgentState
 from halftrack_model.errors import HalftrackError, InvalidInput, Refused, Untrusted
-from halftrack_model.observed import InstanceObserved, Observed
+from halftrack_model.observed import InstanceObserved, Observed, SwapWaits
 from halftrack_model.report import Happened
 from halftrack_model.swap import Phase, SwapRecord
 from halftrack_model.workload import Member, RingSpec, Runs, Workload
@@ -119,7 +119,10 @@ def _without_ended(state: AgentState) -> tuple[AgentState, list[Action]]:
     swaps = {swap_id: record for swap_id, record in state.swaps.items() if swap_id in orders}
     heard = {swap_id: word for swap_id, word in state.heard.items() if swap_id in orders}
     ended = sorted(state.swaps.keys() - orders)
-    return replace(state, swaps=swaps, heard=heard), [ForgetSwap(swap_id) for swap_id in ended]
+    windows = {swap_id: held for swap_id, held in state.windows.items() if swap_id in orders}
+    waits = {swap_id: text for swap_id, text in state.waits.items() if swap_id in orders}
+    state = replace(state, swaps=swaps, heard=heard, windows=windows, waits=waits)
+    return state, [ForgetSwap(swap_id) for swap_id in ended]
 
 
 def wanted_now(trusted: TrustedPlan, records: Mapping[str, SwapRecord]) -> Wanted:
@@ -128,10 +131,12 @@ def wanted_now(trusted: TrustedPlan, records: Mapping[str, SwapRecord]) -> Wante
     named: set[Member] = set()
     members: set[Member] = set()
     trial: set[str] = set()
+    judged: set[Member] = set()
     for spec in plan.swaps:
         record = records.get(spec.swap_id)
         named |= {member for seat in spec.seats for member in (seat.blue, seat.green)}
         members |= swap.wanted(spec, record)
+        judged |= {spec.green} if swap.judged_now(spec, record) else set()
         if record is None or record.phase is not Phase.DONE:
             trial |= {seat.green_workload for seat in spec.seats}
 
@@ -139,7 +144,11 @@ def wanted_now(trusted: TrustedPlan, records: Mapping[str, SwapRecord]) -> Wante
         return member is None or member not in named or member in members
 
     return Wanted(
-        workloads={item.name: item for item in plan.workloads if is_wanted(item.member)},
+        workloads={
+            item.name: item
+            for item in plan.workloads
+            if (item.member in judged if item.runs is Runs.JUDGE else is_wanted(item.member))
+        },
         rings={ring.name: ring for ring in plan.rings if is_wanted(ring.member)},
         artifacts=trusted.artifacts,
         trial=frozenset(trial),
@@ -183,7 +192,8 @@ def observed(state: AgentState, problems: tuple[str, ...] = ()) -> Observed:
     )
     revision = 0 if state.plan is None else state.plan.plan.revision
     swaps = tuple(record for _, record in sorted(state.swaps.items()))
-    return Observed(state.trust.host, revision, rows, swaps, problems)
+    waits = tuple(SwapWaits(swap_id, text) for swap_id, text in sorted(state.waits.items()))
+    return Observed(state.trust.host, revision, rows, swaps, problems, waits=waits)
 
 
 def refusal_of(error: HalftrackError) -> NackPlan:

@@ -5,7 +5,7 @@ finished (a journal entry: on disk) before the next one begins. The core never l
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from halftrack_model.report import Happened
 from halftrack_model.seals import Sealed
@@ -63,13 +63,46 @@ class ShadowSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class DifferenceSeen:
+    """An output of green's that may not pass beside blue's, and why, in words."""
+
+    seq: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedSeen:
+    """What the judge that runs now has found of a green, by the generation of its ring. Latencies are of `timed` outputs."""
+
+    generation: int
+    compared: int
+    different: int
+    timed: int
+    blue_us_p99: int
+    green_us_p99: int
+    look_us: int
+    first: tuple[DifferenceSeen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSeen:
+    """What an instance has used of the processor since it began, and how much memory it holds that it shares with nobody."""
+
+    at_ms: int  # boot-time clock
+    cpu_ms: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class HostView:
-    """One look at the host: all that decisions are made from. `shadows` is keyed by ring name."""
+    """One look at the host: all that decisions are made from. `shadows` and `judged` are keyed by ring name, `usages` by workload."""
 
     instances: Mapping[str, InstanceSeen]
     rings: Mapping[str, RingSeen]
     shadows: Mapping[str, ShadowSeen]
     artifacts: frozenset[str]  # digests that are complete and verified in the store
+    judged: Mapping[str, JudgedSeen] = field(default_factory=dict)
+    usages: Mapping[str, UsageSeen] = field(default_factory=dict)  # of those that are to be measured
 
 
 # --------------------------------------------------------------------------------------------------------------- events

@@ -8,12 +8,13 @@ address that no socket takes. Each fault is a sentence for whoever wrote the pla
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from halftrack_agent import inlet_orders
+from halftrack_agent import inlet_orders, judge_orders
 from halftrack_agent.swap import EPOCHS
 from halftrack_model.canonical import MAX_INT
 from halftrack_model.errors import InvalidInput
 from halftrack_model.ids import checked_digest, checked_name
 from halftrack_model.plan import Peer, Plan
+from halftrack_model.release import strategy_faults
 from halftrack_model.swap import SwapSpec
 from halftrack_model.versions import Version
 from halftrack_model.workload import Member, RingSpec, Runs, Workload
@@ -74,6 +75,7 @@ def _of_workloads(plan: Plan, rings: set[str]) -> Iterator[str]:
             if ring and ring not in rings:
                 yield f"{workload.name} uses ring {ring!r}, which the plan does not create"
         yield from _of_inlet(workload)
+        yield from _of_judge(workload)
         if workload.artifact:
             yield from _fault(checked_digest, workload.artifact)
         if workload.member is not None:
@@ -86,6 +88,14 @@ def _of_inlet(workload: Workload) -> Iterator[str]:
     if (inlet is not None) != (workload.runs is Runs.INLET):
         yield f"{name} is {'no inlet, and has' if inlet else 'an inlet, and lacks'} the orders of one"
     if inlet is not None and (refusal := inlet_orders.refusal(inlet)):
+        yield f"{name} cannot be run: {refusal}"
+
+
+def _of_judge(workload: Workload) -> Iterator[str]:
+    name, judge = workload.name, workload.judge
+    if (judge is not None) != (workload.runs is Runs.JUDGE):
+        yield f"{name} is {'no judge, and has' if judge else 'a judge, and lacks'} the orders of one"
+    if judge is not None and (refusal := judge_orders.refusal(judge)):
         yield f"{name} cannot be run: {refusal}"
 
 
@@ -110,6 +120,7 @@ def _of_peer(peer: Peer) -> Iterator[str]:
 def _of_swap(plan: Plan, swap: SwapSpec, names: set[str], peers: set[str]) -> Iterator[str]:
     if swap.strategy.surge not in (1, 2):
         yield f"swap {swap.swap_id} asks for surge {swap.strategy.surge}; this agent knows 1 and 2"
+    yield from (f"swap {swap.swap_id} cannot be judged: {text}" for text in strategy_faults(swap.strategy))
     if len(swap.seats) != 2 or swap.seats[0].host != swap.leader or plan.host not in swap.hosts:
         yield f"swap {swap.swap_id} needs two seats, the first on its leader, one of them here"
     for seat in swap.seats:

@@ -66,8 +66,8 @@ def _behind(instance: Instance, before: Verdict | None, view: HostView) -> str:
 
 
 def _followed(workload: Workload) -> tuple[str, ...]:
-    """The rings that it must keep up with: not another host's, nor one that the graph lets it fall behind in."""
-    if workload.runs is Runs.BRIDGE_RECEIVER:
+    """The rings that it must keep up with: not another host's, nor what a judge only looks at, nor one that the graph lets it fall behind in."""
+    if workload.runs in (Runs.BRIDGE_RECEIVER, Runs.JUDGE):
         return ()
     inputs = () if workload.inlet is None else workload.inlet.inputs
     return (

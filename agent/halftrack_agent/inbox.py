@@ -11,7 +11,7 @@ A plan is accepted only when, in this order, each rule holds; the first that fai
    plan, but knows how high it has been, and goes below that for nobody (P2).
 6. It is not empty, unless it says that the host is to be decommissioned (R3).
 7. Each release in it is sealed by enough release keys, and each artifact it runs is named by one of those releases, with the
-   same entry and version: a stolen controller key alone installs nothing.
+   same entry and version: a stolen controller key alone installs nothing. A judge asks what its release is sealed with, nothing else.
 8. Its parts fit together and this host (`fitting`): a genuine plan that no agent could carry out would stop each one that tried.
 """
 
@@ -28,7 +28,7 @@ from halftrack_model.workload import Runs
 
 MAX_FAULTS = 16  # of a plan that are told: enough for whoever corrects it, and a refusal stays a short message
 _WARRANT = object()
-_RELEASED = (Runs.COMMAND, Runs.SOURCE, Runs.MEMBER, Runs.SINK)
+_RELEASED = (Runs.COMMAND, Runs.SOURCE, Runs.MEMBER, Runs.SINK, Runs.JUDGE)
 
 
 @dataclass(frozen=True)
@@ -128,4 +128,11 @@ def _check_releases(plan: Plan, trust: Trust) -> Mapping[str, int]:
                 f"{workload.name} would run {workload.artifact or 'nothing'} as {workload.entry} {workload.version}, "
                 "which no release in this plan vouches for",
             )
+        if workload.judge is not None:
+            release = releases[f"{workload.artifact} {workload.entry} {workload.version}"]
+            if workload.judge.verdict != release.strategy.verdict:
+                raise Untrusted(
+                    "unreleased-verdict",
+                    f"{workload.name} would judge {release.version} by another verdict than the one that it is sealed with",
+                )
     return {release.artifact.digest: release.artifact.size_bytes for release in releases.values()}

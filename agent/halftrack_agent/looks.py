@@ -2,8 +2,17 @@
 
 from dataclasses import dataclass
 
-from halftrack_agent.events import CutSeen, ShadowSeen
-from halftrack_model.swap import GreenStatus, Phase, SeatStatus, SwapRecord, SwapSpec
+from halftrack_agent.events import CutSeen, JudgedSeen, ShadowSeen
+from halftrack_model.swap import GreenStatus, Phase, SeatStatus, SeatUsage, SwapRecord, SwapSpec
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSeen:
+    """The judge as a process. `ends`: how often it has ended without being told to, `detail`: how, at last."""
+
+    running: bool
+    ends: int
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +36,9 @@ class Facts:
     heard: bool
     silent_ms: int
     equipped: bool
+    judge: JudgeSeen | None = None
+    judged: tuple[JudgedSeen | None, JudgedSeen | None] = (None, None)
+    usages: tuple[SeatUsage | None, SeatUsage | None] = (None, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-from halftrack_agent import clock, core
+from halftrack_agent import clock, core, seats
 from halftrack_agent.events import Action, CreateRing, Event, Looked, PlanArrived
 from halftrack_agent.hands import QUIET, Hands
 from halftrack_agent.inbox import TrustedPlan
@@ -103,7 +103,7 @@ class Loop:
             self._take_plan(self._plan)
         while self._words:
             self._advance(self._words.popleft())
-        view = self._sight.look()
+        view = self._sight.look(seats.members_measured(self._state))
         if self._advance(Looked(view)) is not None:
             self._advance(Looked(view, still=True))
         if now_ms - self._kept_house_ms >= HOUSEKEEPING_MS:

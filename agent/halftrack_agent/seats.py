@@ -6,13 +6,14 @@ heard, and what each tells the other. What it never does: move a record by itsel
 
 from dataclasses import replace
 
-from halftrack_agent import swap
+from halftrack_agent import gates, swap, usage
 from halftrack_agent.events import (
     Action,
     AnswerPeer,
     Emit,
     HostView,
     JournalSwap,
+    JudgedSeen,
     Looked,
     PeerAnswered,
     PeerTold,
@@ -20,14 +21,14 @@ from halftrack_agent.events import (
     TellPeer,
 )
 from halftrack_agent.inbox import TrustedPlan
-from halftrack_agent.looks import Facts, agreed
+from halftrack_agent.looks import Facts, JudgeSeen, Look, agreed
 from halftrack_agent.reconcile import fell_by
 from halftrack_agent.state import FRESH_MS, NEVER_HEARD, TELL_EVERY_MS, AgentState, Heard
 from halftrack_dataplane.frames import reader_name
 from halftrack_model.errors import Refused
 from halftrack_model.report import Happened
-from halftrack_model.swap import GreenStatus, Phase, Seat, SeatStatus, SwapRecord, SwapSpec
-from halftrack_model.workload import Member
+from halftrack_model.swap import GreenStatus, Phase, Seat, SeatStatus, SeatUsage, SwapRecord, SwapSpec
+from halftrack_model.workload import Member, Runs
 
 
 def refuse_lost_swaps(state: AgentState, trusted: TrustedPlan) -> None:
@@ -79,7 +80,7 @@ def lead(state: AgentState, spec: SwapSpec, event: Looked, now_ms: int) -> tuple
             return state, []
         record = swap.opening(spec, now_ms)
         actions.append(JournalSwap(record))
-    state = _with_silence(state, spec, record, now_ms)
+    state = _with_silence(measured(state, spec, event.view), spec, record, now_ms)
     facts = facts_of(state, spec, event.view, now_ms)
     after = record if event.still else swap.moved(spec, record, facts, now_ms)
     if after is not record:
@@ -93,14 +94,17 @@ def lead(state: AgentState, spec: SwapSpec, event: Looked, now_ms: int) -> tuple
         actions += [TellPeer(host, after) for host in spec.hosts if host != state.trust.host]
         told_ms = now_ms
     swaps = {**state.swaps, spec.swap_id: after}
-    return replace(state, swaps=swaps, told_ms={**state.told_ms, spec.swap_id: told_ms}), actions
+    waits = {swap_id: text for swap_id, text in state.waits.items() if swap_id != spec.swap_id}
+    if after.phase in (Phase.SHADOWING, Phase.CAUGHT_UP) and (text := gates.waiting(Look(spec, after, facts, now_ms))):
+        waits[spec.swap_id] = text
+    return replace(state, swaps=swaps, waits=waits, told_ms={**state.told_ms, spec.swap_id: told_ms}), actions
 
 
 def tidings(spec: SwapSpec, before: SwapRecord, after: SwapRecord) -> Emit:
     if after.phase is Phase.DONE:
         return Emit(Happened.SWAP_DONE, spec.swap_id, f"{spec.vertex} {spec.blue.version} → {spec.green.version}")
     if after.phase is Phase.UNDONE:
-        return Emit(Happened.SWAP_UNDONE, spec.swap_id, after.reason)
+        return Emit(Happened.SWAP_UNDONE, spec.swap_id, "\n".join([after.reason, *after.diff]))
     where = "both seats" if spec.strategy.surge == 2 else f"seat {after.leg + 1}"
     text = f"{where}: {before.phase.value} → {after.phase.value}"
     return Emit(Happened.SWAP_MOVED, spec.swap_id, f"{text}: {after.reason}" if after.reason else text)
@@ -137,7 +141,55 @@ def facts_of(state: AgentState, spec: SwapSpec, view: HostView, now_ms: int) -> 
         heard=heard.status is not None and now_ms - heard.at_ms <= FRESH_MS,
         silent_ms=heard.silent_ms,
         equipped=_equipped(state, spec, view),
+        judge=_judge_seen(state, spec, view),
+        judged=(_judged(first, view), _judged(second, view)),
+        usages=(usage_of(state, spec, first, view), heard.status.usage if heard.status else None),
     )
+
+
+def _judge_seen(state: AgentState, spec: SwapSpec, view: HostView) -> JudgeSeen | None:
+    """The judge of this swap; None when it has none, or none yet."""
+    workloads = () if state.plan is None else state.plan.plan.workloads
+    name = next((w.name for w in workloads if w.runs is Runs.JUDGE and w.member == spec.green), "")
+    instance = state.instances.get(name)
+    return None if instance is None else JudgeSeen(_running(name, view), instance.restarts, instance.detail)
+
+
+def _judged(seat: Seat, view: HostView) -> JudgedSeen | None:
+    """What is known of this green: not of one that bore its name in an earlier swap."""
+    judged = view.judged.get(ring_of(seat.green))
+    return judged if judged is not None and judged.generation == seat.green.generation else None
+
+
+def members_measured(state: AgentState) -> frozenset[str]:
+    """The workloads here whose use of processor and memory some swap asks for."""
+    asking = (spec for spec in state.orders if spec.strategy.verdict and spec.strategy.verdict.measures_members)
+    return frozenset(
+        name
+        for spec in asking
+        if swap.judged_now(spec, state.swaps.get(spec.swap_id))
+        for seat in spec.seats
+        if seat.host == state.trust.host
+        for name in (seat.blue_workload, seat.green_workload)
+    )
+
+
+def measured(state: AgentState, spec: SwapSpec, view: HostView) -> AgentState:
+    """The state that has noted what the members of our seats have used so far."""
+    if spec.strategy.verdict is None or not spec.strategy.verdict.measures_members:
+        return state
+    windows = state.windows.get(spec.swap_id, {})
+    for seat in spec.seats:
+        if seat.host == state.trust.host:
+            green = green_status(state, seat, spec, view)
+            keeps_up = green.running and 0 <= green.lag_frames <= spec.strategy.lag_frames
+            windows = usage.noted(windows, seat, view, keeps_up)
+    return replace(state, windows={**state.windows, spec.swap_id: windows})
+
+
+def usage_of(state: AgentState, spec: SwapSpec, seat: Seat, view: HostView) -> SeatUsage | None:
+    """What the members of a seat of ours use."""
+    return usage.of_seat(state.windows.get(spec.swap_id, {}), seat, view)
 
 
 def _equipped(state: AgentState, spec: SwapSpec, view: HostView) -> bool:
@@ -179,6 +231,7 @@ def green_status(state: AgentState, seat: Seat, spec: SwapSpec, view: HostView) 
 
 def follow(state: AgentState, spec: SwapSpec, view: HostView, now_ms: int) -> tuple[AgentState, list[Action]]:
     """Answers the leader about our seat, every so often and at once when there is a new record to acknowledge."""
+    state = measured(state, spec, view)
     if now_ms - state.told_ms.get(spec.swap_id, -TELL_EVERY_MS) < TELL_EVERY_MS:
         return state, []
     seat = next(seat for seat in spec.seats if seat.host == state.trust.host)
@@ -195,4 +248,5 @@ def _seat_status(state: AgentState, spec: SwapSpec, seat: Seat, view: HostView) 
         number=0 if record is None else record.number,
         green=green_status(state, seat, spec, view),
         blue_running=_running(seat.blue_workload, view),
+        usage=usage_of(state, spec, seat, view),
     )

@@ -4,16 +4,17 @@ Owns the reading of status files and the rule by which growing counters become r
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from halftrack_agent import files
+from halftrack_agent import clock, files
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.drivers.exec import ExecDriver
-from halftrack_agent.events import Emit, HostView, InstanceSeen, ShadowSeen
+from halftrack_agent.events import DifferenceSeen, Emit, HostView, InstanceSeen, JudgedSeen, ShadowSeen, UsageSeen
 from halftrack_agent.rings import Rings
 from halftrack_dataplane import status
+from halftrack_dataplane.judging import Judged
 from halftrack_dataplane.status import MAX_COUNT, Diverged, Status
 from halftrack_model import canonical
 from halftrack_model.errors import HostFault, InvalidInput
@@ -21,6 +22,7 @@ from halftrack_model.report import Happened
 
 MAX_STATUS_BYTES = 1 << 20
 MAX_COUNTS = 4096  # counters of workloads that are long gone go first
+MEASURE_EVERY_MS = 200  # of members in a swap that asks for it: windows are a second long
 SAMPLE_EVERY_MS = 5_000  # a burst becomes one report with a sum, not one report a frame
 
 # A gap that a member or a sink meets is either covered by the other member or told by the merge: counted there, reported here once.
@@ -59,6 +61,19 @@ def lost_text(ranges: Sequence[tuple[int, int]]) -> str:
     return f"; the newest: {', '.join(told)}" if ranges else ""
 
 
+def _judged(row: Judged) -> JudgedSeen:
+    return JudgedSeen(
+        row.generation,
+        row.compared,
+        row.different,
+        row.timed,
+        row.blue_us_p99,
+        row.green_us_p99,
+        row.look_us,
+        tuple(DifferenceSeen(each.seq, each.text) for each in row.first),
+    )
+
+
 class Sight:
     """The eyes of one agent. What was reported stands in `counted`, so that an agent that comes back does not report it again."""
 
@@ -67,12 +82,15 @@ class Sight:
         self._counted = counted
         self._statuses: dict[str, tuple[int, Status]] = {}
         self._counts: dict[str, _Count] = {}
+        self._judged: dict[str, dict[str, JudgedSeen]] = {}  # by judge, what the process that runs now has found
+        self._usages: dict[str, UsageSeen] = {}
+        self._measured_ms = -MEASURE_EVERY_MS
         self._details: dict[str, str] = {}  # of what is counted, as the process last put it
         with contextlib.suppress(OSError, InvalidInput):
             self._counts = dict(canonical.decode(_Counts, counted.read_bytes()).counts)
 
-    def look(self) -> HostView:
-        """The host as it is now."""
+    def look(self, measured: Collection[str] = ()) -> HostView:
+        """The host as it is now, and what the workloads that are to be `measured` have used."""
         instances = self._driver.seen()
         self._read_statuses(instances)
         shadows = {
@@ -80,7 +98,18 @@ class Sight:
             for _, found in self._statuses.values()
             for ring, row in found.shadow.items()
         }
-        return HostView(instances, self._rings.seen(), shadows, self._store.digests)
+        judged = {ring: row for found in self._judged.values() for ring, row in found.items()}
+        self._measure(measured, instances)
+        return HostView(instances, self._rings.seen(), shadows, self._store.digests, judged, dict(self._usages))
+
+    def _measure(self, names: Collection[str], instances: Mapping[str, InstanceSeen]) -> None:
+        now_ms = clock.boot_ms()
+        if now_ms - self._measured_ms < MEASURE_EVERY_MS and self._usages.keys() <= set(names):
+            return
+        self._measured_ms = now_ms
+        running = [name for name in names if name in instances and instances[name].running]
+        found = {name: self._driver.used(name) for name in running}
+        self._usages = {name: UsageSeen(now_ms, row.cpu_ms, row.memory_bytes) for name, row in found.items() if row}
 
     def samples(self, now_ms: int) -> tuple[Emit, ...]:
         """Reports about counters that have grown since the last one, at most one in five seconds for each."""
@@ -101,6 +130,7 @@ class Sight:
     def _read_statuses(self, instances: Mapping[str, InstanceSeen]) -> None:
         for name in self._statuses.keys() - instances.keys():
             del self._statuses[name]
+            self._judged.pop(name, None)
         for name, seen in instances.items():
             with contextlib.suppress(
                 OSError, ValueError
@@ -117,6 +147,10 @@ class Sight:
             return
         found = status.load(path.read_bytes())
         self._statuses[seen.workload] = stat.st_mtime_ns, found
+        mine = (
+            found.began_ms >= seen.started_ms
+        )  # else the file is from an earlier life, which may have judged another green
+        self._judged[seen.workload] = {ring: _judged(row) for ring, row in found.judged.items()} if mine else {}
         self._count(seen, Happened.FRAMES_REFUSED, found.counters.get("refused", 0))
         lost = sum(found.counters.get(counter, 0) for counter in _LOST.get(found.role, ()))
         self._count(seen, Happened.FRAMES_LOST, lost, lost_text(found.lost))

@@ -1,11 +1,12 @@
 """What an agent's core remembers between two events. Pure data; the core and the seats of a swap read it and make the next one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from halftrack_agent.health import Verdict
 from halftrack_agent.inbox import Trust, TrustedPlan
 from halftrack_agent.reconcile import Instance
+from halftrack_agent.usage import Window
 from halftrack_model.swap import SeatStatus, SwapRecord, SwapSpec
 
 FRESH_MS = 750  # three tellings may be lost before a host counts as silent
@@ -42,6 +43,8 @@ class AgentState:
     told_ms: Mapping[str, int]
     looked_ms: int
     floor: int  # no plan below this revision is obeyed, should the journal know of none
+    windows: Mapping[str, Mapping[str, Window]] = field(default_factory=dict)  # of swaps whose members are measured
+    waits: Mapping[str, str] = field(default_factory=dict)  # of swaps that we lead: the evidence that is still to come
 
     @property
     def orders(self) -> tuple[SwapSpec, ...]:

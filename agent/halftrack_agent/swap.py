@@ -23,6 +23,7 @@ ICDE 2005; the cut by sequence number is docs/adr/0005.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from halftrack_agent import gates
 from halftrack_agent.events import Action, CutSeen, ProposeCut, WithdrawCut
 from halftrack_agent.looks import Facts, Look, agreed, blues_ready
 from halftrack_model.release import Compare
@@ -74,6 +75,11 @@ def wanted(spec: SwapSpec, record: SwapRecord | None) -> frozenset[Member]:
     return frozenset(greens | (set() if record.phase is Phase.GONE else {second.blue}))
 
 
+def judged_now(spec: SwapSpec, record: SwapRecord | None) -> bool:
+    """Shall the judge of this swap run, if it has one, while `record` stands? Only the first cut is judged."""
+    return record is not None and record.leg == 0 and record.phase in gates.GATED
+
+
 def owning(spec: SwapSpec, record: SwapRecord | None) -> Member:
     """Whose release counts while `record` stands. (While ARMED: still blue's; the fence decides when that ends.)"""
     if record is None or record.phase in (Phase.UNDONE, Phase.ABORTING):
@@ -100,7 +106,7 @@ def _shadowed(look: Look) -> bool:
     strategy = look.spec.strategy
     shadows = [look.facts.shadows[seat] for seat in look.seats]
     enough = all(shadow.equal + shadow.different >= strategy.shadow_frames for shadow in shadows)
-    return look.been_ms() >= strategy.shadow_ms and enough and _close(look)
+    return look.been_ms() >= strategy.shadow_ms and enough and _close(look) and not gates.waiting(look)
 
 
 def _close(look: Look) -> bool:
@@ -117,8 +123,8 @@ def _steadily_close(look: Look) -> bool:
 
 
 def _steadily_close_and_heard(look: Look) -> bool:
-    """A fence needs the other host's word: while it is silent there is no point in setting one."""
-    return look.facts.heard and _steadily_close(look)
+    """A fence needs the other host's word: while it is silent there is no point in setting one. And the judge's, if one is asked."""
+    return look.facts.heard and _steadily_close(look) and not gates.waiting(look)
 
 
 def _drained(look: Look) -> bool:
@@ -207,8 +213,11 @@ def must_abort(look: Look) -> str:
     different = max(facts.shadows[seat].different for seat in look.seats)
     if strategy.compare is Compare.EQUAL and different:
         return f"{different} outputs of {spec.vertex} {version} differ from {spec.blue.version}'s, none may"
+    if failure := gates.failing(look):
+        return failure.reason
     if record.phase in _ON_TRIAL and look.now_ms - record.leg_since_ms - facts.silent_ms > strategy.deadline_ms:
-        waited = f" ({record.reason})" if record.reason else ""
+        waits = record.reason or gates.waiting(look)
+        waited = f" ({waits})" if waits else ""
         where = "both seats were" if len(look.seats) == 2 else f"seat {record.leg + 1} was"
         return f"{where} still {record.phase.value} after {strategy.deadline_ms} ms{waited}"
     return ""
@@ -262,7 +271,9 @@ def moved(spec: SwapSpec, record: SwapRecord, facts: Facts, now_ms: int) -> Swap
     if record.phase.terminal:
         return record
     if record.phase is not Phase.ABORTING and (reason := must_abort(look)):
-        return _stepped(look, Row(None, record.phase, _always, Phase.ABORTING), reason)
+        undoing = _stepped(look, Row(None, record.phase, _always, Phase.ABORTING), reason)
+        failure = gates.failing(look)
+        return replace(undoing, diff=failure.diff) if failure and failure.reason == reason else undoing
     green_counts = record.phase is not Phase.ABORTING and (record.leg == 1 or record.phase in _GREEN_COUNTS_IN)
     if green_counts and _counting_green_dead(look):  # blue takes over at the next sequence; green begins again
         return _stepped(look, Row(None, record.phase, _always, Phase.JOINING, 0, falls=True), "green was killed")

@@ -90,7 +90,8 @@ def _of_swap(snapshot: Snapshot, swap: SwapSpec) -> Finding:
     if record.phase is Phase.DONE:
         return Finding(Verdict.PASSED, f"both seats run {swap.green.version}")
     if record.phase is Phase.UNDONE:
-        return Finding(Verdict.FAILED, record.reason or f"{swap.leader} has undone the swap and gave no reason")
+        why = record.reason or f"{swap.leader} has undone the swap and gave no reason"
+        return Finding(Verdict.FAILED, "\n".join([why, *record.diff]))
     return Finding(Verdict.OPEN, _progress(snapshot, swap, record))
 
 
@@ -98,8 +99,8 @@ def _progress(snapshot: Snapshot, swap: SwapSpec, record: SwapRecord) -> str:
     text = f"seat {record.leg + 1} of {len(swap.seats)} on {swap.seats[record.leg].host} is {record.phase.value}"
     if swap.strategy.surge == 2:
         text = f"both seats on {' and '.join(swap.hosts)} are {record.phase.value}"
-    if record.reason:
-        text += f" ({record.reason})"
+    if why := record.reason or standing.waits(snapshot, swap):
+        text += f" ({why})"
     silence = standing.silences(snapshot, swap.hosts)
     return f"{text}; {silence}, the hosts go on by themselves" if silence else text
 

@@ -16,7 +16,7 @@ from halftrack_controller.snapshot import Reason
 from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
 from halftrack_model.release import Release, StateSchemas, no_way_back
 from halftrack_model.swap import Seat, SwapSpec
-from halftrack_model.workload import Kind, Member, RingSpec, Runs, Workload
+from halftrack_model.workload import Judge, JudgedPair, Kind, Member, RingSpec, Runs, Workload
 
 NO_STATE = StateSchemas("", ())
 _ALONE = {Role.SOURCE: Runs.SOURCE, Role.SINGLE: Runs.MEMBER, Role.SINK: Runs.SINK}
@@ -182,6 +182,7 @@ class _Draft:
         self._put(leader, _built_in(placement.merge_name(graph, vertex.name), Kind.VERTEX, Runs.MERGE, merged.name))
         if deployed.green is not None:
             swap = self._swap(vertex, deployed, deployed.green)
+            self._add_judge(vertex, swap, deployed.green)
             for host in dict.fromkeys(swap.hosts):
                 self.swaps.setdefault(host, []).append(swap)
 
@@ -195,6 +196,22 @@ class _Draft:
         if host != leader and leader in self.enrolled:
             self._put_ring(leader, ring)
             self._put(leader, receiver(ring, host))
+
+    def _add_judge(self, vertex: Vertex, swap: SwapSpec, green: Occupant) -> None:
+        """What holds the greens that are to be cut to against their blues, beside the merge, if their release asks for that."""
+        verdict = swap.strategy.verdict
+        if verdict is None or not verdict.needs_judge:
+            return
+        graph = self.graph.name
+        seats = swap.seats[: swap.strategy.surge]  # under surge 1 the first cut is to the first seat's
+        rings = [
+            tuple(placement.member_ring_name(graph, vertex.name, m.member, m.version) for m in (seat.blue, seat.green))
+            for seat in seats
+        ]
+        judge = Judge(tuple(JudgedPair(*pair) for pair in rings), verdict, swap.strategy.lag_frames)
+        name = placement.judge_name(graph, vertex.name, green.release.version)
+        released = self._released(vertex, green, name, Runs.JUDGE, "", swap.green)
+        self._put(swap.leader, replace(released, params={}, state=NO_STATE, judge=judge))
 
     def _swap(self, vertex: Vertex, deployed: Deployed, green: Occupant) -> SwapSpec:
         graph = self.graph.name

@@ -22,7 +22,17 @@ from halftrack_controller.manifest_types import (
     Strict,
     VersionText,
 )
-from halftrack_model.release import Approval, Compare, Migration, OnStateLoss, StateSchemas, SwapStrategy, state_faults
+from halftrack_controller.manifest_verdict import VerdictFields
+from halftrack_model.release import (
+    Approval,
+    Compare,
+    Migration,
+    OnStateLoss,
+    StateSchemas,
+    SwapStrategy,
+    state_faults,
+    strategy_faults,
+)
 
 API_VERSION = "halftrack/v1"
 _DEFAULTS = SwapStrategy()  # the one place of the defaults is the model; this file only repeats them in people's units
@@ -178,6 +188,33 @@ class StrategyFields(Strict):
     approval: Literal["automatic", "manual"] = Field(
         default=_DEFAULTS.approval.value, description="Who lets it begin.", examples=[Approval.MANUAL.value]
     )
+    verdict: VerdictFields | None = Field(
+        default=None,
+        description="What is measured and compared before the cut of a pair.",
+        examples=[{"check": "equal", "latency": {"p99": "1.5x"}}],
+    )
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if faults := strategy_faults(self.strategy()):
+            raise ValueError("; ".join(faults))
+        return self
+
+    def strategy(self) -> SwapStrategy:
+        """The model's."""
+        return SwapStrategy(
+            surge=self.surge,
+            lag_frames=self.lag_frames,
+            caught_up_ms=self.caught_up_ms,
+            shadow_ms=self.shadow_ms,
+            shadow_frames=self.shadow_frames,
+            drain_ms=self.drain_ms,
+            deadline_ms=self.deadline_ms,
+            green_deaths=self.green_deaths,
+            compare=Compare(self.compare),
+            approval=Approval(self.approval),
+            verdict=self.verdict.verdict() if self.verdict else None,
+        )
 
 
 class ReleaseSpec(Strict):

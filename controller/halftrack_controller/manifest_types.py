@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from halftrack_controller import quantities
 from halftrack_model.errors import InvalidInput
 from halftrack_model.ids import checked_name
+from halftrack_model.verdict import DTYPE
 from halftrack_model.versions import Version
 
 _NAME_PATTERN = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -55,6 +56,17 @@ def _measure(parse: Any, what: str, example: str) -> Any:
     return read
 
 
+def _factor_or_size(text: str) -> str:
+    (quantities.percent if text.strip().endswith("x") else quantities.size_bytes)(text)
+    return text.strip()
+
+
+def _dtype(text: str) -> str:
+    if not DTYPE.fullmatch(text):
+        raise ValueError(f"{text!r} is not a dtype; write for example <f4, <u2, <i8, <c8 (as NumPy has them)")
+    return text
+
+
 Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": _NAME_PATTERN})]
 VersionText = Annotated[str, AfterValidator(_version)]
 Address = Annotated[str, AfterValidator(_address)]
@@ -84,6 +96,17 @@ FramesPerS = Annotated[
     BeforeValidator(_measure(quantities.frames_per_s, "a rate of frames", "20000/s")),
     WithJsonSchema({"type": "string", "pattern": quantities.FRAME_RATE_PATTERN}),
 ]
+Factor = Annotated[
+    int,
+    BeforeValidator(_measure(quantities.percent, "a factor", "1.5x")),
+    WithJsonSchema({"type": "string", "pattern": quantities.FACTOR_PATTERN}),
+]
+FactorOrSize = Annotated[
+    str,
+    AfterValidator(_factor_or_size),
+    WithJsonSchema({"type": "string", "pattern": f"{quantities.FACTOR_PATTERN}|{quantities.SIZE_PATTERN}"}),
+]
+Dtype = Annotated[str, AfterValidator(_dtype)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 ParamValue = str | int | bool
 Params = dict[str, ParamValue]

@@ -24,7 +24,7 @@ from halftrack_controller.yaml_lines import Document, Fault, Place, path_text
 from halftrack_controller.yaml_lines import documents as yaml_documents
 from halftrack_model.errors import InvalidInput
 from halftrack_model.graph import StreamGraph
-from halftrack_model.release import Approval, Compare, Param, StateSchemas, SwapStrategy
+from halftrack_model.release import Param, StateSchemas, SwapStrategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +305,6 @@ def _release(file: str, document: Document, spec: schema.ReleaseSpec) -> tuple[R
         place: Place = ("spec", "artifact", "file")
         text = f"{path_text(place)}: there is no file {artifact}; build it, or write its path relative to this manifest"
         return None, [Fault(document.line(place), text)]
-    strategy = spec.strategy
     draft = ReleaseDraft(
         product=spec.product,
         version=spec.version,
@@ -313,18 +312,7 @@ def _release(file: str, document: Document, spec: schema.ReleaseSpec) -> tuple[R
         entry=spec.entry,
         params=dict(spec.params),
         state=spec.state.state(),
-        strategy=SwapStrategy(
-            surge=strategy.surge,
-            lag_frames=strategy.lag_frames,
-            caught_up_ms=strategy.caught_up_ms,
-            shadow_ms=strategy.shadow_ms,
-            shadow_frames=strategy.shadow_frames,
-            drain_ms=strategy.drain_ms,
-            deadline_ms=strategy.deadline_ms,
-            green_deaths=strategy.green_deaths,
-            compare=Compare(strategy.compare),
-            approval=Approval(strategy.approval),
-        ),
+        strategy=spec.strategy.strategy(),
         where=f"{file}:{document.line(())}",
     )
     return draft, []

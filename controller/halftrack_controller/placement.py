@@ -103,6 +103,11 @@ def merge_name(graph: str, vertex: str) -> str:
     return f"{graph}.{vertex}.merge"
 
 
+def judge_name(graph: str, vertex: str, version: str) -> str:
+    """What judges the green of that version."""
+    return f"{graph}.{vertex}.judge@{version}"
+
+
 def receiver_name(ring: str, from_host: str) -> str:
     """The receiver that writes the replica of `ring`."""
     return f"{ring.replace('/', '.')}.from-{from_host}"

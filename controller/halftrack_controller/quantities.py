@@ -16,6 +16,7 @@ SIZE_PATTERN = rf"^[0-9]{{1,12}} ?({'|'.join(_SIZES)})$"
 DURATION_PATTERN = rf"^[0-9]{{1,12}} ?({'|'.join(_DURATIONS_MS)})$"
 AGO_PATTERN = rf"^-[0-9]{{1,12}} ?({'|'.join(_DURATIONS_MS)})$"
 BYTE_RATE_PATTERN = rf"^[0-9]{{1,12}} ?({'|'.join(_SIZES)})/s$"
+FACTOR_PATTERN = r"^[0-9]{1,4}(\.[0-9]{1,2})?x$"
 FRAME_RATE_PATTERN = r"^[0-9]{1,12}/s$"
 
 
@@ -41,6 +42,17 @@ def bytes_per_s(text: str) -> int:
     if not text.strip().endswith("/s"):
         raise ValueError(f"{text!r} is not a rate of bytes; write for example 100MB/s")
     return size_bytes(text.strip().removesuffix("/s"))
+
+
+def percent(text: str) -> int:
+    """The percentage that a factor (`1.5x`) means; ValueError saying what to write when it means none."""
+    if not re.fullmatch(FACTOR_PATTERN, text.strip()):
+        raise ValueError(f"{text!r} is not a factor; write a number with at most two decimals and an x: 1.5x")
+    whole, _, parts = text.strip().removesuffix("x").partition(".")
+    number = int(whole) * 100 + int(parts.ljust(2, "0"))
+    if not number:
+        raise ValueError(f"{text!r} leaves nothing at all; write for example 1.5x")
+    return number
 
 
 def frames_per_s(text: str) -> int:

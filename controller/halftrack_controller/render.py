@@ -140,6 +140,8 @@ def host_texts(detail: said.HostDetail) -> list[Table | str]:
             f"swap {swap.swap_id}: seat {swap.leg + 1} {swap.phase.value}{f' ({swap.reason})' if swap.reason else ''}"
             for swap in detail.observed.swaps
         ]
+        texts += [f"  {line}" for swap in detail.observed.swaps for line in swap.diff]
+        texts += [f"swap {each.swap_id} waits for evidence: {each.text}" for each in detail.observed.waits]
     texts += [f"#{r.number} {r.happened.value} {r.subject}: {r.detail}" for r in detail.reports]
     return texts
 

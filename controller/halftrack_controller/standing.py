@@ -81,6 +81,12 @@ def record(snapshot: Snapshot, swap: SwapSpec) -> SwapRecord | None:
     return next((r for r in observed.swaps if r.swap_id == swap.swap_id), None) if observed else None
 
 
+def waits(snapshot: Snapshot, swap: SwapSpec) -> str:
+    """The evidence that its leader waits for, as last observed; empty when there is none, or nothing to wait for."""
+    observed = seen(snapshot, swap.leader).observed
+    return next((each.text for each in observed.waits if each.swap_id == swap.swap_id), "") if observed else ""
+
+
 def taken_back(snapshot: Snapshot, swap: SwapSpec) -> bool:
     """Has the leader told that the swap is undone, or never begun with it?
 

@@ -24,6 +24,7 @@ _MODULES = {
     "bridge-server": "bridge_server",
     "bridge-receiver": "bridge_receiver",
     "inlet": "joining",
+    "judge": "judge",
 }
 
 

@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from halftrack_dataplane import judge_orders
+from halftrack_dataplane.judge_orders import JudgeOrders
+
 Param = str | int | bool
 
 MAX_SPEC_BYTES = 1 << 20  # a spec of a few kilobytes is usual; its params may be longer, not endless
@@ -32,6 +35,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "bridge-server": ("rings_dir", "listen", "curve_secret_path", "curve_public", "peers_path"),
     "bridge-receiver": ("output_ring", "ring_name", "connect", "curve_secret_path", "curve_public", "server_public"),
     "inlet": ("output_ring",),
+    "judge": ("program", "entry", "input_ring"),
 }
 ROLES = tuple(_NEEDS)
 
@@ -141,6 +145,7 @@ class RunSpec:
     join: str = ""
     join_width_ns: int = 0
     join_partial: bool = False
+    judge: JudgeOrders | None = None
 
 
 def dump(spec: RunSpec) -> bytes:
@@ -172,6 +177,7 @@ def load(data: bytes) -> RunSpec:
     values["params"] = _params(values["params"])
     values["snapshot_peers"] = _peers(values["snapshot_peers"])
     values["inputs"] = _inputs(values["inputs"])
+    values["judge"] = None if values["judge"] is None else _judge(values["judge"])
     spec = RunSpec(**values)
     _check(spec)
     return spec
@@ -199,6 +205,9 @@ def _check(spec: RunSpec) -> None:
     _expect(not spec.entry or (colon and module and kind.isidentifier()), "entry", "module:Class")
     if spec.role == "inlet":
         _check_join(spec)
+    _expect((spec.judge is not None) == (spec.role == "judge"), "judge", "orders for a judge, and for nobody else")
+    if spec.judge is not None and (fault := judge_orders.fault(spec.judge)):
+        raise SpecError(fault)
 
 
 def _check_join(spec: RunSpec) -> None:
@@ -334,6 +343,13 @@ def _inputs(tree: Any) -> tuple[InletInput, ...]:
                 _expect(type(values[entry.name]) is kind, f"{where}.{entry.name}", kinds[kind])
         found.append(InletInput(**values, key_take=tuple(take)))
     return tuple(found)
+
+
+def _judge(tree: Any) -> JudgeOrders:
+    try:
+        return judge_orders.read(tree)
+    except ValueError as error:
+        raise SpecError(str(error)) from None
 
 
 def _expect(holds: object, where: str, wanted: str) -> None:

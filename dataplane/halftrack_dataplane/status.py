@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from halftrack_dataplane.judging import FIRST, Difference, Judged, plain_text
+
 INTERVAL_S = 0.2  # quicker than any gate looks, slow enough to cost nothing
 MAX_RANGES = 8  # of lost sequences: what a person reads in one report; the number of frames says the rest
 MAX_COUNT = 2**63 - 1  # what a report and every message on the way to the controller can hold
@@ -34,8 +36,11 @@ class Diverged:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a process stands. `seq_in` and `seq_out` are the next sequences; `shadow` and `diverged` are keyed by ring name. `lost` are the
-    newest ranges [first, end) that it has declared lost."""
+    """How a process stands. `seq_in` and `seq_out` are the next sequences; `shadow`, `diverged` and `judged` are keyed by ring name. `lost` are the
+    newest ranges [first, end) that it has declared lost.
+
+    `began_ms`: when the process began, by the clock that counts from the host's boot; only judges say it.
+    """
 
     name: str
     role: str
@@ -47,6 +52,8 @@ class Status:
     message: str = ""
     diverged: Mapping[str, Diverged] = field(default_factory=dict)
     lost: tuple[tuple[int, int], ...] = ()
+    judged: Mapping[str, Judged] = field(default_factory=dict)
+    began_ms: int = 0
 
 
 class Losses:
@@ -90,9 +97,25 @@ def load(data: bytes) -> Status:
             for ring, row in tree.get("diverged", {}).items()
         }
         lost = tuple((_count(first), _count(end)) for first, end in tree.get("lost", ())[-MAX_RANGES:])
-        return Status(name, role, seq_in, seq_out, lag_frames, counters, shadow, message, diverged, lost)
+        judged = {str(ring): _judged(row) for ring, row in tree.get("judged", {}).items()}
+        began_ms = _count(tree.get("began_ms", 0))
+        return Status(
+            name, role, seq_in, seq_out, lag_frames, counters, shadow, message, diverged, lost, judged, began_ms
+        )
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a status: {error!r}") from None
+
+
+def _judged(row: Any) -> Judged:
+    """A release's own function writes in it, so no text in it may be more than a screen can show."""
+    counts = {
+        name: _count(row[name])
+        for name in (
+            "generation", "compared", "different", "skipped", "timed", "blue_us_p99", "green_us_p99", "look_us"
+        )
+    }  # fmt: skip
+    first = tuple(Difference(_count(each["seq"]), plain_text(str(each["text"]))) for each in row["first"][:FIRST])
+    return Judged(**counts, first=first)
 
 
 def _count(value: Any) -> int:

@@ -41,6 +41,14 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
+class SwapWaits:
+    """A swap that waits for evidence, and for what, in prose without its end."""
+
+    swap_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """A host as its agent sees it. Nothing in here changes while nothing happens, so the digest of a calm host is constant."""
 
@@ -50,6 +58,7 @@ class Observed:
     swaps: tuple[SwapRecord, ...]
     problems: tuple[str, ...]  # what the host cannot do now: journal full, no cgroup, clock behind its floor
     owners: tuple[Owner, ...] = canonical.added(())
+    waits: tuple[SwapWaits, ...] = canonical.added(())
 
     def digest(self) -> str:
         """The content address that heartbeats carry."""

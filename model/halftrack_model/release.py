@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from halftrack_model import verdict
 from halftrack_model.canonical import added
+from halftrack_model.verdict import Check, Verdict
 
 Param = str | int | bool
 
@@ -107,6 +109,7 @@ class SwapStrategy:
     green_deaths: int = 3  # deaths by a signal that green may survive; an exit of its own is evidence at once
     compare: Compare = Compare.DIFFERS_EXPECTED
     approval: Approval = Approval.AUTOMATIC
+    verdict: Verdict | None = added(None)  # what must be seen before the cut, beside all of the above
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,16 @@ class Release:
     params: Mapping[str, Param]
     state: StateSchemas
     strategy: SwapStrategy
+
+
+def strategy_faults(strategy: SwapStrategy) -> list[str]:
+    """What contradicts itself in it, each in a sentence that says what to do; empty when nothing does."""
+    if strategy.verdict is None:
+        return []
+    found = [f"verdict: {text}" for text in verdict.faults(strategy.verdict)]
+    if strategy.compare is Compare.EQUAL and strategy.verdict.check not in (Check.NOTHING, Check.EQUAL):
+        found.append("`compare: equal` lets no output differ, and the verdict's check does: drop one of them")
+    return found
 
 
 def state_faults(state: StateSchemas) -> list[str]:

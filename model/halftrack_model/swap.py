@@ -97,6 +97,7 @@ class SwapRecord:
     leg_since_ms: int
     green_deaths: int
     reason: str  # why it is being undone, or what it waits for
+    diff: tuple[str, ...] = added(())  # of a verdict that failed on outputs: the first that differ, a line each
 
     @property
     def green_in_force(self) -> bool:
@@ -114,6 +115,7 @@ class SeatStatus:
     number: int  # the last record it has journaled
     green: "GreenStatus"
     blue_running: bool
+    usage: "SeatUsage | None" = added(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +127,17 @@ class GreenStatus:
     deaths: int  # times that a signal has killed it
     lag_frames: int
     outputs: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeatUsage:
+    """What the two members of a seat have used, as their host has measured it. CPU time is of the same `window_ms`, while green kept up.
+
+    Memory is what they do not share: rings belong to whoever touched them first, and say nothing of either.
+    """
+
+    window_ms: int
+    blue_cpu_ms: int
+    green_cpu_ms: int
+    blue_bytes: int
+    green_bytes: int

@@ -7,6 +7,7 @@ from enum import Enum
 from halftrack_model import canonical
 from halftrack_model.ids import digest_of
 from halftrack_model.release import Param, StateSchemas
+from halftrack_model.verdict import Verdict
 
 
 class Kind(Enum):
@@ -25,6 +26,7 @@ class Runs(Enum):
     MEMBER = "member"
     SINK = "sink"
     MERGE = "merge"
+    JUDGE = "judge"
     INLET = "inlet"
     BRIDGE_SERVER = "bridge-server"
     BRIDGE_RECEIVER = "bridge-receiver"
@@ -93,6 +95,23 @@ class Inlet:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgedPair:
+    """The rings of a seat's two members: green's outputs are held against blue's."""
+
+    blue_ring: str
+    green_ring: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """What a judge looks at and asks. It counts latencies once green was within `lag_frames` of blue: before, it catches up."""
+
+    pairs: tuple[JudgedPair, ...]
+    verdict: Verdict
+    lag_frames: int
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """One thing to run. Equal digests mean the same thing: a running, healthy instance is then left alone (R2)."""
 
@@ -110,6 +129,7 @@ class Workload:
     state: StateSchemas
     member: Member | None  # wanted only while a swap (if any) wants that member
     inlet: Inlet | None = canonical.added(None)  # INLET only, which reads these rings and no `reads_ring`
+    judge: Judge | None = canonical.added(None)  # JUDGE only; `reads_ring` is the input of those that it judges
 
     @property
     def read_rings(self) -> tuple[str, ...]:
@@ -117,7 +137,10 @@ class Workload:
         if self.runs is Runs.BRIDGE_RECEIVER:
             return ()
         inputs = () if self.inlet is None else self.inlet.inputs
-        return tuple(dict.fromkeys(name for name in (self.reads_ring, *(each.ring for each in inputs)) if name))
+        pairs = () if self.judge is None else self.judge.pairs
+        judged = (ring for pair in pairs for ring in (pair.blue_ring, pair.green_ring))
+        names = (self.reads_ring, *(each.ring for each in inputs), *judged)
+        return tuple(dict.fromkeys(name for name in names if name))
 
     def digest(self) -> str:
         """The content address of everything above."""

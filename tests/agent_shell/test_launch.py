@@ -16,11 +16,17 @@ from halftrack_dataplane.runspec import RunSpec, load
 from halftrack_model.ids import digest_of
 from halftrack_model.plan import Peer
 from halftrack_model.release import OnStateLoss
-from halftrack_model.workload import Runs, Workload
+from halftrack_model.verdict import Check, FieldTolerance, Verdict
+from halftrack_model.workload import Judge, JudgedPair, Runs, Workload
 from tests.agent_core.plans import inlet, member_workload
 
 PROGRAM = b"program"
 PEER = Peer("tank-b", "10.0.0.2:7450", "10.0.0.2:7451", "k" * 40)
+JUDGE = Judge(
+    (JudgedPair("spectra/spectrometer.a@1.0.0", "spectra/spectrometer.a@1.1.0"),),
+    Verdict(Check.TOLERANCE, (FieldTolerance("mean", "<f8", 0, "0.1", "1e-06"),)),
+    64,
+)
 # Who speaks to other hosts has the host's CurveZMQ secret; only bridges have the host's network.
 SPEAKS, LINKED = {Runs.MEMBER, Runs.BRIDGE_SERVER, Runs.BRIDGE_RECEIVER}, {Runs.BRIDGE_SERVER, Runs.BRIDGE_RECEIVER}
 
@@ -53,6 +59,7 @@ def test_each_role_has_only_the_keys_and_the_network_that_it_needs(
         from_host=PEER.host,
         member=member_workload("a", "1.0.0").member if role is Runs.MEMBER else None,
         inlet=inlet().inlet if role is Runs.INLET else None,
+        judge=JUDGE if role is Runs.JUDGE else None,
     )
     launch = launcher(workload)
     keys = {str(tmp_path / "state/identity" / name) for name in ("key.pem", "curve.key")}
@@ -78,6 +85,19 @@ def test_an_inlet_is_told_the_rings_by_path_and_everything_else_as_the_plan_has_
     for told, planned in zip(orders.inputs, inlet().inlet.inputs, strict=True):  # type: ignore[union-attr]
         for name in set(planned.__dataclass_fields__) - {"ring"}:
             assert getattr(told, name) == getattr(planned, name)
+
+
+def test_a_judge_is_told_the_rings_by_path_and_asks_what_the_plan_asks(launcher: Launcher, tmp_path: Path) -> None:
+    workload = replace(member_workload("a", "1.1.0"), runs=Runs.JUDGE, artifact=digest_of(PROGRAM), judge=JUDGE)
+    orders = load(launcher(workload).orders).judge
+    assert orders is not None
+    (pair,) = orders.pairs
+    assert pair.name == "spectra/spectrometer.a@1.1.0"
+    assert pair.blue == str(tmp_path / "run/rings/spectra/spectrometer.a@1.0.0.ring")
+    assert pair.green == str(tmp_path / "run/rings/spectra/spectrometer.a@1.1.0.ring")
+    assert (orders.check, orders.lag_frames) == ("tolerance", 64)
+    (field,) = orders.fields
+    assert (field.name, field.dtype, field.count, field.absolute, field.relative) == ("mean", "<f8", 0, "0.1", "1e-06")
 
 
 def test_a_vertex_without_a_twin_writes_its_ring_itself_and_keeps_its_snapshots_where_a_pair_does(

@@ -1,7 +1,7 @@
 """The loop and the hands: what could not be written was not thought of, and is thought of again; trouble is told, not hidden."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -71,7 +71,7 @@ class Body:
     def took(self, trusted: TrustedPlan) -> None:
         self.in_force.append(trusted.plan.revision)
 
-    def look(self) -> HostView:
+    def look(self, measured: Collection[str] = ()) -> HostView:
         return HostView({}, self.rings.seen(), {}, frozenset())
 
     def samples(self, _now_ms: int) -> tuple[Emit, ...]:
@@ -215,7 +215,7 @@ def test_a_full_disk_stops_a_swap_and_no_restart(tmp_path: Path) -> None:
                 raise HostFault("disk-full", "no room")
             done.append(action)
 
-    seeing = type("Seeing", (), {"look": lambda _: dead, "samples": lambda *_: ()})()
+    seeing = type("Seeing", (), {"look": lambda *_: dead, "samples": lambda *_: ()})()
     loop = Loop(state, seeing, Full(), body.rings, body.outbox, lambda _: None, lambda: None, lambda: ())  # type: ignore[arg-type]
     loop.step()
     assert plans.SWAP.seats[0].blue_workload in [a.workload.name for a in done if isinstance(a, Start)]

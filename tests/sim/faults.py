@@ -192,6 +192,9 @@ class Faults:
     def _member_killed(self, fault: Fault, rng: random.Random) -> bool:
         return self._kill_one(rng, (Runs.MEMBER,), unseen=False)
 
+    def _judge_killed(self, fault: Fault, rng: random.Random) -> bool:
+        return self._kill_one(rng, (Runs.JUDGE,), unseen=False)
+
     def _process_killed(self, fault: Fault, rng: random.Random) -> bool:
         return self._kill_one(rng, tuple(Runs), unseen=False)
 

@@ -10,6 +10,7 @@ from halftrack_agent.events import CutSeen, HostView, InstanceSeen, RingSeen, Sh
 from halftrack_agent.journal import Entry
 from halftrack_model.errors import HostFault
 from halftrack_model.workload import RingSpec, Runs, Workload
+from tests.sim.judging import Judging
 from tests.sim.merging import Merging
 from tests.sim.processes import Ended, Member, Process, Receiver, Sink, Snapshot, Source
 from tests.sim.rings import SimRing
@@ -22,6 +23,7 @@ ROLES: dict[Runs, type[Process]] = {
     Runs.SINK: Sink,
     Runs.MEMBER: Member,
     Runs.MERGE: Merging,
+    Runs.JUDGE: Judging,
     Runs.BRIDGE_RECEIVER: Receiver,
     Runs.BRIDGE_SERVER: Process,
 }
@@ -179,7 +181,9 @@ class SimHost:
             for name, i in self.instances.items()
         }
         rings = {name: self._ring_seen(name, ring) for name, ring in self.rings.items()}
-        return HostView(instances, rings, shadows, frozenset(self.artifacts))
+        judges = [i.life for i in self.instances.values() if isinstance(i.life, Judging)]
+        judged = {ring: docket.evidence() for life in judges for ring, docket in life.dockets.items()}
+        return HostView(instances, rings, shadows, frozenset(self.artifacts), judged)
 
     @staticmethod
     def _ring_seen(name: str, ring: SimRing) -> RingSeen:

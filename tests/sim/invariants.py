@@ -20,7 +20,7 @@ from halftrack_model import canonical
 from halftrack_model.plan import Plan
 from halftrack_model.seals import Sealed
 from halftrack_model.swap import Phase, SwapRecord, SwapSpec
-from halftrack_model.workload import Member
+from halftrack_model.workload import Member, Runs
 from tests.sim.processes import right_output
 from tests.sim.rings import SimRing
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tests.sim.host import SimHost
     from tests.sim.world import World
 
+_JUDGED = (Phase.SHADOWING, Phase.CAUGHT_UP, Phase.ARMED)
 STANDBY_SLACK_S = 0.25  # what a standby may have fallen behind between the look at it and the deed
 
 
@@ -208,6 +209,10 @@ class Watch:
             return
         spec = next((s for s in plan.swaps if workload.member in _members(s)), None)
         record = self.of(agent.name).records.get(spec.swap_id) if spec else None
+        if spec is not None and workload.runs is Runs.JUDGE:  # gates nobody, and is asked before the first cut only
+            asked = record is not None and record.leg == 0 and record.phase in _JUDGED
+            _hold("R2", not asked, f"{name} is stopped while its word is still to count: {reason}")
+            return
         may_go = spec is not None and workload.member is not None and _may_go(spec, record, workload.member)
         _hold("R2", may_go, f"{name} runs as wanted and is stopped: {reason}")
         assert spec is not None

@@ -159,7 +159,7 @@ class Member(Process):
         self._source: SimRing | None = None
         self._target: SimRing | None = None
         self._state = Snapshot("", "", 0, 0, 0)
-        self._weight = weight(workload.version)
+        self._weight = weight(workload.version) + (host.world.wrong and workload.member.generation > 1)
         self._suppress = 0
         self._foreign = False
         self._began_ms = -1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from halftrack_agent import gates
 from halftrack_controller.snapshot import RolloutPhase
 from halftrack_model.swap import Phase, SwapRecord
 from tests.sim.invariants import Violation
@@ -99,13 +100,16 @@ def judge_end(world: World, pair: Pair, record: SwapRecord | None) -> None:
         return
     struck, reason, green = set(pair.faults.struck), record.reason, pair.swap.green.version
     kills = sum(n for name, n in world.killed.items() if name.endswith(f"@{green}"))
-    if struck <= INNOCENT:
+    if struck <= INNOCENT and not world.wrong:
         raise Violation("O1", f"undone ({reason}) although nothing but {sorted(struck)} happened")
     reasons = {
         "failed on": "release broken" in struck,
         "aborted by": "abort" in struck,
         "was killed": kills > pair.swap.strategy.green_deaths,
         " still ": bool(struck - INNOCENT),
+        "could not be judged": kills > gates.JUDGE_ENDS,
+        "come within": bool(struck - INNOCENT),
+        "break its invariant": world.wrong,
     }
     if not any(holds for word, holds in reasons.items() if word in reason):
         raise Violation("O1", f"undone for what did not happen: {reason}; {sorted(struck)} did")

@@ -12,7 +12,7 @@ import pytest
 from halftrack_model.swap import Phase
 from tests.sim.faults import MOMENTS, Fault
 from tests.sim.run import told
-from tests.sim.world import World
+from tests.sim.world import VERDICT, World
 
 SEEDS = 300
 BUDGET_S = 24.0  # on a machine that is busy with other things, fewer seeds are tried, but never less than ENOUGH
@@ -114,3 +114,22 @@ def test_the_command_writes_its_report(tmp_path: Path) -> None:
     assert report["seed"] == 5
     assert report["violations"] == []
     assert set(report) >= {"simulated_hours", "hosts", "faults", "faults_by_class", "violations", "seed", "runs"}
+
+
+# invariant: S1
+@pytest.mark.parametrize("surge", [1, 2])
+@pytest.mark.parametrize("alone", [False, True], ids=["two hosts", "one host"])
+def test_a_release_whose_outputs_are_wrong_is_undone_before_any_of_them_counts(surge: int, alone: bool) -> None:
+    """The watch knows what each output must be: one of green's that passed would end the run."""
+    result = World("wrong", plan=[], surge=surge, alone=alone, verdict=VERDICT, wrong=True).run()
+    assert not result.violation, told(result)
+    (end,) = result.ends
+    assert "break its invariant" in end
+
+
+def test_a_judge_that_does_not_stay_up_lets_nothing_pass() -> None:
+    kills = [Fault("judge killed", Phase.SHADOWING, 0, delay_ms, 0, 1) for delay_ms in range(0, 6_000, 15)]
+    result = World("no judge", plan=kills, surge=1, alone=True, verdict=VERDICT).run()
+    assert not result.violation, told(result)
+    (end,) = result.ends
+    assert "could not be judged" in end

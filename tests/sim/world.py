@@ -14,6 +14,7 @@ from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
 from halftrack_model.ids import digest_of
 from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrategy
 from halftrack_model.swap import SwapRecord, SwapSpec
+from halftrack_model.verdict import Check, Verdict
 from halftrack_model.workload import Workload
 from tests.sim import faults, keys, settling
 from tests.sim.agent import CONTROLLER, SimAgent
@@ -31,6 +32,7 @@ CHECK_MS = 200
 STRATEGY = SwapStrategy(
     lag_frames=32, caught_up_ms=200, shadow_ms=300, shadow_frames=4, drain_ms=300, deadline_ms=8_000, green_deaths=3
 )
+VERDICT = Verdict(check=Check.INVARIANT, entry="spectrometer:sane", frames=12, latency_p99_percent=300)
 
 
 @dataclass(slots=True)
@@ -76,13 +78,18 @@ class World:
         plan: list[faults.Fault] | None = None,
         surge: int | None = None,
         alone: bool | None = None,
+        verdict: Verdict | None = None,
+        wrong: bool = False,
     ) -> None:
-        """`surge` and `alone`, whether both seats of a pair are on one host, are the seed's to choose unless they are given."""
+        """`wrong`: the outputs of releases after the first are not what they should be. `surge`, `verdict` (what they declare) and `alone`, whether both seats of a pair are on one host, are the seed's to choose unless they are given."""
         self.seed, self._rounds, self._plan = seed, rounds, plan
         shape = self.rng("shape")
         drawn = shape.choice((1, 1, 2)), shape.random() < 0.2
         self.surge = drawn[0] if surge is None else surge
         self.alone = drawn[1] if alone is None else alone
+        judged = self.rng("verdict").random() < 0.3
+        self.verdict = verdict or (VERDICT if judged and plan is None else None)
+        self.wrong = wrong
         self.story = Story()
         self.timeline = Timeline(self.story)
         self.net = Network(self.timeline, self.story, seed)
@@ -190,7 +197,7 @@ class World:
             pair.swap, pair.ended = None, None
             pair.faults = faults.Faults(self, pair, plan)
         self.killed.clear()
-        self.controller.publish(_release("spectrometer", version, self.surge))
+        self.controller.publish(_release("spectrometer", version, self.surge, self.verdict))
         self._until_settled()
         for pair in self.pairs:
             settling.judge_end(self, pair, pair.ended)
@@ -250,7 +257,8 @@ def _graph(pair: Pair, slots: int) -> StreamGraph:
     )
 
 
-def _release(product: str, version: str, surge: int = 1) -> Release:
+def _release(product: str, version: str, surge: int = 1, verdict: Verdict | None = None) -> Release:
     artifact = Artifact(digest_of(f"{product} {version}".encode()), 1000)
     state = StateSchemas("sum", ("sum",)) if product == "spectrometer" else StateSchemas("", ())
-    return Release(product, version, artifact, f"{product}:Main", {}, state, replace(STRATEGY, surge=surge))
+    strategy = replace(STRATEGY, surge=surge, verdict=verdict)
+    return Release(product, version, artifact, f"{product}:Main", {}, state, strategy)

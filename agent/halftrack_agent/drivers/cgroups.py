@@ -77,6 +77,13 @@ class Cgroups:
             return ()
         return tuple(folder / "cgroup.procs" for folder in folders)
 
+    def pids(self, instance: str) -> tuple[int, ...]:
+        """The processes in the group now; none when there is no group."""
+        for folder in self._folders(instance):
+            with contextlib.suppress(OSError):
+                return tuple(int(pid) for pid in (folder / "cgroup.procs").read_text(encoding="ascii").split())
+        return ()
+
     def kill(self, instance: str) -> None:
         """SIGKILL to every process in the group. Where the kernel cannot do it at once, until none is left that could fork."""
         for folder in self._folders(instance):

@@ -20,6 +20,7 @@ from halftrack_agent import clock, files
 from halftrack_agent.drivers import processes
 from halftrack_agent.drivers.cgroups import Cgroups
 from halftrack_agent.drivers.instances import Ending, Folder, Launch, Ordered, Who
+from halftrack_agent.drivers.meter import Used, used
 from halftrack_agent.drivers.processes import Process
 from halftrack_agent.drivers.shim import tail_line
 from halftrack_agent.events import InstanceSeen
@@ -95,6 +96,13 @@ class ExecDriver:
     def pids(self) -> dict[str, int]:
         """The processes of running instances."""
         return {n: i.who.workload.pid for n, i in self._instances.items() if i.who is not None and i.ending is None}
+
+    def used(self, name: str) -> Used | None:
+        """What the processes of a running instance have used so far; None when it does not run."""
+        instance = self._instances.get(name)
+        if instance is None or instance.who is None or instance.ending is not None:
+            return None
+        return used(self._cgroups.pids(instance.ordered.cgroup) or (instance.who.workload.pid,))
 
     # ----------------------------------------------------------------------------------------------------- adoption
 

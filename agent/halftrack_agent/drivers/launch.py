@@ -6,7 +6,7 @@ Owns the mapping from a plan's words to paths on this host. Starts nothing.
 import sys
 from collections.abc import Mapping, Sequence
 
-from halftrack_agent import files, inlet_orders
+from halftrack_agent import files, inlet_orders, judge_orders
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.drivers import egress
 from halftrack_agent.drivers.instances import Launch
@@ -109,7 +109,8 @@ class Launcher:
             peers_path=str(places.peers) if runs is Runs.BRIDGE_SERVER else "",
             snapshot_peers=snapshot_peers,
         )
-        return inlet_orders.ordered(spec, workload.inlet, places.ring)
+        spec = inlet_orders.ordered(spec, workload.inlet, places.ring)
+        return judge_orders.ordered(spec, workload.judge, places.ring)
 
     def _twins_of(self, workload: Workload) -> frozenset[str]:
         """The hosts of the other members of its vertex. Those whose outputs come here, where they are merged."""
