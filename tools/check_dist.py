@@ -18,6 +18,7 @@ IN_WHEEL = (
     "halftrack_dataplane/native/halftrack_ring.h",  # instruments in C and C++ compile against the installed header
     "halftrack_dataplane/native/parts.h",
     "halftrack_dataplane/engines/jetstream.py",
+    "halftrack_dataplane/engines/kafka_source.py",
     "halftrack_dataplane/testkit/__init__.py",  # for the tests of users
     "halftrack_dataplane/ring.pyi",
 )

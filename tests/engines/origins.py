@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from halftrack_dataplane.frames import Frame
 from halftrack_dataplane.sdk import Param
 from tests.dataplane.stream_program import frame_of
 from tests.engines.places import calmly
-from tests.engines.servers import NatsServer, absent
+from tests.engines.servers import KafkaBroker, NatsServer, absent
 from tests.engines.streams import SIZE
 
 
@@ -96,7 +97,48 @@ class JetStream(Origin):
         await client.close()
 
 
-ORIGINS: dict[str, type[Origin]] = {"jetstream": JetStream}
+class Kafka(Origin):
+    """A partition of Kafka's, or of its mock; half of its messages come in transactions, whose ends take offsets."""
+
+    module, name = "kafka_source", "KafkaSource"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        try:
+            import confluent_kafka  # noqa: F401
+        except ImportError:
+            absent("confluent-kafka is not here (pip install 'halftrack[kafka]')")
+        self.server = KafkaBroker(folder)
+        self.server.start()
+        self.topic = f"feed-{uuid.uuid4().hex}"
+        self._producers = [self._producer(**{"transactional.id": self.topic}), self._producer()]
+        self._producers[0].init_transactions(10)
+        self._producers[1].list_topics(self.topic, 10)  # makes it
+        self._turn = 0
+
+    def _producer(self, **config: str) -> Any:
+        from confluent_kafka import Producer
+
+        return Producer({"bootstrap.servers": self.server.servers, "log_level": 2, "enable.idempotence": True} | config)
+
+    @property
+    def params(self) -> dict[str, Param]:
+        return {"servers": self.server.servers, "topic": self.topic}
+
+    def publish(self, payloads: Sequence[bytes]) -> None:
+        for at in range(0, len(payloads), 50):
+            producer = self._producers[self._turn]
+            if self._turn == 0:
+                producer.begin_transaction()
+            for payload in payloads[at : at + 50]:
+                producer.produce(self.topic, payload, partition=0)
+            assert producer.flush(10) == 0
+            if self._turn == 0:
+                producer.commit_transaction(10)
+            self._turn = 1 - self._turn
+
+
+ORIGINS: dict[str, type[Origin]] = {"jetstream": JetStream, "kafka": Kafka}
 
 
 def opened(kind: str, folder: Path) -> Iterator[Origin]:

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import sqlite3
 import time
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 from halftrack_dataplane.engines import segments
 from halftrack_dataplane.sdk import Away, Param
-from tests.engines.servers import NatsServer, PostgresServer, absent
+from tests.engines.servers import KafkaBroker, NatsServer, PostgresServer, absent
 
 T = TypeVar("T")
 Found = list[tuple[int, int, bytes]]  # seq, gap, payload
@@ -148,7 +149,55 @@ class Postgres(Place):
             return [(seq, gap, bytes(payload)) for seq, gap, payload in connection.execute(asked).fetchall()]
 
 
-PLACES: dict[str, type[Place]] = {"files": Segments, "sqlite": Sqlite, "jetstream": JetStream, "postgres": Postgres}
+class Kafka(Place):
+    """A partition of Kafka's, or of its mock."""
+
+    module, name = "kafka", "KafkaSink"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        try:
+            import confluent_kafka  # noqa: F401
+        except ImportError:
+            absent("confluent-kafka is not here (pip install 'halftrack[kafka]')")
+        self.server = KafkaBroker(folder)
+        self.server.start()
+        self.topic = f"spectra-{uuid.uuid4().hex}"
+
+    @property
+    def params(self) -> dict[str, Param]:
+        return {"servers": self.server.servers, "topic": self.topic}
+
+    def found(self) -> Found:
+        return kafka_messages(self.server.servers, self.topic)
+
+
+def kafka_messages(servers: str, topic: str) -> Found:
+    """By a plain consumer of committed messages that knows nothing of us; without our headers, the offset stands for the number."""
+    from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+    config = {"bootstrap.servers": servers, "group.id": "reader", "isolation.level": "read_committed", "log_level": 2}
+    consumer = Consumer(config | {"enable.auto.commit": False, "enable.partition.eof": True})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    found: Found = []
+    while True:
+        for message in consumer.consume(500, 5):
+            if message.error() is not None:
+                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+                consumer.close()
+                return found
+            headers = {name: value.decode() for name, value in message.headers() or ()}
+            seq = int(headers.get("Halftrack-Id", f":{message.offset()}").rpartition(":")[2])
+            found.append((seq, int(headers.get("Halftrack-Gap", "0")), message.value()))
+
+
+PLACES: dict[str, type[Place]] = {
+    "files": Segments,
+    "sqlite": Sqlite,
+    "jetstream": JetStream,
+    "postgres": Postgres,
+    "kafka": Kafka,
+}
 
 
 def calmly(act: Callable[[], T], seconds: float = 15.0) -> T:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -87,6 +88,54 @@ class NatsServer:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+
+class KafkaBroker:
+    """Where HALFTRACK_TEST_KAFKA names real brokers, these; they are not killed. Else librdkafka's own mock of one, in a process of its own.
+
+    The mock keeps messages in memory and takes an aborted transaction for a committed one, so it is stopped and continued, not killed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.servers = os.environ.get("HALFTRACK_TEST_KAFKA", "")
+        self.real = bool(self.servers)
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Until it takes connections; or let it go on."""
+        if self.real:
+            return
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            return
+        with (self._folder / "kafka.log").open("wb") as log:
+            self._process = subprocess.Popen([sys.executable, "-c", _MOCK, str(self._folder / "kafka")], stderr=log)
+        waiting((self._folder / "kafka").exists, self._folder / "kafka.log")
+        self.servers = (self._folder / "kafka").read_text()
+
+    def kill(self) -> None:
+        """It stands still, as a broker does whose disk hangs."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def stop(self) -> None:
+        """For good."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+_MOCK = """
+import os, signal, sys
+from confluent_kafka import Producer
+cluster = Producer({"bootstrap.servers": "none", "test.mock.num.brokers": 1, "log_level": 2})
+brokers = cluster.list_topics(timeout=10).brokers.values()
+with open(sys.argv[1] + ".draft", "w") as file:
+    file.write(",".join(f"{broker.host}:{broker.port}" for broker in brokers))
+os.rename(sys.argv[1] + ".draft", sys.argv[1])
+signal.pause()
+"""
 
 
 def waiting(condition: Callable[[], bool], log: Path, seconds: float = STARTS_S) -> None:

@@ -2,7 +2,7 @@
 
 import datetime
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -153,6 +153,22 @@ def test_an_end_in_the_middle_of_a_transaction_stores_nothing_of_it(sink_of: Mak
     _asked(server, "DROP TRIGGER death ON halftrack_progress")
     calmly(sink.flush)
     assert _asked(server, "SELECT count(*), max(seq) FROM frames") == [(10, 9)]
+
+
+def test_a_commit_whose_answer_is_lost_is_not_done_twice(sink_of: Make, server: PostgresServer) -> None:
+    # invariant: S1
+    class Cut(PostgresSink):
+        def store(self, frames: Sequence[Frame], first: int, following: int) -> None:
+            super().store(frames, first, following)
+            raise Away("the line was cut")
+
+    sink = sink_of(Cut)
+    for end in (5, 9):
+        _fed(sink, end)
+        with pytest.raises(Away, match="the line was cut"):
+            sink.flush()
+        calmly(sink.flush)
+    assert _asked(server, "SELECT count(*), max(seq) FROM frames") == [(9, 8)]
 
 
 def test_a_server_that_hangs_is_away_and_what_it_did_meanwhile_counts(

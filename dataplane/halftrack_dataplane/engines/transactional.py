@@ -80,7 +80,8 @@ class TransactionalSink(ABC):
         """A transaction with all that is kept."""
         while len(self._window):
             self._reach()
-            frames = self._window.to_send(FRAMES)
+            if not (frames := self._window.to_send(FRAMES)):
+                continue  # what was without an answer had been done
             try:
                 self.store(frames, frames[0].seq, end_of(frames[-1]))
             except Elsewhere as error:
