@@ -102,9 +102,11 @@ def test_both_may_die_at_any_touch_of_a_snapshot_and_the_outputs_are_whole(
             live(stage, member, every, kind, None)
         whole = dict(enumerate(outputs_of(stage.source.head // WINDOW, "1.0.0", 64)))
         found = {member: outputs(stage, member) for member in ("a", "b")}
-        for member in found:
-            assert found[member] == {seq: whole[seq] for seq in found[member]}, f"{member}: {stage.message}"
-        assert found["a"] | found["b"] == whole, "what one left out, since the other had gone further, that one has put out"
+        for member, put_out in found.items():
+            assert put_out == {seq: whole[seq] for seq in put_out}, f"{member}: {stage.message}"
+        assert found["a"] | found["b"] == whole, (
+            "what one left out, since the other had gone further, that one has put out"
+        )
 
 
 def oldest_needed(stage: Stage) -> int:

@@ -12,7 +12,7 @@ from halftrack_model.swap import Phase, SwapRecord
 
 Fault = Literal[
     "blue", "green", "other", "merge", "bridges", "leader's agent", "follower's agent", "leader's agent hangs", "follower's agent hangs", "follower",
-    "cut", "cut beyond the buffer", "slow sink", "ring full", "damaged snapshots", "controller gone",
+    "all members", "cut", "cut beyond the buffer", "slow sink", "ring full", "damaged snapshots", "controller gone",
 ]  # fmt: skip
 FAULTS: tuple[Fault, ...] = Fault.__args__  # type: ignore[attr-defined]
 PHASES = (Phase.JOINING, Phase.SHADOWING, Phase.CAUGHT_UP, Phase.ARMED, Phase.CUT, Phase.DRAINING)

@@ -34,6 +34,12 @@ BUFFER_SLOTS = 32768  # of the source's ring: four seconds, less than the longes
 OUTPUT_SLOTS = 16384  # of the merged ring: two seconds, so that a sink that stands fills it
 LOOK_S = 0.002
 PLACE_S = 60.0
+# Which workloads a fault is about. Of both releases, on both hosts: what outlives all members is rings and snapshots.
+MEANT: dict[str, Callable[[str], bool]] = {
+    "merge": lambda name: name.endswith(".merge"),
+    "bridges": lambda name: ".from-" in name or "bridge" in name,
+    "all members": lambda name: "@" in name and ".from-" not in name,
+}
 
 
 @dataclass
@@ -150,10 +156,8 @@ class TableRun(Soak):
             case "blue" | "green" | "other":
                 member = table_faults.seats(row.leg, blue, green)[row.fault]
                 self._kill(running, lambda name: name.endswith(f".{member}"))
-            case "merge":
-                self._kill(running, lambda name: name.endswith(".merge"))
-            case "bridges":
-                self._kill(running, lambda name: ".from-" in name or "bridge" in name)
+            case "merge" | "bridges" | "all members":
+                self._kill(running, MEANT[row.fault])
             case "leader's agent" | "follower's agent":
                 self.world.daemons[f"agent {self._host(row)}"].kill()
             case "leader's agent hangs" | "follower's agent hangs":

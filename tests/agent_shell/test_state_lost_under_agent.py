@@ -1,0 +1,135 @@
+"""Both members and the agent killed, and their snapshots gone with them: a release that says so goes on, and the controller hears what is lost."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from halftrack_controller import galaxy
+from halftrack_model import canonical
+from halftrack_model.ids import digest_of
+from halftrack_model.release import Artifact, OnStateLoss, Release, StateSchemas, SwapStrategy
+from halftrack_model.report import Happened
+from halftrack_model.seals import RELEASE
+from tests.agent_shell.test_agent import SOURCE, AgentProcess, publish, until
+from tests.agent_shell.test_swap_on_one_host import GRAPH
+from tests.controller_shell.shell_harness import ENVIRONMENT, LiveController, host
+
+# Each output tells the input's number, and how many inputs its state knows.
+MEMBER = b"""
+class Counter:
+    def __init__(self, params): self.count = 0
+    def process(self, frame):
+        self.count += 1
+        return frame.seq.to_bytes(8, "big") + self.count.to_bytes(8, "big")
+    def snapshot(self): return self.count.to_bytes(8, "big")
+    def restore(self, state, *, same_release):
+        self.count = int.from_bytes(state, "big")
+        return 0
+"""
+SINK = b"""
+import os
+class Sink:
+    def __init__(self, params, data_dir):
+        self.file = open(os.path.join(data_dir, "out"), "a+b")
+        self.next = self.file.seek(0, 2) // 32
+    def next_seq(self): return self.next
+    def consume(self, frame):
+        assert frame.seq == self.next, (frame.seq, self.next)
+        self.next += max(frame.gap, 1)
+        for number in range(frame.seq, self.next):
+            self.file.write(number.to_bytes(8, "big") + bytes([frame.gap > 0]) * 8 + bytes(frame.payload).ljust(16, b"\\0"))
+    def cuts(self, cuts): pass
+    def flush(self): self.file.flush()
+"""
+PAIR = ("line.pair.a@1.0.0", "line.pair.b@1.0.0")
+
+
+def publish_member(client: Any, folder: Path) -> None:
+    """Release 1.0.0, which begins again when its state is lost."""
+    path = folder / "member.py"
+    path.write_bytes(MEMBER)
+    client.put_artifact(path)
+    state = StateSchemas("count/1", ("count/1",), on_loss=OnStateLoss.RESTART)
+    artifact = Artifact(digest_of(MEMBER), len(MEMBER))
+    made = Release("member", "1.0.0", artifact, "member:Counter", {}, state, SwapStrategy())
+    client.publish_release(client.load_release_key().sealed(RELEASE, canonical.encode(made)))
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[LiveController]:
+    galaxy.init(tmp_path / "galaxy", "milkyway", ["127.0.0.1"])
+    controller = LiveController(tmp_path / "galaxy", heartbeat_ms=200)
+    graph = replace(
+        GRAPH, vertices=tuple(replace(each, ring_slots=min(each.ring_slots, 512)) for each in GRAPH.vertices)
+    )
+    try:
+        with controller.operator() as client:
+            client.apply([ENVIRONMENT, host("tank-a"), graph])
+            for product, entry, program in (("counter", "source:Source", SOURCE), ("keeper", "sink:Sink", SINK)):
+                publish(client, tmp_path, product, entry, program)
+            publish_member(client, tmp_path)
+        yield controller
+    finally:
+        controller.stop()
+
+
+@pytest.fixture
+def agent(tmp_path: Path, live: LiveController) -> Iterator[AgentProcess]:
+    agent = AgentProcess(tmp_path)
+    with live.operator() as client:
+        (tmp_path / "token").write_text(client.create_token("tank-a", 600).token)
+    done = agent.command("enrol", "--token-file", str(tmp_path / "token"))
+    assert done.returncode == 0, done.stderr
+    agent.start()
+    yield agent
+    agent.clear()
+
+
+def rows(agent: AgentProcess) -> list[tuple[int, bool, int, int]]:
+    """(number, declared lost, input, inputs that the state knew) of what the sink has stored."""
+    try:
+        data = (agent.places.data("line.sink") / "out").read_bytes()
+    except OSError:
+        return []
+    cut = [data[at : at + 32] for at in range(0, len(data) // 32 * 32, 32)]
+    words = [[int.from_bytes(row[at : at + 8], "big") for at in (0, 16, 24)] for row in cut]
+    return [(number, row[8] > 0, seq, known) for row, (number, seq, known) in zip(cut, words, strict=True)]
+
+
+def test_a_lost_state_is_made_anew_behind_a_declared_number_and_reported(
+    live: LiveController, agent: AgentProcess
+) -> None:
+    # invariant: S1 S2
+    until(lambda: len(rows(agent)) > 1200, "outputs arrive, and the first input has left its ring", 60)
+    agent.end(signal.SIGKILL)
+    for name in PAIR:
+        os.kill(agent.pid(name), signal.SIGKILL)
+    shutil.rmtree(agent.places.snapshots("line", "pair"))
+    had = len(rows(agent))
+    agent.start()
+    until(lambda: len(rows(agent)) > had + 600, "the stream goes on", 60)
+    found = rows(agent)
+    assert [row[0] for row in found] == list(range(len(found))), "in order, each once"
+    lost = [row[0] for row in found if row[1]]
+    assert len(lost) == 1
+    before, after = found[: lost[0]], found[lost[0] + 1 :]
+    assert [row[2] for row in before] == list(range(len(before)))
+    assert [row[3] for row in after] == list(range(1, len(after) + 1)), "a state that knows nothing from before"
+    first = after[0][2]
+    assert [row[2] for row in after] == list(range(first, first + len(after)))
+    assert first >= len(before)
+    with live.operator() as client:
+
+        def told() -> dict[Happened, str]:
+            return {report.happened: report.detail for report in client.host("tank-a").reports}
+
+        until(lambda: {Happened.STATE_LOST, Happened.FRAMES_LOST} <= told().keys(), "the controller hears of it", 30)
+        assert f"output {lost[0]} is declared lost" in told()[Happened.STATE_LOST]
+        assert f"from input {first} on" in told()[Happened.STATE_LOST]
+        assert told()[Happened.FRAMES_LOST].endswith(f"; the newest: {lost[0]}")
