@@ -74,6 +74,9 @@ def live(stage: Stage, member: str, every: int, kind: type, touch: int | None) -
     finally:
         if stage.snapshots._making is not None:
             stage.snapshots._making.join()
+        for slot in stage.snapshots._slots:
+            slot.close()  # as the kernel does; what lies in the folder stays
+        stage.snapshots._slots.clear()
 
 
 def outputs(stage: Stage, member: str) -> dict[int, bytes]:

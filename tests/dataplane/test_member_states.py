@@ -109,9 +109,11 @@ class Stage:
 @contextmanager
 def staged(slots: int = 128) -> Iterator[Stage]:
     folder = Path(tempfile.mkdtemp(prefix="halftrack-test-", dir="/dev/shm"))
+    stage = Stage(folder, slots)
     try:
-        yield Stage(folder, slots)
+        yield stage
     finally:
+        stage.snapshots.close()  # whoever makes room for the next one has done so before its folder goes
         shutil.rmtree(folder)
 
 
