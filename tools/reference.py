@@ -88,8 +88,10 @@ def _rows(schema: dict[str, Any], record: dict[str, Any], prefix: str) -> Iterat
 
 def _default(field: dict[str, Any]) -> str:
     value = field.get("default")
-    # A duration is text to people and milliseconds to the program, which is what the schema's default shows.
-    return f"{value}ms" if isinstance(value, int) and field.get("type") == "string" else _short(value)
+    # A duration or a size is text to people and a number to the program, which is what the schema's default shows.
+    if not isinstance(value, int) or field.get("type") != "string":
+        return _short(value)
+    return f"{value >> 20}MiB" if "MiB" in field["pattern"] else f"{value}ms"
 
 
 def _inner(schema: dict[str, Any], field: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:

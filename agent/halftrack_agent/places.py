@@ -71,6 +71,10 @@ class Places:
         """The snapshots of a vertex; of all of them when none is named. They end with the rings that they are replayed from."""
         return self.run / "snapshots" / graph / vertex
 
+    def feeds(self, workload: str) -> Path:
+        """Where a source asks for its sockets."""
+        return self.run / "feeds" / workload
+
     def data(self, workload: str) -> Path:
         """A sink's own durable folder."""
         return self.state / "data" / workload

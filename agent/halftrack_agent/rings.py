@@ -92,6 +92,8 @@ class Rings:
         self._let_go(name)
         path = self._path(name)
         path.unlink(missing_ok=True)
+        for beside in (".place", ".place-draft"):  # how far a capture into it was: it means nothing without it
+            path.with_suffix(beside).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             path.parent.rmdir()  # only when it was the last of its graph
 

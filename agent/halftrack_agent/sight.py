@@ -26,8 +26,8 @@ MEASURE_EVERY_MS = 200  # of members in a swap that asks for it: windows are a s
 SAMPLE_EVERY_MS = 5_000  # a burst becomes one report with a sum, not one report a frame
 
 # A gap that a member or a sink meets is either covered by the other member or told by the merge: counted there, reported here once.
-# A member without a twin tells of its own.
-_LOST = {"merge": ("gap_frames", "lost"), "bridge-receiver": ("lost",), "member": ("lost",)}
+# A member without a twin tells of its own. What a source counts as lost is a capture's: packets that network or kernel dropped, by number.
+_LOST = {"merge": ("gap_frames", "lost"), "bridge-receiver": ("lost",), "member": ("lost",), "source": ("lost",)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,9 @@ class _Draft:
             member = Member(graph, vertex.name, placement.SINGLE_MEMBER, version, occupant.generation)
         name = placement.workload_name(graph, vertex.name)
         self._put(host, self._released(vertex, occupant, name, _ALONE[vertex.role], writes, member))
+        if vertex.feeds:  # of the sockets only, so that no release of the source touches it
+            keeper = _built_in(placement.keeper_name(graph, vertex.name), Kind.VERTEX, Runs.KEEPER, "")
+            self._put(host, replace(keeper, feeds=vertex.feeds, keeps_for=name))
 
     def _add_pair(self, vertex: Vertex) -> None:
         deployed, graph = self.deployed[vertex.name], self.graph.name
@@ -323,6 +326,7 @@ class _Draft:
             version=release.version,
             state=release.state,
             member=member,
+            feeds=vertex.feeds,
         )
 
     def _ring(self, vertex: Vertex, name: str, member: Member | None) -> RingSpec:

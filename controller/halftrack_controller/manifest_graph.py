@@ -3,12 +3,18 @@
 As in `manifest_schema.py`, each field has a description and an example. Whether the graph is right is `graph_rules`' to say.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from halftrack_controller.manifest_types import AgoMs, BytesPerS, DurationMs, FramesPerS, Name, Params, Size, Strict
+from halftrack_model.feed import DEFAULT_BUFFER_BYTES, MAX_FEEDS, Feed, Protocol, parsed_bind
 from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Role, Sample, StreamGraph, Vertex
+
+
+def _bind(text: str) -> str:
+    parsed_bind(text)  # whose ValueError says what to write
+    return text
 
 
 class RingFields(Strict):
@@ -46,6 +52,22 @@ class RateFields(Strict):
     )
 
 
+class FeedFields(Strict):
+    """A socket that a source reads. Its host binds it, and holds it through the source's upgrades, deaths and restarts."""
+
+    name: Name = Field(description="What the source calls it.", examples=["data"])
+    protocol: Literal["udp", "tcp"] = Field(description="Datagrams, or connections.", examples=["udp"])
+    bind: Annotated[str, AfterValidator(_bind)] = Field(
+        description="IP address and port, on the host; low ports too.", examples=["0.0.0.0:4001"]
+    )
+    receive_buffer: Size = Field(
+        default=DEFAULT_BUFFER_BYTES,
+        alias="receiveBuffer",
+        description="What may wait while nobody reads (TCP: of each connection); the kernel counts its own records too.",
+        examples=["64MiB"],
+    )
+
+
 class VertexFields(Strict):
     """A step of the graph."""
 
@@ -78,6 +100,12 @@ class VertexFields(Strict):
     )
     capacity: RateFields | None = Field(
         default=None, description="What it can take; checked against what feeds it.", examples=[{"bytes": "100MB/s"}]
+    )
+    feeds: list[FeedFields] = Field(
+        default=[],
+        max_length=MAX_FEEDS,
+        description="Of a source: the sockets that it reads.",
+        examples=[[{"name": "data", "protocol": "udp", "bind": "0.0.0.0:4001"}]],
     )
 
 
@@ -187,6 +215,7 @@ def _vertex(fields: VertexFields) -> Vertex:
         state=fields.state,
         rate=_rate(fields.rate),
         capacity=_rate(fields.capacity),
+        feeds=tuple(Feed(each.name, Protocol(each.protocol), each.bind, each.receive_buffer) for each in fields.feeds),
     )
 
 

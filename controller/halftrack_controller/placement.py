@@ -98,6 +98,11 @@ def inlet_name(graph: str, vertex: str) -> str:
     return f"{graph}.{vertex}.in"
 
 
+def keeper_name(graph: str, vertex: str) -> str:
+    """The keeper of a source's sockets."""
+    return f"{graph}.{vertex}.feeds"
+
+
 def merge_name(graph: str, vertex: str) -> str:
     """The merge of a pair."""
     return f"{graph}.{vertex}.merge"

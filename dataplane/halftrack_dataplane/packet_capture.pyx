@@ -6,6 +6,9 @@ ring's. Packets in order are received where they are published; only what comes 
 
 A record is what one call received, with the first packet's time: 64 packets, or a 16th of the ring at most. A hole is given up after a
 tenth of a second without packets.
+
+With a `place`, memory that outlives the process, nothing that was taken from the socket is lost with it: packets are received there first, at the
+price of a copy, and stay until the ring has them. `capture_place` reads it; what the layout is, both say.
 """
 
 import os
@@ -17,62 +20,21 @@ from libc.errno cimport EAGAIN, EINTR, ECONNREFUSED, errno as failure
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+from libc.stdint cimport uint8_t
 
 from halftrack_dataplane.native cimport *
+from halftrack_dataplane.packet_place cimport *
 from halftrack_dataplane.packet_order cimport AGAIN, AHEAD, BEYOND, NEXT, Order, Verdict
 from halftrack_dataplane.ring_writer cimport Writer
 
-from libc.stdint cimport uint8_t
-
-__all__ = ["Capture"]
-
-cdef extern from "<sys/socket.h>" nogil:
-    enum:
-        MSG_TRUNC, MSG_WAITFORONE, SOL_SOCKET
-    ctypedef unsigned int socklen_t
-    struct iovec:
-        void *iov_base
-        size_t iov_len
-    struct msghdr:
-        iovec *msg_iov
-        size_t msg_iovlen
-        void *msg_control
-        size_t msg_controllen
-        int msg_flags
-    struct mmsghdr:
-        msghdr msg_hdr
-        unsigned int msg_len
-    struct cmsghdr:
-        int cmsg_level, cmsg_type
-    cmsghdr *CMSG_FIRSTHDR(msghdr *message)
-    unsigned char *CMSG_DATA(cmsghdr *control)
-    int recvmmsg(int fd, mmsghdr *messages, unsigned int count, int flags, timespec *timeout)
-
-cdef extern from *:
-    """
-    #ifndef SO_RXQ_OVFL
-    #define SO_RXQ_OVFL 40
-    #endif
-    static inline uint32_t ht_le32(const unsigned char *at) { uint32_t v; memcpy(&v, at, 4); return v; } /* the ring wants little-endian machines */
-    static inline uint64_t ht_le64(const unsigned char *at) { uint64_t v; memcpy(&v, at, 8); return v; }
-    static inline uint64_t ht_be64(const unsigned char *at) { return __builtin_bswap64(ht_le64(at)); }
-    """
-    const int SO_RXQ_OVFL
-    uint32_t ht_le32(const unsigned char *at) nogil
-    uint64_t ht_le64(const unsigned char *at) nogil
-    uint64_t ht_be64(const unsigned char *at) nogil
-
-cdef enum:
-    BATCH = 64  # packets of one call: what a system call costs is by then a small part
-    CONTROL = 64  # room for the count of what the kernel dropped
-    PREFIX = 8
-    SLICE = 100000000  # ns until signals and progress are seen to, and until a hole is given up when nothing comes
-    ARRIVAL = 1
-    LITTLE = 2
-    BIG = 3
-    VDIF = 4
+__all__ = ["Capture", "place_bytes"]
 
 _KINDS = {"arrival": ARRIVAL, "le64": LITTLE, "be64": BIG, "vdif": VDIF}
+
+
+def place_bytes(frame_bytes, window):
+    """How large the place of a capture is."""
+    return sizeof(Place) + BATCH * (sizeof(mmsghdr) + PREFIX) + window * (16 + frame_bytes) + BATCH * frame_bytes
 
 
 cdef class Capture:
@@ -82,11 +44,14 @@ cdef class Capture:
     cdef readonly Order order
     cdef object keep_on
     cdef int fd, kind
-    cdef bint prefixed, fresh
-    cdef uint64_t frame_bytes, batch, wanted, per_second, threads, base, owed
+    cdef bint prefixed, fresh, outlives, ending
+    cdef uint64_t frame_bytes, batch, wanted, per_second, threads, base, owed, at
     cdef uint64_t epochs[64]
     cdef uint64_t leaps[64]
     cdef int leap_count
+    cdef object memory  # keeps a place mapped
+    cdef char *own  # the place, if nobody else has given one
+    cdef Place *place
     cdef mmsghdr *messages
     cdef iovec *parts
     cdef uint8_t *control
@@ -94,24 +59,20 @@ cdef class Capture:
     cdef char *spare
     cdef char *kept
     cdef int64_t *kept_ns
-    cdef uint32_t kernel_seen
+    cdef uint64_t *kept_numbers  # and one; 0: nothing is kept there
     cdef readonly uint64_t epoch, packets, frames, wrong_size, unfit, dropped, kernel_drops
-
-    def __cinit__(self):
-        self.messages = <mmsghdr *>calloc(BATCH, sizeof(mmsghdr))
-        self.parts = <iovec *>calloc(2 * BATCH, sizeof(iovec))
-        self.control = <uint8_t *>calloc(1, CONTROL)
-        self.prefixes = <uint8_t *>calloc(BATCH, PREFIX)
 
     def __init__(
         self, Writer writer, capacity_bytes, fd, *, frame_bytes, numbers="arrival", prefixed=False, window=64, keep_on=None, numbering=None,
-        epochs_s=(), leaps_s=(), epoch=0,
+        epochs_s=(), leaps_s=(), epoch=0, place=None, expected=None, socket=0, kernel_seen=0,
     ):
         """`numbers`: "arrival" (packets have none), "le64" or "be64" (in the 8 bytes before the frame) or "vdif" (in the frame's
         header: `numbering` says how many a second, `epochs_s` and `leaps_s` are vdif's). `prefixed`: there are 8 bytes before
-        the frame, which do not go into the ring. `keep_on()` false ends a wait for room."""
+        the frame, which do not go into the ring. `keep_on()` false ends a wait for room. `place`: zeroed memory of `place_bytes`; `expected`: the
+        number that the ring's head has, if a capture before this one has said so; `kernel_seen`: what that one has counted of `socket`."""
         cdef uint64_t of_ring = writer.out.w.h.frame_bytes
-        if self.spare is not NULL:
+        cdef uint8_t[::1] given
+        if self.place is not NULL:
             raise RingError("a Capture is made once")
         if not 0 < frame_bytes <= 65536 or numbers not in _KINDS:
             raise ValueError(f"a packet's frame has 1 to 65536 bytes, not {frame_bytes}, and numbers of {list(_KINDS)}, not {numbers!r}")
@@ -132,20 +93,62 @@ cdef class Capture:
             for at, leap in enumerate(leaps_s):
                 self.leaps[at] = leap
             self.leap_count = len(leaps_s)
-        self.spare = <char *>calloc(self.batch, self.frame_bytes)
-        self.kept = <char *>calloc(window, self.frame_bytes)
-        self.kept_ns = <int64_t *>calloc(window, sizeof(int64_t))
-        if not (self.messages and self.parts and self.control and self.prefixes and self.spare and self.kept and self.kept_ns):
+        if place is None:
+            self.own = <char *>calloc(1, place_bytes(frame_bytes, window))
+        else:
+            given = place
+            if given.shape[0] != place_bytes(frame_bytes, window):
+                raise ValueError(f"this capture's place has {place_bytes(frame_bytes, window)} bytes, not {given.shape[0]}")
+            self.memory, self.outlives = place, True
+        self.parts, self.control = <iovec *>calloc(2 * BATCH, sizeof(iovec)), <uint8_t *>calloc(1, CONTROL)
+        if not (self.parts and self.control and (self.own or self.outlives)):
             raise MemoryError
+        self._lay_out(&given[0] if self.outlives else <uint8_t *>self.own, socket, kernel_seen)
+        if expected is not None:
+            self.order.started, self.order.expected, self.fresh = True, expected, False
+            self._map()
 
     def __dealloc__(self):
-        free(self.messages)
+        free(self.own)
         free(self.parts)
         free(self.control)
-        free(self.prefixes)
-        free(self.spare)
-        free(self.kept)
-        free(self.kept_ns)
+
+    cdef int _lay_out(self, uint8_t *at, uint64_t socket, uint64_t kernel_seen) except -1:
+        cdef uint64_t window = self.order.window
+        self.place = <Place *>at
+        self.messages = <mmsghdr *>(at + sizeof(Place))
+        self.prefixes = <uint8_t *>(self.messages + BATCH)
+        self.kept_numbers = <uint64_t *>(self.prefixes + BATCH * PREFIX)
+        self.kept_ns = <int64_t *>(self.kept_numbers + window)
+        self.spare = <char *>(self.kept_ns + window)
+        self.kept = self.spare + BATCH * self.frame_bytes
+        self.place.frame_bytes, self.place.window, self.place.kind = self.frame_bytes, window, self.kind
+        self.place.socket, self.place.kernel_seen, self.place.magic = socket, kernel_seen, HT_PLACE
+        return 0
+
+    cdef int _map(self) noexcept nogil:
+        """Says which ring sequence the next number has; what is owed comes before it."""
+        cdef uint64_t other = 1 - self.place.which
+        self.place.rows[other].shift = self.writer.out.w.h.head + self.owed - self.order.expected
+        self.place.rows[other].epoch = self.epoch
+        ht_in_order()
+        self.place.which = other
+        self.place.started = 1
+        return 0
+
+    def feed(self, number, frame, timestamp_ns):
+        """Takes a packet that a capture before this one has received, and not put into the ring."""
+        cdef bytes held = bytes(frame)
+        cdef char *at = held
+        cdef uint64_t which = number, time = timestamp_ns
+        if <uint64_t>len(held) != self.frame_bytes:
+            raise WrongLength(f"a packet of {len(held)} bytes, not {self.frame_bytes}")
+        self.writer._enter()
+        try:
+            with nogil:
+                self._place(at, which, time)
+        finally:
+            self.writer._leave()
 
     def step(self, packets=None):
         """Receives for a tenth of a second, or until so many packets have come. How many frames were published meanwhile."""
@@ -155,7 +158,7 @@ cdef class Capture:
         self.writer._enter()
         try:
             with nogil:
-                while self.packets < self.wanted and self._receive() and ht_now_ns() < until:
+                while self.packets < self.wanted and not self.ending and self._receive() and ht_now_ns() < until:
                     pass
         finally:
             self.writer._leave()
@@ -163,6 +166,7 @@ cdef class Capture:
 
     def finish(self):
         """Waits for no hole any longer: what is held is published, and what the ring had no room for is declared, if now it has."""
+        self.ending = False
         self.writer._enter()
         try:
             with nogil:
@@ -174,15 +178,15 @@ cdef class Capture:
     cdef bint _room(self, uint64_t bytes) except -1 nogil:
         """Is there room now, by the writer's policy?"""
         cdef int rc
-        while True:
+        while not self.ending:
             rc = ht_room(&self.writer.out, bytes, -1)
             if rc == HT_OK:
                 return True
             if rc == HT_FULL:
                 return False
             with gil:
-                if not self._wanted():
-                    return False
+                self.ending = not self._wanted()
+        return False
 
     cdef bint _wanted(self) except -1:
         """Between two slices of waiting for room."""
@@ -219,6 +223,11 @@ cdef class Capture:
             message.msg_hdr.msg_iovlen = 2 - first
             part += 2
             message += 1
+        ht_in_order()
+        for i in range(BATCH if self.outlives else 0):
+            self.messages[i].msg_len = 0
+        self.place.armed = self.order.expected
+        ht_in_order()
         self.messages[0].msg_hdr.msg_control = self.control
         self.messages[0].msg_hdr.msg_controllen = CONTROL  # one count a call will do, and each costs the kernel time
         return 0
@@ -226,7 +235,7 @@ cdef class Capture:
     cdef bint _receive(self) except -1 nogil:
         """One call's packets, published or kept; False if none came within a slice, or a signal did."""
         cdef bint room = self._settle() and self._room(self.batch * self.frame_bytes)
-        cdef char *into = self.writer.out.w.at if room else self.spare
+        cdef char *into = self.writer.out.w.at if room and not self.outlives else self.spare
         cdef int got
         cdef timespec clock
         self._arm(into)
@@ -249,15 +258,9 @@ cdef class Capture:
         cdef uint32_t seen
         if control is not NULL and control.cmsg_level == SOL_SOCKET and control.cmsg_type == SO_RXQ_OVFL:
             seen = ht_le32(CMSG_DATA(control))
-            self.kernel_drops += <uint32_t>(seen - self.kernel_seen)
-            self.kernel_seen = seen
+            self.kernel_drops += <uint32_t>(seen - <uint32_t>self.place.kernel_seen)
+            self.place.kernel_seen = seen
         return 0
-
-    cdef uint64_t _leaps_until(self, uint64_t passed) noexcept nogil:
-        cdef int count = self.leap_count
-        while count and self.leaps[count - 1] > passed:
-            count -= 1
-        return count
 
     cdef bint _number(self, int i, const uint8_t *frame, uint64_t ready, uint64_t *number, int64_t *time) noexcept nogil:
         """Which number the packet has, and its time if it says it; False (and counted) if it is none of this stream's."""
@@ -280,7 +283,7 @@ cdef class Capture:
                 return False
             passed = self.epochs[w1 >> 24 & 63] + (w0 & 0x3fffffff)
             number[0] = ((passed - self.base) * self.per_second + nr) * self.threads + thread
-            time[0] = <int64_t>((passed - self._leaps_until(passed)) * 1000000000 + nr * 1000000000 // self.per_second)
+            time[0] = <int64_t>((passed - leaps_until(self.leaps, self.leap_count, passed)) * 1000000000 + nr * 1000000000 // self.per_second)
         return True
 
     cdef int _sort(self, char *into, int got, int64_t now, bint room) except -1 nogil:
@@ -301,12 +304,15 @@ cdef class Capture:
         if i < got and into != self.spare:
             memcpy(self.spare + i * self.frame_bytes, into + i * self.frame_bytes, (got - i) * self.frame_bytes)
         if ready:
+            if into == self.spare:
+                memcpy(self.writer.out.w.at, into, ready * self.frame_bytes)
             ht_publish(&self.writer.out.w, ready, self.frame_bytes, 0, self.epoch, first_ns)
             self.order.stray_run = 0
             self.order.put(ready)
             self.frames += ready
         while i < got:
             if known:
+                self.at = i
                 self._place(self.spare + i * self.frame_bytes, number, time)
             i += 1
             if i < got:
@@ -321,6 +327,7 @@ cdef class Capture:
         if self.fresh:
             self.fresh = False
             self._start(self.order.expected)
+            self._map()
         while verdict == BEYOND or verdict == AGAIN:
             if verdict == BEYOND:
                 hole = self.order.hole(number - self.order.window + 1 - self.order.expected)
@@ -328,16 +335,31 @@ cdef class Capture:
                 self._pass_on_kept()
             else:
                 self._flush()
+                self._forget()
                 self.order.begin(number)
                 self.epoch += 1
+                self._map()
             verdict = self.order.look(number)
         if verdict == AHEAD:
+            self.kept_numbers[slot] = 0
+            ht_in_order()
             memcpy(self.kept + slot * self.frame_bytes, frame, self.frame_bytes)
             self.kept_ns[slot] = time
+            ht_in_order()
+            self.kept_numbers[slot] = number + 1
             self.order.hold(number)
         elif verdict == NEXT:
             self._pass_on(frame, time)
             self._pass_on_kept()
+        return 0
+
+    cdef int _forget(self) noexcept nogil:
+        """What has numbers of before the sender began again is not to be taken for packets of now."""
+        cdef uint64_t i
+        for i in range(self.order.window):
+            self.kept_numbers[i] = 0
+        for i in range(self.at):
+            self.messages[i].msg_len = 0
         return 0
 
     cdef int _start(self, uint64_t number) except -1 nogil:

@@ -25,6 +25,7 @@ _MODULES = {
     "bridge-receiver": "bridge_receiver",
     "inlet": "joining",
     "judge": "judge",
+    "keeper": "keeper",
 }
 
 

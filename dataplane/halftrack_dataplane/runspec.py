@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from halftrack_dataplane import judge_orders
+from halftrack_dataplane import feed_orders, judge_orders
+from halftrack_dataplane.feed_orders import FeedSpec
 from halftrack_dataplane.judge_orders import JudgeOrders
 
 Param = str | int | bool
@@ -26,6 +27,8 @@ _PATHS = (
     "rings_dir",
     "curve_secret_path",
     "peers_path",
+    "feed_dir",
+    "taker_path",
 )
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "source": ("program", "entry", "output_ring"),
@@ -36,6 +39,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "bridge-receiver": ("output_ring", "ring_name", "connect", "curve_secret_path", "curve_public", "server_public"),
     "inlet": ("output_ring",),
     "judge": ("program", "entry", "input_ring"),
+    "keeper": ("feed_dir",),
 }
 ROLES = tuple(_NEEDS)
 
@@ -110,6 +114,8 @@ class RunSpec:
     schemas of others to one that it reads, `state_outward` from its own to those of releases before it. With `replay_frames` or
     `replay_ms` it keeps no snapshots, and begins that far back; with `state_restarts` it may begin with an empty state. An inlet joins `inputs` by
     `join`, in order of time by buckets of `join_width_ns`; with `join_partial` a sequence that some inputs have lost passes without them.
+    A keeper holds `feeds`, and hands them out in `feed_dir`, where a source asks for them, to the process that the file `taker_path` names (empty: to
+    whoever of its own user may enter).
     """
 
     role: str
@@ -146,6 +152,9 @@ class RunSpec:
     join_width_ns: int = 0
     join_partial: bool = False
     judge: JudgeOrders | None = None
+    feeds: tuple[FeedSpec, ...] = ()
+    feed_dir: str = ""
+    taker_path: str = ""
 
 
 def dump(spec: RunSpec) -> bytes:
@@ -178,6 +187,7 @@ def load(data: bytes) -> RunSpec:
     values["snapshot_peers"] = _peers(values["snapshot_peers"])
     values["inputs"] = _inputs(values["inputs"])
     values["judge"] = None if values["judge"] is None else _judge(values["judge"])
+    values["feeds"] = _feeds(values["feeds"])
     spec = RunSpec(**values)
     _check(spec)
     return spec
@@ -207,6 +217,8 @@ def _check(spec: RunSpec) -> None:
         _check_join(spec)
     _expect((spec.judge is not None) == (spec.role == "judge"), "judge", "orders for a judge, and for nobody else")
     if spec.judge is not None and (fault := judge_orders.fault(spec.judge)):
+        raise SpecError(fault)
+    if spec.role == "keeper" and (fault := feed_orders.fault(spec.feeds)):
         raise SpecError(fault)
 
 
@@ -321,6 +333,19 @@ def _peers(tree: Any) -> tuple[SnapshotPeer, ...]:
         _expect(all(type(value) is str and value for value in texts), where, "two non-empty strings")
         _expect(type(values["twin"]) is bool, f"{where}.twin", "a truth value")
         found.append(SnapshotPeer(**values))
+    return tuple(found)
+
+
+def _feeds(tree: Any) -> tuple[FeedSpec, ...]:
+    _expect(isinstance(tree, list), "feeds", "a list")
+    found = []
+    for number, item in enumerate(tree):
+        values = _exact(item, tuple(entry.name for entry in fields(FeedSpec)), f"feeds[{number}]")
+        texts = all(type(values[name]) is str for name in ("name", "protocol", "bind"))
+        _expect(
+            texts and type(values["buffer_bytes"]) is int, f"feeds[{number}]", "three strings and an integer, as named"
+        )
+        found.append(FeedSpec(**values))
     return tuple(found)
 
 

@@ -8,8 +8,9 @@ Both members of a pair run the same program over the same frames, so `process` m
 depend on `params`, on the state, and on the frames, never on time, randomness or the host.
 """
 
+import socket as sockets
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from typing_extensions import Buffer
 
@@ -17,7 +18,7 @@ from halftrack_dataplane.frames import Cut, Frame
 from halftrack_dataplane.parts import Part, is_none, parts
 
 __all__ = [
-    "Away", "Buffer", "ByView", "Counting", "Cut", "Fetched", "Frame", "Param", "Part", "Sink", "Source", "Vertex", "is_none", "parts",
+    "Away", "Buffer", "ByView", "Counting", "Cut", "Fed", "Fetched", "Frame", "Param", "Part", "Sink", "Source", "Vertex", "is_none", "parts",
 ]  # fmt: skip
 
 Param = str | int | bool
@@ -92,6 +93,30 @@ class Fetched(Protocol):
         What is lost there is said by a frame with `gap`; a stream that has not begun begins behind it. `next_seq` is where the ring ends:
         what was fetched before, and did not come so far, is asked for again. A time of 0 is replaced by now.
         """
+
+
+class Context(Protocol):
+    """What a source gets of its sockets: those that its vertex declares as `feeds`. They are bound already, and outlive its process."""
+
+    def socket(self, name: str) -> sockets.socket:
+        """The datagram socket of that name. Packets that nobody reads wait in its buffer; never close it."""
+
+    def connections(self, name: str) -> Sequence[Any]:
+        """The connections that were made to the feed of that name and are open: each has `.socket` and `.peer`."""
+
+    def done(self, connection: Any) -> None:
+        """The connection has ended, and all of it was read."""
+
+    def attend(self) -> None:
+        """Hear of new connections. The runner does it with every frame; a source that waits without one does it itself, ten times a second."""
+
+
+@runtime_checkable
+class Fed(Protocol):
+    """A source that reads sockets. What it has read and not yielded is lost with its process; `captures` has sources that lose nothing."""
+
+    def use(self, context: Context) -> None:
+        """Called once, before `frames`: `context.socket("data")`."""
 
 
 class Sink(Protocol):

@@ -1,13 +1,17 @@
 """A source: the user's frames, paced and numbered, into a ring. It never drops: a full ring holds it back."""
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from halftrack_dataplane import fetching
+from halftrack_dataplane.capturing import Capturing, Taking, place_of
+from halftrack_dataplane.feeds import Feeds
 from halftrack_dataplane.frames import RingFull
-from halftrack_dataplane.ring import Writer
+from halftrack_dataplane.ring import Ring, Writer
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import EXIT_SPEC, TICK_S, Stop, Unable, load_program, open_ring, ring_writer
-from halftrack_dataplane.sdk import Buffer, Counting, Fetched, Source
+from halftrack_dataplane.sdk import Buffer, Counting, Fed, Fetched, Source
 from halftrack_dataplane.status import Status, StatusFile
 
 BURST_S = 0.25  # what a source may make up for after a stall; more would be a burst that no instrument makes
@@ -31,13 +35,37 @@ class Pace:
 
 def run(spec: RunSpec, stop: Stop) -> None:
     """The role's loop."""
+    ring = open_ring(spec.output_ring, stop)
+    source: Any = load_program(spec.program, spec.entry)(spec.params)
+    feeds = Feeds(spec.feed_dir, stop)
+    try:
+        if spec.feed_dir:
+            feeds.open()
+        if isinstance(source, Fed):
+            source.use(feeds)
+        if isinstance(source, Capturing):
+            _capture(spec, source, ring, feeds, stop)
+        else:
+            _frames(spec, source, ring, feeds, stop)
+    finally:
+        feeds.close()
+
+
+def _capture(spec: RunSpec, source: Capturing, ring: Ring, feeds: Feeds, stop: Stop) -> None:
+    file = StatusFile(spec.status_path)
+
+    def offer(counters: Mapping[str, int]) -> None:
+        file.offer(lambda: Status(spec.name, spec.role, seq_out=ring.head, counters=counters), last=stop.asked)
+
+    source.capture(Taking(spec.name, ring, feeds, stop, place_of(spec.output_ring), offer))
+
+
+def _frames(spec: RunSpec, source: Source | Fetched, ring: Ring, feeds: Feeds, stop: Stop) -> None:
     rate = spec.params.get("rate_bytes_per_s", 0)
     if type(rate) is not int or rate < 0:
         raise Unable(
             EXIT_SPEC, f"param 'rate_bytes_per_s' must be an integer from 0 (as fast as possible) on, not {rate!r}"
         )
-    ring = open_ring(spec.output_ring, stop)
-    source: Source | Fetched = load_program(spec.program, spec.entry)(spec.params)
     if isinstance(source, Fetched):
         fetching.run(spec, source, ring, stop, Pace(rate).wait_s)
         return
@@ -57,6 +85,8 @@ def run(spec: RunSpec, stop: Stop) -> None:
                     break
                 bytes_out += size
                 file.offer(status)
+                if spec.feed_dir:
+                    feeds.attend()
         finally:
             file.offer(status, last=True)
         while (

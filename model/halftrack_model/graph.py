@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from halftrack_model import canonical
+from halftrack_model.feed import Feed
 from halftrack_model.release import Param
 
 
@@ -108,6 +109,7 @@ class Vertex:
     )  # the schema of its state, without a version; empty: it keeps none, or nobody has said
     rate: Rate | None = canonical.added(None)
     capacity: Rate | None = canonical.added(None)
+    feeds: tuple[Feed, ...] = canonical.added(())  # of a source: the sockets that it reads
 
 
 @dataclass(frozen=True, slots=True)

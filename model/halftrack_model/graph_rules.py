@@ -8,7 +8,7 @@ inlet (`StreamGraph.has_inlet`), whose ring both read. So nothing that two membe
 
 from collections.abc import Iterator
 
-from halftrack_model import graph_rates
+from halftrack_model import feed, graph_rates
 from halftrack_model.graph import Edge, JoinBy, Partition, Place, Policy, Role, StreamGraph, Vertex
 from halftrack_model.release import Release
 
@@ -40,7 +40,7 @@ def problems(graph: StreamGraph) -> tuple[str, ...]:
         found += [f"{edge}: {text}" for text in _of_edge(graph, edge, twice)]
     if way := cycle(graph):
         return (*found, f"the edges form a cycle: {' → '.join(way)}")
-    return (*found, *_overlaps(graph), *graph_rates.problems(graph))
+    return (*found, *_overlaps(graph), *_bound_twice(graph), *graph_rates.problems(graph))
 
 
 def state_misfit(graph: StreamGraph, vertex: Vertex, release: Release) -> str:
@@ -94,6 +94,9 @@ def _of_vertex(graph: StreamGraph, vertex: Vertex) -> Iterator[str]:
             yield "its ring's slots must be a power of two from 2 on"
     yield from _of_join(vertex, inputs)
     yield from _of_state(vertex)
+    if vertex.feeds and role is not Role.SOURCE:
+        yield f"a {role.value} reads streams, not sockets: leave feeds out, or put a source before it"
+    yield from feed.faults(vertex.feeds)
 
 
 def _of_join(vertex: Vertex, inputs: int) -> Iterator[str]:
@@ -179,6 +182,14 @@ def _of_partition(partition: Partition) -> Iterator[str]:
 
 
 # ------------------------------------------------------------------------------------------------------ the whole graph
+
+
+def _bound_twice(graph: StreamGraph) -> Iterator[str]:
+    """Two sources of one host that want one address."""
+    sources = [vertex for vertex in graph.vertices if not any(feed.faults(vertex.feeds))]
+    for host in sorted({vertex.hosts[0] for vertex in sources if vertex.hosts}):
+        bound = [(vertex.name, each) for vertex in sources if vertex.hosts[:1] == (host,) for each in vertex.feeds]
+        yield from (f"vertex {owner!r}: {text}" for owner, text in feed.clashes(bound))
 
 
 def _overlaps(graph: StreamGraph) -> Iterator[str]:

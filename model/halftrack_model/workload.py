@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from halftrack_model import canonical
+from halftrack_model.feed import Feed
 from halftrack_model.ids import digest_of
 from halftrack_model.release import Param, StateSchemas
 from halftrack_model.verdict import Verdict
@@ -28,6 +29,7 @@ class Runs(Enum):
     MERGE = "merge"
     JUDGE = "judge"
     INLET = "inlet"
+    KEEPER = "keeper"
     BRIDGE_SERVER = "bridge-server"
     BRIDGE_RECEIVER = "bridge-receiver"
 
@@ -130,6 +132,8 @@ class Workload:
     member: Member | None  # wanted only while a swap (if any) wants that member
     inlet: Inlet | None = canonical.added(None)  # INLET only, which reads these rings and no `reads_ring`
     judge: Judge | None = canonical.added(None)  # JUDGE only; `reads_ring` is the input of those that it judges
+    feeds: tuple[Feed, ...] = canonical.added(())  # KEEPER, which holds them, and the SOURCE that reads them
+    keeps_for: str = canonical.added("")  # KEEPER only: the workload that may have its sockets
 
     @property
     def read_rings(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from halftrack_agent.identity import Identity, Membership
 from halftrack_agent.places import Places
 from halftrack_dataplane import restoring
 from halftrack_dataplane.runspec import RunSpec, load
+from halftrack_model.feed import Feed, Protocol
 from halftrack_model.ids import digest_of
 from halftrack_model.plan import Peer
 from halftrack_model.release import OnStateLoss
@@ -60,6 +61,8 @@ def test_each_role_has_only_the_keys_and_the_network_that_it_needs(
         member=member_workload("a", "1.0.0").member if role is Runs.MEMBER else None,
         inlet=inlet().inlet if role is Runs.INLET else None,
         judge=JUDGE if role is Runs.JUDGE else None,
+        feeds=(Feed("data", Protocol.UDP, "0.0.0.0:4001", 1 << 20),) if role is Runs.KEEPER else (),
+        keeps_for="spectra.source" if role is Runs.KEEPER else "",
     )
     launch = launcher(workload)
     keys = {str(tmp_path / "state/identity" / name) for name in ("key.pem", "curve.key")}

@@ -30,7 +30,8 @@ from halftrack_agent.drivers.processes import Process
 class Launch:
     """How a workload is to be run. `orders`, when not empty, is written to `run.json` in the instance's folder first.
 
-    `doors` lead out of a network of its own: nothing else does. `hidden` files of the host look empty to it.
+    `doors` lead out of a network of its own: nothing else does. `hidden` files of the host look empty to it. `feeds` are sockets that it
+    inherits, bound in the host's network (`drivers.binding`).
     """
 
     argv: tuple[str, ...]
@@ -39,6 +40,7 @@ class Launch:
     orders: bytes = b""
     doors: tuple[Door, ...] = ()
     hidden: tuple[str, ...] = ()
+    feeds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class Folder:
         fields += [("cgroup", str(procs)) for procs in cgroups]
         fields += [("door", f"{port}={target}") for port, target in launch.doors]
         fields += [("hidden", path) for path in launch.hidden]
+        fields += [("feed", words) for words in launch.feeds]
         fields += [("own_network", "")] if launch.own_network else []
         files.replace(self.path / "order", procfs.write_order(fields), durable=False)
         tree = {

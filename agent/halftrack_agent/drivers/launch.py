@@ -6,7 +6,7 @@ Owns the mapping from a plan's words to paths on this host. Starts nothing.
 import sys
 from collections.abc import Mapping, Sequence
 
-from halftrack_agent import files, inlet_orders, judge_orders
+from halftrack_agent import feed_orders, files, inlet_orders, judge_orders
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.drivers import egress
 from halftrack_agent.drivers.instances import Launch
@@ -66,7 +66,8 @@ class Launcher:
         path = str(self._places.instances / workload.name / "run.json")
         argv = (sys.executable, "-I", "-u", "-m", "halftrack_dataplane.run", path)
         speaks = workload.runs in _LINKED or workload.runs is Runs.MEMBER
-        return Launch(argv, environment, alone, orders, doors, self._hidden if speaks else self._all_hidden)
+        feeds = feed_orders.bound(workload.feeds) if workload.runs is Runs.KEEPER else ()
+        return Launch(argv, environment, alone, orders, doors, self._hidden if speaks else self._all_hidden, feeds)
 
     def _spec(self, workload: Workload, snapshot_peers: tuple[SnapshotPeer, ...]) -> RunSpec:
         places, runs, member = self._places, workload.runs, workload.member
@@ -109,6 +110,11 @@ class Launcher:
             peers_path=str(places.peers) if runs is Runs.BRIDGE_SERVER else "",
             snapshot_peers=snapshot_peers,
         )
+        reader = workload.keeps_for or workload.name
+        who = str(places.instances / reader / "instance.json")
+        if workload.feeds:
+            files.make_folder(places.feeds(reader))
+        spec = feed_orders.ordered(spec, workload, str(places.feeds(reader)), who)
         spec = inlet_orders.ordered(spec, workload.inlet, places.ring)
         return judge_orders.ordered(spec, workload.judge, places.ring)
 

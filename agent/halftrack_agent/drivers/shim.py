@@ -45,6 +45,7 @@ class Order:
         self.log_bytes = int(words["log_bytes"][0])
         self.own_network = "own_network" in words
         self.hidden = words.get("hidden", [])
+        self.feeds = words.get("feed", [])
         self.cgroups = words.get("cgroup", [])  # `cgroup.procs` files
         self.doors = [
             (int(port), target) for port, _, target in (door.partition("=") for door in words.get("door", ()))
@@ -64,6 +65,8 @@ def child(order: Order, go_fd: int, trouble_fd: int, doors: "socket | None") -> 
             procfs.write(procs, "0")
         output = os.open(order.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         nothing = os.open("/dev/null", os.O_RDONLY)
+        if order.feeds:  # with the host's rights, in the host's network: the workload has neither
+            _bind_feeds(order)
         if order.own_network:
             confine.enter_own_network()
         if doors is not None:
@@ -83,6 +86,12 @@ def child(order: Order, go_fd: int, trouble_fd: int, doors: "socket | None") -> 
         os.write(trouble_fd, f"{stage}:{error}".encode())
     finally:
         os._exit(127)
+
+
+def _bind_feeds(order: Order) -> None:
+    from halftrack_agent.drivers import binding
+
+    order.environment[binding.DESCRIPTORS] = ",".join(str(binding.bound(words)) for words in order.feeds)
 
 
 def _send_doors(order: Order, doors: "socket") -> None:
