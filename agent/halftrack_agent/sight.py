@@ -118,7 +118,7 @@ class Sight:
             # A time told that lies ahead of us is from before a reboot.
             if count.total > count.told and not 0 <= now_ms - count.told_ms < SAMPLE_EVERY_MS:
                 happened, _, workload = key.partition(" ")
-                unit = "times" if happened == Happened.STATE_LOST.value else "frames"
+                unit = "losses" if happened == Happened.STATE_LOST.value else "frames"
                 text = f"{count.total - count.told} {unit}, {count.total} in all{self._details.get(key, '')}"
                 emits.append(Emit(Happened(happened), workload, text))
                 self._counts[key] = replace(count, told=count.total, told_ms=now_ms)

@@ -225,7 +225,7 @@ def test_a_lost_state_and_lost_frames_are_told_with_their_numbers_once(tmp_path:
     eyes.look()
     assert set(eyes.samples(0)) == {
         Emit(Happened.FRAMES_LOST, "s.m", "10 frames, 10 in all; the newest: 7, 20 to 28"),
-        Emit(Happened.STATE_LOST, "s.a", "1 times, 1 in all: made anew from input 9 on"),
+        Emit(Happened.STATE_LOST, "s.a", "1 losses, 1 in all: made anew from input 9 on"),
     }
     eyes = sight()
     runs.started_ms["s.a"] = 2  # later lives go on saying so, and it is no news
@@ -235,7 +235,7 @@ def test_a_lost_state_and_lost_frames_are_told_with_their_numbers_once(tmp_path:
     say("s.a", "member", 3000, state_lost=2)
     eyes.look()
     assert eyes.samples(2 * SAMPLE_EVERY_MS) == (
-        Emit(Happened.STATE_LOST, "s.a", "1 times, 2 in all: made anew from input 9 on"),
+        Emit(Happened.STATE_LOST, "s.a", "1 losses, 2 in all: made anew from input 9 on"),
     )
     rings.close()
 

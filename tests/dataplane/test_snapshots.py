@@ -2,6 +2,7 @@
 
 import os
 import random
+import struct
 import tempfile
 from array import array
 from pathlib import Path
@@ -23,6 +24,8 @@ from halftrack_dataplane.snapshots import (
     pack,
     unpack,
 )
+from halftrack_dataplane.spool_record import crc32c
+from halftrack_dataplane.state_copy import gather
 from tests.agent_shell.test_ledger import files_no_longer_than
 
 
@@ -50,6 +53,30 @@ def msgpack_end(packed: bytearray) -> int:
 
 
 buffers = st.lists(st.binary(max_size=40) | st.binary(max_size=40).map(lambda data: array("B", data)), max_size=4)
+
+
+def slow_crc32c(data: bytes) -> int:
+    """By its definition, bit by bit."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+# Around what is summed up side by side (768 bytes) and copied at a time (3072).
+@given(
+    size=st.sampled_from([0, 1, 15, 767, 768, 769, 3071, 3072, 3073, 6200]),
+    at=st.integers(0, 40),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_copy_is_the_same_bytes_with_the_sum_of_them_wherever_it_begins(size: int, at: int, seed: int) -> None:
+    data, into = random.Random(seed).randbytes(size), bytearray(b"?" * (size + 100))
+    (crc,) = struct.unpack("<I", gather(memoryview(into)[at:], [data], 1 << 20) or struct.pack("<I", 0))
+    assert crc == crc32c(data) == slow_crc32c(data)
+    assert bytes(into) == b"?" * at + data + b"?" * (100 - at), "not a byte beside it"
 
 
 @given(parts=buffers)
