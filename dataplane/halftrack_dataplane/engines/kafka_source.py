@@ -109,7 +109,7 @@ class KafkaSource:
 
     def _begin(self, consumer: Any, next_seq: int) -> None:
         wanted = next_seq + self._first_offset
-        low, high = self._brokers.ends(consumer)
+        low, high = self._held()
         if wanted > high:
             raise wrong(
                 f"{self._brokers.name} ends with offset {high - 1}, and the ring has all before offset {wanted}: it was made anew, or lost its end. "
@@ -119,6 +119,14 @@ class KafkaSource:
         begins = max(wanted, low)
         self._ahead = iter(()) if begins == wanted else iter([self._gap(begins - self._first_offset, 0)])
         consumer.assign([self._brokers.at(begins)])
+
+    def _held(self) -> tuple[int, int]:
+        """Where the partition begins and ends, with what is not committed yet: a broker that is behind with that has lost nothing."""
+        looker = self._brokers.consumer(**{"isolation.level": "read_uncommitted"})
+        try:
+            return self._brokers.ends(looker)
+        finally:
+            looker.close()
 
     # -------------------------------------------------------------------------------------------------------- the messages
 
