@@ -34,7 +34,7 @@ from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError
 from halftrack_model.observed import Observed
 from halftrack_model.seals import Sealed
-from halftrack_proto.messages import Hello, RingGauge
+from halftrack_proto.messages import Hello
 
 SHOW_S = 0.5  # how often `halftrack-agent status` may learn something new
 
@@ -70,13 +70,21 @@ class Agent:
         )
         secret = identity.curve_secret_path.read_bytes().strip()
         self._peers = Peers(secret, identity.member.curve_public.encode(), self._heard)
-        sight = Sight(self._driver, self._rings, self._store, places.status, places.counted)
+        self._sight = Sight(self._driver, self._rings, self._store, places.status, places.counted)
         state = self._recovered()
         self._findings += tuple(
             filter(None, (alone, *self._journal.findings, *self._outbox.findings, *self._store.findings))
         )
         self._showing = Showing(self._rings.path_of)
-        ends = Ends(self._hello, self.observed, self._gauges, self._plan_came, self._outbox, self._showing.show)
+        ends = Ends(
+            self._hello,
+            self.observed,
+            self._rings.gauges,
+            self._plan_came,
+            self._outbox,
+            self._showing.show,
+            self._sight.flows,
+        )
         self._link = Link(identity, ends)
         self._hands = Hands(
             self._journal,
@@ -90,7 +98,14 @@ class Agent:
             self._wake,
         )
         self._loop = Loop(
-            state, sight, self._hands, self._rings, self._outbox, self._plan_in_force, self._link.stir, self._problems
+            state,
+            self._sight,
+            self._hands,
+            self._rings,
+            self._outbox,
+            self._plan_in_force,
+            self._link.stir,
+            self._problems,
         )
 
     async def __aenter__(self) -> Self:
@@ -203,10 +218,6 @@ class Agent:
             outbox_first=self._outbox.first,
             outbox_next=self._outbox.next,
         )
-
-    def _gauges(self) -> tuple[RingGauge, ...]:
-        rings = self._rings.seen().values()
-        return tuple(RingGauge(ring.name, ring.head, ring.tail, ring.slots, ring.lags) for ring in rings)
 
     async def _show(self) -> None:
         shown = ""

@@ -25,6 +25,7 @@ from halftrack_model.observed import Observed
 from halftrack_model.seals import Sealed
 from halftrack_proto import codec, status
 from halftrack_proto.channel import CLIENT_OPTIONS
+from halftrack_proto.gauges import FlowGauge, RingGauge
 from halftrack_proto.messages import (
     Accepted,
     AgentSays,
@@ -37,7 +38,6 @@ from halftrack_proto.messages import (
     ReconnectAfter,
     ReportBatch,
     ReportsAcked,
-    RingGauge,
     WantObserved,
     Welcome,
 )
@@ -66,6 +66,7 @@ class Ends:
     plan: Callable[[Sealed], None]
     outbox: Outbox
     show: Callable[[WantFrames, grpc.aio.Channel], None] = lambda _wish, _channel: None
+    flows: Callable[[], tuple[FlowGauge, ...]] = tuple
 
 
 class _SentAway(Exception):  # noqa: N818 - the controller's wish, not an error
@@ -224,7 +225,7 @@ class Link:
                 self._said_report = reports[-1].number
             if clock.boot_ms() >= beat_at_ms:
                 beat_at_ms = clock.boot_ms() + self._heartbeat_ms
-                await _say(call, Heartbeat(digest, self._ends.gauges()))
+                await _say(call, Heartbeat(digest, self._ends.gauges(), self._ends.flows()))
             await asyncio.sleep(OBSERVED_EVERY_S)
             left_ms = beat_at_ms - clock.boot_ms()
             with contextlib.suppress(TimeoutError):

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from halftrack_agent import files
 from halftrack_agent.events import CutSeen, RingSeen
-from halftrack_dataplane.frames import RingError, RingMissing
+from halftrack_dataplane.frames import RingError, RingMissing, RingStats
 from halftrack_dataplane.ring import Ring
 from halftrack_model.errors import HostFault, Refused
 from halftrack_model.workload import RingSpec
+from halftrack_proto.gauges import RingGauge
 
 _SUFFIX = ".ring"
 
@@ -58,6 +59,10 @@ class Rings:
     def seen(self) -> dict[str, RingSeen]:
         """The counters of every ring that could be opened."""
         return {name: _seen(name, held.ring) for name, held in self._held.items()}
+
+    def gauges(self) -> tuple[RingGauge, ...]:
+        """The same for people, with what was lost."""
+        return tuple(_gauge(name, held.ring.stats()) for name, held in self._held.items())
 
     def path_of(self, name: str) -> Path | None:
         """Where the ring of that name is; None when we have none, whatever else the folder may hold."""
@@ -148,6 +153,19 @@ class Rings:
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}{_SUFFIX}"
+
+
+def _gauge(name: str, stats: RingStats) -> RingGauge:
+    return RingGauge(
+        name=name,
+        head=stats.head,
+        tail=stats.tail,
+        slots=stats.slots,
+        lags={reader.name: reader.lag_frames for reader in stats.readers},
+        lost=stats.gap_frames,
+        dropped=stats.dropped,
+        missed={reader.name: reader.missed for reader in stats.readers if reader.missed},
+    )
 
 
 def _seen(name: str, ring: Ring) -> RingSeen:

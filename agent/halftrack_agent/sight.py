@@ -12,6 +12,7 @@ from halftrack_agent import clock, files
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.events import DifferenceSeen, Emit, HostView, InstanceSeen, JudgedSeen, ShadowSeen, UsageSeen
+from halftrack_agent.flows import Flows
 from halftrack_agent.rings import Rings
 from halftrack_dataplane import status
 from halftrack_dataplane.judging import Judged
@@ -19,6 +20,7 @@ from halftrack_dataplane.status import MAX_COUNT, Diverged, Status
 from halftrack_model import canonical
 from halftrack_model.errors import HostFault, InvalidInput
 from halftrack_model.report import Happened
+from halftrack_proto.gauges import FlowGauge
 
 MAX_STATUS_BYTES = 1 << 20
 MAX_COUNTS = 4096  # counters of workloads that are long gone go first
@@ -85,6 +87,7 @@ class Sight:
         self._judged: dict[str, dict[str, JudgedSeen]] = {}  # by judge, what the process that runs now has found
         self._usages: dict[str, UsageSeen] = {}
         self._measured_ms = -MEASURE_EVERY_MS
+        self._flows = Flows()
         self._details: dict[str, str] = {}  # of what is counted, as the process last put it
         with contextlib.suppress(OSError, InvalidInput):
             self._counts = dict(canonical.decode(_Counts, counted.read_bytes()).counts)
@@ -111,6 +114,10 @@ class Sight:
         found = {name: self._driver.used(name) for name in running}
         self._usages = {name: UsageSeen(now_ms, row.cpu_ms, row.memory_bytes) for name, row in found.items() if row}
 
+    def flows(self) -> tuple[FlowGauge, ...]:
+        """What processes have counted of their inputs, as of the last look."""
+        return self._flows.gauges()
+
     def samples(self, now_ms: int) -> tuple[Emit, ...]:
         """Reports about counters that have grown since the last one, at most one in five seconds for each."""
         emits = []
@@ -131,6 +138,7 @@ class Sight:
         for name in self._statuses.keys() - instances.keys():
             del self._statuses[name]
             self._judged.pop(name, None)
+        self._flows.keep(instances)
         for name, seen in instances.items():
             with contextlib.suppress(
                 OSError, ValueError
@@ -151,6 +159,7 @@ class Sight:
             found.began_ms >= seen.started_ms
         )  # else the file is from an earlier life, which may have judged another green
         self._judged[seen.workload] = {ring: _judged(row) for ring, row in found.judged.items()} if mine else {}
+        self._flows.note(seen.workload, seen.started_ms, found)
         self._count(seen, Happened.FRAMES_REFUSED, found.counters.get("refused", 0))
         lost = sum(found.counters.get(counter, 0) for counter in _LOST.get(found.role, ()))
         self._count(seen, Happened.FRAMES_LOST, lost, lost_text(found.lost))

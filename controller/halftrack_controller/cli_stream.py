@@ -7,7 +7,7 @@ from rich.table import Table
 
 from halftrack_controller import cli_edit, graph_drawing, render
 from halftrack_controller.cli_frame import DONE, Program, Terminal, verb
-from halftrack_proto import messages as said
+from halftrack_proto.gauges import RingRow
 
 LOOK_EVERY_S = 1.0  # heartbeats are not more frequent
 
@@ -25,10 +25,10 @@ def declare(program: Program) -> None:
     @click.option("--environment", default="", help="Only the rings of this environment.")
     @click.option("--watch", is_flag=True, help="Stay, until Ctrl-C; with -o json, a line a second.")
     def top(terminal: Terminal, environment: str, watch: bool) -> int:
-        """Show rings: how full, how fast, and how far behind each reader is."""
+        """Show rings: how full, how fast, what was lost or dropped, and how far behind each reader is."""
         with terminal.client() as client:
 
-            def look() -> Sequence[said.RingRow]:
+            def look() -> Sequence[RingRow]:
                 return client.stream_top(environment)
 
             if not watch:
@@ -72,7 +72,7 @@ def _declare_graph(group: click.Group) -> None:
         "--environment", default="", help="Where it runs; needed when several environments have one of that name."
     )
     def graph(terminal: Terminal, name: str, environment: str) -> int:
-        """Draw graph NAME: its vertices, releases, places and health, who reads from where, and how full rings are."""
+        """Draw graph NAME: vertices, releases, places, health, how full rings are, who reads from where and what it did not get."""
         with terminal.client() as client:
             view = client.graph(environment, name)
         if terminal.json:
@@ -82,5 +82,5 @@ def _declare_graph(group: click.Group) -> None:
         return DONE
 
 
-def _shown(rows: Sequence[said.RingRow]) -> Table | str:
+def _shown(rows: Sequence[RingRow]) -> Table | str:
     return render.ring_table(rows) if rows else "no host has told of a ring"

@@ -9,13 +9,14 @@ from xml.sax.saxutils import escape, quoteattr
 
 from halftrack_controller import placement
 from halftrack_controller.graph_layout import Layout, Point, laid_out
+from halftrack_controller.graph_readers import drops_text
 from halftrack_controller.quantities import size_text
 from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
 from halftrack_model.observed import Health
 from halftrack_model.rewiring import carried
 from halftrack_model.workload import Runs
-from halftrack_proto.graph_messages import NOT_STARTED, GraphPart, GraphView, VertexStanding
-from halftrack_proto.messages import RingRow
+from halftrack_proto.gauges import RingRow
+from halftrack_proto.graph_messages import NOT_STARTED, EdgeReader, GraphPart, GraphView, VertexStanding
 
 _WORST_FIRST = (Health.UNHEALTHY.value, Health.UNKNOWN.value, Health.HEALTHY.value)
 _COLOURS = {
@@ -153,7 +154,26 @@ def text_lines(view: GraphView) -> list[str]:
             branch = ("└┄▶" if going_away else "└─▶") if number == len(edges) else "├┄▶" if going_away else "├─▶"
             words = "  ".join(text for text in (edge_text(edge), "leaving" if going_away else "") if text)
             lines.append(f"  {branch} {edge.target}{f'  {words}' if words else ''}")
+            below = " " if number == len(edges) else "│"
+            lines += [f"  {below}     {_reader_text(reader)}" for reader in _readers(view, edge)]
     return lines
+
+
+def _readers(view: GraphView, edge: Edge) -> list[EdgeReader]:
+    return [reader for reader in view.readers if (reader.source, reader.target) == (edge.source, edge.target)]
+
+
+def _reader_text(reader: EdgeReader) -> str:
+    name = reader.workload.partition(".")[2]
+    lag = f"{reader.lag_frames} behind" if reader.lag_frames >= 0 else ""
+    told = ", ".join(filter(None, (lag, drops_text(reader))))
+    return f"read by {name} on {reader.host}{f': {told}' if told else ''}"
+
+
+def _drop_lines(view: GraphView, edge: Edge) -> list[str]:
+    """What readers of the edge did not get, each that lacks something."""
+    lacking = [(reader, drops_text(reader)) for reader in _readers(view, edge)]
+    return [f"{reader.host}: {text}" for reader, text in lacking if text]
 
 
 def _part_text(part: GraphPart) -> str:
@@ -172,8 +192,9 @@ def _rings(view: GraphView, vertex: Vertex) -> list[RingRow]:
 def _ring_text(row: RingRow) -> str:
     fill = f"{100 * (row.head - row.tail) // row.slots}% full" if row.slots else "empty"
     rate = "" if row.frames_per_1000_s < 0 else f", {row.frames_per_1000_s / 1000:.1f} frames/s"
+    gone = "".join(f", {count} {word}" for count, word in ((row.lost, "lost"), (row.dropped, "dropped")) if count)
     lags = ", ".join(f"{name} {lag}" for name, lag in sorted(row.lags.items()))
-    return f"ring {row.ring} on {row.host}: at {row.head}, {fill}{rate}{f'; behind: {lags}' if lags else ''}"
+    return f"ring {row.ring} on {row.host}: at {row.head}, {fill}{rate}{gone}{f'; behind: {lags}' if lags else ''}"
 
 
 # ------------------------------------------------------------------------------------------------------------------- DOT
@@ -195,7 +216,8 @@ def dot(view: GraphView) -> str:
     for number, edge in enumerate(graph.edges):
         target = f"{edge.target}.in" if graph.has_inlet(edge.target) else edge.target
         dashed = ", style=dashed" if number in old else ""
-        lines.append(f"  {_quoted(edge.source)} -> {_quoted(target)} [label={_quoted(edge_text(edge))}{dashed}];")
+        label = "\n".join(filter(None, (edge_text(edge), *_drop_lines(view, edge))))
+        lines.append(f"  {_quoted(edge.source)} -> {_quoted(target)} [label={_quoted(label)}{dashed}];")
     return "\n".join([*lines, "}"])
 
 
@@ -227,7 +249,10 @@ def svg(view: GraphView) -> str:
     layout = laid_out(graph)
     width = 2 * _MARGIN + (layout.columns - 1) * _ACROSS + _WIDTH
     height = 2 * _MARGIN + (layout.half_rows - 2) * _DOWN // 2 + _HEIGHT
-    body = [*_edges(graph, layout, old), *(line for vertex in graph.vertices for line in _box(view, vertex, layout))]
+    body = [
+        *_edges(view, graph, layout, old),
+        *(line for vertex in graph.vertices for line in _box(view, vertex, layout)),
+    ]
     lines = (
         _HEAD.format(width=width, height=height),
         f"<title>{escape(f'{graph.environment}/{graph.name}')}</title>",
@@ -243,7 +268,7 @@ def _corner(point: Point) -> Point:
     return _MARGIN + point[0] * _ACROSS, _MARGIN + point[1] * _DOWN // 2
 
 
-def _edges(graph: StreamGraph, layout: Layout, old: Collection[int]) -> Iterator[str]:
+def _edges(view: GraphView, graph: StreamGraph, layout: Layout, old: Collection[int]) -> Iterator[str]:
     for index, (edge, way) in enumerate(zip(graph.edges, layout.ways, strict=True)):
         (x, y), *bends = [(_corner(point)[0], _corner(point)[1] + _HEIGHT // 2) for point in way]
         x += _WIDTH
@@ -257,10 +282,12 @@ def _edges(graph: StreamGraph, layout: Layout, old: Collection[int]) -> Iterator
                 path += f" L{x} {y}"
         dashed = _DASHED if index in old else ""
         yield f'<path d="{path}" fill="none" stroke="#455a64"{dashed} marker-end="url(#tip)"/>'
+        middle = (start[0] + bends[0][0]) // 2, (start[1] + bends[0][1]) // 2 - 4
         if words := edge_text(edge):
-            end = bends[0]
-            middle = (start[0] + end[0]) // 2, (start[1] + end[1]) // 2 - 4
             yield _words(middle, words, 'text-anchor="middle" fill="#455a64" font-size="10"')
+        for number, words in enumerate(_drop_lines(view, edge), 1):
+            below = middle[0], middle[1] + 2 + 12 * number
+            yield _words(below, words, 'text-anchor="middle" fill="#c62828" font-size="10"')
 
 
 def _box(view: GraphView, vertex: Vertex, layout: Layout) -> Iterator[str]:

@@ -5,25 +5,30 @@ What no visible host has told is unknown, never bad (O1).
 
 from collections.abc import Iterable, Iterator
 
-from halftrack_controller import placement, standing
+from halftrack_controller import graph_readers, placement, standing
 from halftrack_controller.snapshot import Snapshot
 from halftrack_model import rewiring
 from halftrack_model.graph import StreamGraph, Vertex
 from halftrack_model.observed import Health, InstanceObserved
 from halftrack_model.workload import Workload
-from halftrack_proto import messages as said
+from halftrack_proto.gauges import FlowRow, RingRow
 from halftrack_proto.graph_messages import NOT_STARTED, GraphPart, GraphQuery, GraphView, InputStanding, VertexStanding
 
 
-def graph_view(snapshot: Snapshot, query: GraphQuery, rings: Iterable[said.RingRow]) -> GraphView:
-    """The graph with everything that is known of it. `rings` are those of all hosts that are connected now."""
+def graph_view(
+    snapshot: Snapshot, query: GraphQuery, rings: Iterable[RingRow], flows: Iterable[FlowRow] = ()
+) -> GraphView:
+    """The graph with everything that is known of it. `rings` and `flows` are those of all hosts that are connected now."""
     graph = standing.graph_meant(snapshot, query)
     hosts = {host.name for host in snapshot.hosts.values() if host.environment == graph.environment}
+    parts = tuple(_parts(snapshot, graph))
+    mine = tuple(row for row in rings if row.host in hosts and row.ring.partition("/")[0] == graph.name)
     return GraphView(
         graph=graph,
         vertices=tuple(_standing(snapshot, graph, vertex.name) for vertex in graph.vertices),
-        parts=tuple(_parts(snapshot, graph)),
-        rings=tuple(row for row in rings if row.host in hosts and row.ring.partition("/")[0] == graph.name),
+        parts=parts,
+        rings=mine,
+        readers=graph_readers.readers(graph, parts, mine, tuple(flow for flow in flows if flow.host in hosts)),
         inputs=tuple(_inputs(snapshot, graph)),
     )
 

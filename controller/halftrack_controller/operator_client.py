@@ -28,6 +28,7 @@ from halftrack_proto import graph_codec as graphs
 from halftrack_proto import messages as said
 from halftrack_proto import operator_codec as wire
 from halftrack_proto.channel import CHUNK_BYTES, CLIENT_OPTIONS
+from halftrack_proto.gauges import RingRow
 from halftrack_proto.graph_codec import EditRequest, SettleRequest
 from halftrack_proto.graph_messages import GraphQuery, GraphView
 from halftrack_proto.shown import Shown, WatchRequest
@@ -115,7 +116,7 @@ class OperatorClient:
         request = wire.steer_request_message(said.SteerRequest(rollout_id, steer))
         return wire.steer_reply_of(self._call(self._operator.SteerRollout, request))
 
-    def stream_top(self, environment: str = "") -> tuple[said.RingRow, ...]:
+    def stream_top(self, environment: str = "") -> tuple[RingRow, ...]:
         """The rings of connected hosts, as of their last heartbeats."""
         reply = self._call(self._operator.StreamTop, wire.stream_top_message(environment))
         return wire.ring_rows_of(reply)
@@ -137,7 +138,7 @@ class OperatorClient:
 
     def graph(self, environment: str, name: str) -> GraphView:
         """One graph with what is known of it; an empty environment stands for the only one that has it."""
-        return codec.graph_view_of(
+        return graphs.graph_view_of(
             self._call(self._operator.ShowGraph, wire.graph_query_message(GraphQuery(environment, name)))
         )
 

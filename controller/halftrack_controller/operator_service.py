@@ -19,6 +19,7 @@ from halftrack_proto import codec, shown_codec
 from halftrack_proto import graph_codec as graphs
 from halftrack_proto import messages as said
 from halftrack_proto import operator_codec as wire
+from halftrack_proto.gauges import RingRow
 from halftrack_proto.graph_messages import GraphView
 from halftrack_proto.shown import Shown
 from halftrack_proto.status import code_of, metadata_of
@@ -135,7 +136,7 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         """The rings of connected hosts."""
         environment = wire.stream_top_of(request)
 
-        async def work() -> list[said.RingRow]:
+        async def work() -> list[RingRow]:
             snapshot = await self._controller.snapshot()
             standing.checked_environment(snapshot, environment)
             mine = {host.name for host in snapshot.hosts.values() if environment in ("", host.environment)}
@@ -172,9 +173,11 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
         query = wire.graph_query_of(request)
 
         async def work() -> GraphView:
-            return graph_view(await self._controller.snapshot(), query, self._sessions.ring_rows())
+            return graph_view(
+                await self._controller.snapshot(), query, self._sessions.ring_rows(), self._sessions.flow_rows()
+            )
 
-        return codec.graph_view_message(await self._answer(context, work))
+        return graphs.graph_view_message(await self._answer(context, work))
 
     async def Explain(self, request: Wire, context: Context) -> Wire:
         """Why something is as it is."""

@@ -9,6 +9,7 @@ from halftrack_controller.quantities import age_text, size_text
 from halftrack_model.observed import Observed
 from halftrack_model.plan import Plan
 from halftrack_proto import messages as said
+from halftrack_proto.gauges import RingRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +167,20 @@ def release_table(entries: Iterable[said.ReleaseEntry]) -> Table:
     return table
 
 
-def ring_table(rows: Iterable[said.RingRow]) -> Table:
+def ring_table(rows: Iterable[RingRow]) -> Table:
     """Rings as of their hosts' last heartbeats."""
-    table = _table("HOST", "RING", "HEAD", "FILL", "FRAMES/S", "READERS (LAG)", "AGE")
+    table = _table("HOST", "RING", "HEAD", "FILL", "FRAMES/S", "LOST", "DROPPED", "READERS (LAG)", "AGE")
     for row in rows:
         fill = f"{100 * (row.head - row.tail) / row.slots:.0f}%" if row.slots else "-"
         rate = "-" if row.frames_per_1000_s < 0 else f"{row.frames_per_1000_s / 1000:.1f}"
-        lags = ", ".join(f"{name} ({lag})" for name, lag in sorted(row.lags.items()))
-        table.add_row(row.host, row.ring, str(row.head), fill, rate, lags, age_text(row.age_ms))
+        lags = ", ".join(f"{name} ({lag}{_missed_text(row, name)})" for name, lag in sorted(row.lags.items()))
+        counts = (str(row.head), fill, rate, str(row.lost), str(row.dropped))
+        table.add_row(row.host, row.ring, *counts, lags, age_text(row.age_ms))
     return table
+
+
+def _missed_text(row: RingRow, reader: str) -> str:
+    return f", {row.missed[reader]} missed" if row.missed.get(reader) else ""
 
 
 def _table(*columns: str) -> Table:

@@ -23,6 +23,7 @@ from halftrack_model.observed import Observed
 from halftrack_model.seals import Sealed
 from halftrack_proto import codec
 from halftrack_proto import messages as said
+from halftrack_proto.gauges import FlowGauge, FlowRow, RingGauge, RingRow
 from halftrack_proto.shown import WantFrames
 from halftrack_proto.v1 import session_pb2_grpc
 
@@ -74,10 +75,11 @@ class _Sight:
     last_seen_s: float
     digest: str = ""  # of the observed state that is stored
     confirmed_s: float | None = None
-    gauges: tuple[said.RingGauge, ...] = ()
+    gauges: tuple[RingGauge, ...] = ()
     gauges_s: float = 0.0
-    before: tuple[said.RingGauge, ...] = ()
+    before: tuple[RingGauge, ...] = ()
     before_s: float = 0.0
+    flows: tuple[FlowGauge, ...] = ()
 
 
 class Sessions:
@@ -131,14 +133,23 @@ class Sessions:
             for host, sight in self._sights.items()
         }
 
-    def ring_rows(self) -> tuple[said.RingRow, ...]:
+    def ring_rows(self) -> tuple[RingRow, ...]:
         """The rings of connected hosts as of their last heartbeats, with rates over the last two."""
         now = time.monotonic()
         return tuple(
-            said.RingRow(host, g.name, g.head, g.tail, g.slots, g.lags, _rate(sight, g), _age_ms(now, sight.gauges_s))
+            _row(host, g, _rate(sight, g), _age_ms(now, sight.gauges_s))
             for host, sight in sorted(self._sights.items())
             if host in self._live
             for g in sight.gauges
+        )
+
+    def flow_rows(self) -> tuple[FlowRow, ...]:
+        """What processes on connected hosts have counted of their inputs."""
+        return tuple(
+            FlowRow(host, each.workload, each.input, each.counts)
+            for host, sight in sorted(self._sights.items())
+            if host in self._live
+            for each in sight.flows
         )
 
     def begin(self, session: Session) -> _Sight:
@@ -181,7 +192,23 @@ def _age_ms(now_s: float, then_s: float) -> int:
     return max(0, int((now_s - then_s) * 1000))
 
 
-def _rate(sight: _Sight, gauge: said.RingGauge) -> int:
+def _row(host: str, gauge: RingGauge, rate: int, age_ms: int) -> RingRow:
+    return RingRow(
+        host=host,
+        ring=gauge.name,
+        head=gauge.head,
+        tail=gauge.tail,
+        slots=gauge.slots,
+        lags=gauge.lags,
+        frames_per_1000_s=rate,
+        age_ms=age_ms,
+        lost=gauge.lost,
+        dropped=gauge.dropped,
+        missed=gauge.missed,
+    )
+
+
+def _rate(sight: _Sight, gauge: RingGauge) -> int:
     """Frames per 1000 s between the last two heartbeats; -1 while there are not two."""
     earlier = next((g for g in sight.before if g.name == gauge.name), None)
     elapsed_s = sight.gauges_s - sight.before_s
@@ -264,6 +291,7 @@ class SessionService(session_pb2_grpc.SessionServicer):
                 self._confirm(session, sight, message.observed_digest)
                 sight.before, sight.before_s = sight.gauges, sight.gauges_s
                 sight.gauges, sight.gauges_s = message.rings[:MAX_GAUGES], time.monotonic()
+                sight.flows = message.flows[:MAX_GAUGES]
             case Observed():
                 await self._observed(session, sight, message)
             case said.Accepted():

@@ -6,7 +6,7 @@ from halftrack_dataplane.ring_reader cimport Reader
 # A frame at hand: where its bytes lie, and how many sequences before it are declared lost.
 ctypedef struct item_t:
     const char *at
-    uint64_t length, seq, epoch, lost, lost_seq, cost
+    uint64_t length, seq, epoch, lost, lost_seq, late, cost
     int64_t time
     bint none
 
@@ -29,8 +29,11 @@ cdef class Branch:
     cdef uint64_t key_offset, key_bytes, key_of
     cdef bytes taken
     cdef readonly object missed, torn_frames
+    cdef readonly uint64_t overrun, gone  # numbers passed over: we came too late for them; the stream declares them lost
+    cdef uint64_t pending_late            # of `pending`, what we came too late for
+    cdef int lost_how                     # of `lost_end`: BEFORE the stream, DECLARED, or LATE
     cdef int _check(self) except -1
-    cdef bint _lose(self, uint64_t end, bint before) noexcept
+    cdef bint _lose(self, uint64_t end, bint before, bint late) noexcept
     cdef int _take(self, Py_ssize_t most, uint64_t cost) except -1
     cdef int _push(self, uint64_t seq) except -1
     cdef bint _mine(self, const char *at, uint64_t length) noexcept

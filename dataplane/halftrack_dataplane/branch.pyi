@@ -27,6 +27,8 @@ class Branch:
     position: int
     missed: int
     torn_frames: int
+    overrun: int
+    gone: int
     def fetch(self, most: int, cost: int) -> None: ...
     @property
     def first(self) -> int: ...

@@ -30,6 +30,9 @@ cdef extern from "parts.h" nogil:
 cdef enum:
     HT_BESIDE = 128  # what a frame takes beside its bytes, in a ring (a descriptor) as in a joined frame (a part's header, one of a gap)
 
+cdef enum:
+    BEFORE, DECLARED, LATE
+
 cdef ht_parts NONE
 memset(&NONE, 0, sizeof(NONE))
 NONE.magic = HT_PARTS_MAGIC
@@ -105,29 +108,30 @@ cdef class Branch:
                 if self.torn:  # far from being overrun again at once
                     tail += (ht_load(&self.h.head) - tail) // 2
                 self.torn = False
-                if not self._lose(tail, False):
+                if not self._lose(tail, False, True):
                     break
             elif rc != HT_OK:
                 raise damaged(self.position)
             elif self.found.flags & HT_GAP:
-                if not self._lose(self.found.end, self.found.flags & HT_BEFORE):
+                if not self._lose(self.found.end, self.found.flags & HT_BEFORE, False):
                     break
             else:
                 self._take(most, cost)
         if not self.count:
             self._release()  # nor is anything held that comes below a position which was skipped to
 
-    cdef bint _lose(self, uint64_t end, bint before) noexcept:
-        """The sequences from `position` to `end` are lost. Can we go on?"""
+    cdef bint _lose(self, uint64_t end, bint before, bint late) noexcept:
+        """The sequences from `position` to `end` are lost: we came too `late` for them, or the stream never had them. Can we go on?"""
         if not self.folds and self.count:
             return False  # first what is before them
         if not self.folds:
-            self.lost_end = end
+            self.lost_end, self.lost_how = end, LATE if late else BEFORE if before else DECLARED
             return False
         if not before and not self.latest and not self.pause:
             if not self.pending:
                 self.pending_seq = self.position
             self.pending += end - self.position
+            self.pending_late += end - self.position if late else 0
         elif not before:
             self.missed += end - self.position
         self.position = ht_round(end, self.every)
@@ -163,10 +167,11 @@ cdef class Branch:
         item.at, item.length, item.seq = ht_frame_at(&self.found, seq), self.found.length, seq
         item.epoch, item.time = self.found.epoch, self.found.timestamp_ns
         item.lost, item.lost_seq, item.cost = self.pending, self.pending_seq, ht_round(self.found.length, 64)
+        item.late = self.pending_late
         item.none = item.length == sizeof(ht_parts) and memcmp(item.at, &NONE, sizeof(ht_parts)) == 0
         if self.key_of and not item.none and not self._mine(item.at, item.length):
             item.at, item.length, item.none = none_bytes(), sizeof(ht_parts), True
-        self.pending = 0
+        self.pending = self.pending_late = 0
         self.count += 1
         self.cost += item.cost
         return 0
@@ -279,6 +284,8 @@ cdef class Branch:
         for number in range(count):
             self.cost -= self.items[self.begin + number].cost
             lost += self.items[self.begin + number].lost
+            self.overrun += self.items[self.begin + number].late
+            self.gone += self.items[self.begin + number].lost - self.items[self.begin + number].late
         self.begin, self.count = self.begin + count, self.count - count
         if not self.count:
             self.begin, self.cost = 0, 0
@@ -287,8 +294,10 @@ cdef class Branch:
 
     def settle_lost(self, number):
         """The gap was passed on, up to `number`."""
-        cdef uint64_t to = number * self.every
-        self.position = max(self.position, to)
+        cdef uint64_t to = max(number * self.every, self.position)
+        self.overrun += to - self.position if self.lost_how == LATE else 0
+        self.gone += to - self.position if self.lost_how == DECLARED else 0
+        self.position = to
         if self.position >= self.lost_end:
             self.lost_end = 0
         self._release()
@@ -322,6 +331,7 @@ cdef class Branch:
         if self.reader.r.lossless or number >= self.count or ht_intact(self.h, self.items[self.begin + number].seq):
             return True
         self.pending, self.pending_seq = self.items[self.begin + number].lost, self.items[self.begin + number].lost_seq
+        self.pending_late = self.items[self.begin + number].late
         self.position = self.items[self.begin + number].seq
         self.torn_frames += self.count - number
         for at in range(self.begin + number, self.begin + self.count):

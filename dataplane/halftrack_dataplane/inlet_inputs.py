@@ -47,6 +47,8 @@ class Input:
     grip: Grip
     dropped: int = 0  # frames that were for nobody any more
     gaps: int = 0  # numbers that it had lost
+    overrun: int = 0  # numbers that were gone before an earlier reader of ours got to them
+    gone: int = 0  # numbers that the stream had lost, as an earlier reader found
     alive_at: float = 0.0
     looked_at: float = 0.0
 
@@ -56,6 +58,16 @@ class Input:
         first, end = branch.first, branch.end
         none, alike = branch.kind(0) if branch.count else (False, 0)
         return Head(first, end, branch.lost, none, first + alike, gone)
+
+    def followed_by(self, other: "Input") -> "Input":
+        """The same input with another reader: `other`, and what was counted before."""
+        overrun, gone = self.overrun + self.branch.overrun, self.gone + self.branch.gone
+        return replace(other, dropped=self.dropped, gaps=self.gaps, overrun=overrun, gone=gone)
+
+    def counts(self, late: str, left_out: int) -> dict[str, int]:
+        """What it did not bring, by why."""
+        overrun, gone = self.overrun + self.branch.overrun, self.gone + self.branch.gone
+        return {"missed": overrun, "lost": gone, late: self.dropped, "left_out": left_out}
 
     @property
     def newest(self) -> int:
@@ -266,7 +278,7 @@ class Generation:
                 each.reader.close()
                 grip = Grip.ORDERED if each.grip is Grip.ORDERED else Grip.LOOSE
                 fresh = opened(self._spec, each.spec, each.ring, position, last_ns, grip=grip)
-                self.inputs[which] = replace(fresh, dropped=each.dropped, gaps=each.gaps)
+                self.inputs[which] = each.followed_by(fresh)
                 again += 1
         self._sew()
         return again

@@ -166,8 +166,13 @@ class Patience:
 
     limits_s: tuple[float, ...]
     since: dict[int, float] = field(default_factory=dict)
-    left_out: int = 0  # times
+    outs: dict[int, int] = field(default_factory=dict)  # how often each was left out
     _out: set[int] = field(default_factory=set)
+
+    @property
+    def left_out(self) -> int:
+        """How often any was."""
+        return sum(self.outs.values())
 
     def waits(self, inputs: Sequence[int], held: bool, now: float) -> None:
         """These are waited for; it counts from when they hold others up (`held`), not while a stream rests."""
@@ -187,7 +192,7 @@ class Patience:
         for which, since in self.since.items():
             if which not in self._out and 0 < self.limits_s[which] <= now - since:
                 self._out.add(which)
-                self.left_out += 1
+                self.outs[which] = self.outs.get(which, 0) + 1
         return frozenset(self._out)
 
     def due_s(self, now: float) -> float:

@@ -348,7 +348,11 @@ class Inlet:
         left_out = f"left out, since silent: {out}" if out else ""
         message = "; ".join(filter(None, [self._message, self._waits, left_out]))
         lag = max(each.reader.lag_frames for each in mine.inputs)
-        return Status(self._spec.name, self._spec.role, head, head, lag, counters, message=message)
+        inputs = {
+            each.spec.name: each.counts(late, mine.patience.outs.get(which, 0))
+            for which, each in enumerate(mine.inputs)
+        }
+        return Status(self._spec.name, self._spec.role, head, head, lag, counters, message=message, inputs=inputs)
 
 
 def run(spec: RunSpec, stop: Stop, orders: Orders) -> None:

@@ -40,6 +40,7 @@ class Status:
     newest ranges [first, end) that it has declared lost.
 
     `began_ms`: when the process began, by the clock that counts from the host's boot; only judges say it.
+    `inputs` has, where there are several or could be, each input's own counts by its name.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Status:
     lost: tuple[tuple[int, int], ...] = ()
     judged: Mapping[str, Judged] = field(default_factory=dict)
     began_ms: int = 0
+    inputs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 class Losses:
@@ -96,11 +98,15 @@ def load(data: bytes) -> Status:
             str(ring): Diverged(_count(row["frames"]), tuple(_count(seq) for seq in row["first"]), _count(row["odd"]))
             for ring, row in tree.get("diverged", {}).items()
         }
+        inputs = {  # nor is this
+            str(which): {str(word): _count(count) for word, count in counts.items()}
+            for which, counts in tree.get("inputs", {}).items()
+        }
         lost = tuple((_count(first), _count(end)) for first, end in tree.get("lost", ())[-MAX_RANGES:])
         judged = {str(ring): _judged(row) for ring, row in tree.get("judged", {}).items()}
         began_ms = _count(tree.get("began_ms", 0))
         return Status(
-            name, role, seq_in, seq_out, lag_frames, counters, shadow, message, diverged, lost, judged, began_ms
+            name, role, seq_in, seq_out, lag_frames, counters, shadow, message, diverged, lost, judged, began_ms, inputs
         )
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a status: {error!r}") from None

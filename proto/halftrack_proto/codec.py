@@ -26,7 +26,7 @@ from halftrack_model.seals import Seal, Sealed
 from halftrack_model.swap import SwapRecord
 from halftrack_proto import messages as said
 from halftrack_proto import shown_codec
-from halftrack_proto.graph_messages import GraphPart, GraphView, InputStanding, VertexStanding
+from halftrack_proto.gauges import FlowGauge, RingGauge
 from halftrack_proto.shown import WantFrames
 from halftrack_proto.v1 import artifacts_pb2, common_pb2, enrolment_pb2, operator_pb2, session_pb2
 
@@ -97,7 +97,8 @@ def agent_message(value: said.AgentSays) -> session_pb2.AgentMessage:
             return session_pb2.AgentMessage(refused=session_pb2.Refused(**fields(value)))
         case said.Heartbeat():
             rings = [session_pb2.RingGauge(**fields(ring)) for ring in value.rings]
-            beat = session_pb2.Heartbeat(observed_digest=value.observed_digest, rings=rings)
+            flows = [session_pb2.FlowGauge(**fields(flow)) for flow in value.flows]
+            beat = session_pb2.Heartbeat(observed_digest=value.observed_digest, rings=rings, flows=flows)
             return session_pb2.AgentMessage(heartbeat=beat)
         case Observed():
             state = session_pb2.ObservedState(observed_canonical=canonical.encode(value))
@@ -117,8 +118,9 @@ def agent_of(message: session_pb2.AgentMessage) -> said.AgentSays:
         case "refused":
             return made(said.Declined, message.refused)
         case "heartbeat":
-            rings = tuple(made(said.RingGauge, ring) for ring in message.heartbeat.rings)
-            return said.Heartbeat(message.heartbeat.observed_digest, rings)
+            rings = tuple(made(RingGauge, ring) for ring in message.heartbeat.rings)
+            flows = tuple(made(FlowGauge, flow) for flow in message.heartbeat.flows)
+            return said.Heartbeat(message.heartbeat.observed_digest, rings, flows)
         case "observed":
             return canonical.decode(Observed, message.observed.observed_canonical)
         case "reports":
@@ -375,26 +377,4 @@ def host_detail_of(message: operator_pb2.ShowHostReply) -> said.HostDetail:
         plan=_maybe(Plan, message.plan_canonical),
         observed=_maybe(Observed, message.observed_canonical),
         reports=tuple(canonical.decode(Report, data) for data in message.report_canonical),
-    )
-
-
-def graph_view_message(value: GraphView) -> operator_pb2.ShowGraphReply:
-    """A graph as it stands."""
-    return operator_pb2.ShowGraphReply(
-        graph_canonical=canonical.encode(value.graph),
-        vertices=[operator_pb2.VertexStanding(**fields(each)) for each in value.vertices],
-        parts=[operator_pb2.GraphPart(**fields(each)) for each in value.parts],
-        rings=[operator_pb2.RingRow(**fields(each)) for each in value.rings],
-        inputs=[operator_pb2.InputStanding(**fields(each)) for each in value.inputs],
-    )
-
-
-def graph_view_of(message: operator_pb2.ShowGraphReply) -> GraphView:
-    """A graph as it stands."""
-    return GraphView(
-        graph=canonical.decode(StreamGraph, message.graph_canonical),
-        vertices=tuple(made(VertexStanding, each) for each in message.vertices),
-        parts=tuple(made(GraphPart, each) for each in message.parts),
-        rings=tuple(made(said.RingRow, each) for each in message.rings),
-        inputs=tuple(made(InputStanding, each) for each in message.inputs),
     )

@@ -18,7 +18,8 @@ from halftrack_model.edits import (
 )
 from halftrack_model.graph import StreamGraph, Vertex
 from halftrack_proto import codec, operator_codec
-from halftrack_proto.graph_messages import GraphQuery
+from halftrack_proto.gauges import RingRow
+from halftrack_proto.graph_messages import EdgeReader, GraphPart, GraphQuery, GraphView, InputStanding, VertexStanding
 from halftrack_proto.v1 import operator_pb2
 
 _CANONICAL: Mapping[str, type[Insert | Replace | Reroute | Split | SetPolicy]] = {
@@ -104,6 +105,30 @@ def live_graph_of(message: operator_pb2.LiveGraphReply) -> GraphRecord:
         canonical.decode(StreamGraph, message.declared_canonical),
         canonical.decode(StreamGraph, message.live_canonical),
         tuple(codec.made(GraphChange, change) for change in message.changes),
+    )
+
+
+def graph_view_message(value: GraphView) -> operator_pb2.ShowGraphReply:
+    """A graph with all that is known of it."""
+    return operator_pb2.ShowGraphReply(
+        graph_canonical=canonical.encode(value.graph),
+        vertices=[operator_pb2.VertexStanding(**codec.fields(each)) for each in value.vertices],
+        parts=[operator_pb2.GraphPart(**codec.fields(each)) for each in value.parts],
+        rings=[operator_pb2.RingRow(**codec.fields(each)) for each in value.rings],
+        inputs=[operator_pb2.InputStanding(**codec.fields(each)) for each in value.inputs],
+        readers=[operator_pb2.EdgeReader(**codec.fields(each)) for each in value.readers],
+    )
+
+
+def graph_view_of(message: operator_pb2.ShowGraphReply) -> GraphView:
+    """A graph with all that is known of it."""
+    return GraphView(
+        graph=canonical.decode(StreamGraph, message.graph_canonical),
+        vertices=tuple(codec.made(VertexStanding, each) for each in message.vertices),
+        parts=tuple(codec.made(GraphPart, each) for each in message.parts),
+        rings=tuple(codec.made(RingRow, each) for each in message.rings),
+        inputs=tuple(codec.made(InputStanding, each) for each in message.inputs),
+        readers=tuple(codec.made(EdgeReader, each) for each in message.readers),
     )
 
 

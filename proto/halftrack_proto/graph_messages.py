@@ -3,10 +3,11 @@
 As in `messages`, plain values; a file of its own for its length only.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from halftrack_model.graph import StreamGraph
-from halftrack_proto.messages import RingRow
+from halftrack_proto.gauges import RingRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,22 @@ class InputStanding:
 
 
 @dataclass(frozen=True, slots=True)
+class EdgeReader:
+    """A process that reads an edge: where, which ring, how far behind (-1 while its host has not told), and what it did not get.
+
+    `drops` are by reason, as `gauges.FlowGauge` has them, and `on_the_way`: what the bridge to its host had to give up.
+    """
+
+    source: str
+    target: str
+    host: str
+    workload: str
+    ring: str
+    lag_frames: int
+    drops: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class GraphView:
     """One graph as it stands. `rings` are those of connected hosts, replicas too."""
 
@@ -71,3 +88,4 @@ class GraphView:
     parts: tuple[GraphPart, ...]
     rings: tuple[RingRow, ...]
     inputs: tuple[InputStanding, ...] = ()
+    readers: tuple[EdgeReader, ...] = ()

@@ -14,6 +14,7 @@ from halftrack_model.release import Release
 from halftrack_model.report import Report
 from halftrack_model.seals import Sealed
 from halftrack_model.swap import SwapRecord
+from halftrack_proto.gauges import FlowGauge, RingGauge
 from halftrack_proto.shown import WantFrames
 
 # -------------------------------------------------------------------------------------------------- session, from an agent
@@ -49,22 +50,12 @@ class Declined:
 
 
 @dataclass(frozen=True, slots=True)
-class RingGauge:
-    """A ring's counters at one moment: shown to people, never a ground for a decision."""
-
-    name: str
-    head: int
-    tail: int
-    slots: int
-    lags: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """The agent is there, and its observed state has this digest."""
 
     observed_digest: str
     rings: tuple[RingGauge, ...]
+    flows: tuple[FlowGauge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,20 +358,6 @@ class SteerRequest:
 
     rollout_id: str
     steer: Steer
-
-
-@dataclass(frozen=True, slots=True)
-class RingRow:
-    """A ring on a host, as of `age_ms` ago. `frames_per_1000_s` is -1 while unknown."""
-
-    host: str
-    ring: str
-    head: int
-    tail: int
-    slots: int
-    lags: Mapping[str, int]
-    frames_per_1000_s: int
-    age_ms: int
 
 
 @dataclass(frozen=True, slots=True)

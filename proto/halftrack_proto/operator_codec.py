@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from halftrack_proto import codec
 from halftrack_proto import messages as said
+from halftrack_proto.gauges import RingRow
 from halftrack_proto.graph_messages import GraphQuery
 from halftrack_proto.v1 import operator_pb2
 
@@ -175,14 +176,14 @@ def steer_reply_of(message: operator_pb2.SteerRolloutReply) -> said.RolloutEntry
     return codec.rollout_of(message.rollout)
 
 
-def ring_rows_message(rows: Sequence[said.RingRow]) -> operator_pb2.StreamTopReply:
+def ring_rows_message(rows: Sequence[RingRow]) -> operator_pb2.StreamTopReply:
     """Rings."""
     return operator_pb2.StreamTopReply(rings=[operator_pb2.RingRow(**codec.fields(row)) for row in rows])
 
 
-def ring_rows_of(message: operator_pb2.StreamTopReply) -> tuple[said.RingRow, ...]:
+def ring_rows_of(message: operator_pb2.StreamTopReply) -> tuple[RingRow, ...]:
     """Rings."""
-    return tuple(codec.made(said.RingRow, row) for row in message.rings)
+    return tuple(codec.made(RingRow, row) for row in message.rings)
 
 
 def whys_message(reasons: Sequence[said.Why]) -> operator_pb2.ExplainReply:

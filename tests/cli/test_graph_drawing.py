@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from halftrack_controller import graph_drawing
 from halftrack_controller.graph_layout import laid_out
 from halftrack_controller.graph_views import graph_view
+from halftrack_dataplane.frames import reader_name
 from halftrack_model.errors import Refused
 from halftrack_model.graph import Edge, Partition, Policy, Role, Sample, StreamGraph, Vertex
 from halftrack_model.observed import Health
 from halftrack_model.swap import Phase
+from halftrack_proto.gauges import FlowRow, RingRow
 from halftrack_proto.graph_messages import GraphQuery, GraphView
-from halftrack_proto.messages import RingRow
 from tests.planner.graphs import CHAIN, SURVEY, A, B, C, graphs, running, world
 from tests.planner.world import World, release
 
@@ -113,6 +114,77 @@ def test_what_runs_is_told_with_its_health_rings_and_readers() -> None:
         assert line in text.splitlines(), line
     assert "mars" not in text
     assert "other" not in text
+
+
+FLOWS = (
+    FlowRow(A, "survey.beam.in", "south", {"missed": 12, "left_out": 1}),
+    FlowRow(B, "survey.display.in", "beam", {"late": 2}),
+    FlowRow(B, "survey.beam.from-tank-c", "", {"lost": 5}),
+    FlowRow(C, "survey.archive", "", {"lost": 7}),
+    FlowRow("mars", "survey.archive", "", {"lost": 999}),
+)
+
+
+def test_every_edge_names_its_readers_and_what_they_did_not_get() -> None:
+    rings = (
+        RingRow(A, "survey/south", 40, 8, 32, {"survey.beam.in": 0}, 10_000, 100),
+        RingRow(C, "survey/beam", 90, 0, 128, {"survey.archive": 4}, 1000, 100, 7, 3, {"survey.archive": 1}),
+    )
+    view = graph_view(running(SURVEY).snapshot(), GraphQuery("", "survey"), rings, FLOWS)
+    lines = list(graph_drawing.drawn(view, "text"))
+    for edge, told in (
+        ("  └─▶ beam  lossy", "        read by beam.in on tank-a: 0 behind, 12 missed, 1 times left out"),
+        ("  ├─▶ archive", "  │     read by archive on tank-c: 4 behind, 7 lost before, 1 missed"),
+        ("  └─▶ display  at most 10/s", "        read by display.in on tank-b: 2 late, 5 lost on the way"),
+    ):
+        assert lines[lines.index(edge) + 1] == told
+    assert (
+        "  ring survey/beam on tank-c: at 90, 70% full, 1.0 frames/s, 7 lost, 3 dropped; behind: survey.archive 4"
+        in lines
+    )
+    (dot,) = graph_drawing.drawn(view, "dot")
+    assert '"beam" -> "archive" [label="tank-c: 7 lost before, 1 missed"];' in dot
+    (picture,) = graph_drawing.drawn(view, "svg")
+    words = [node.text for node in ElementTree.fromstring(picture).iter(f"{SVG}text")]  # noqa: S314 - our own
+    assert {
+        "tank-a: 12 missed, 1 times left out",
+        "tank-c: 7 lost before, 1 missed",
+        "tank-b: 2 late, 5 lost on the way",
+    } <= set(words)
+    assert "999" not in "".join([*lines, dot, picture])
+
+
+def test_a_reader_is_found_by_what_the_ring_keeps_of_a_long_name() -> None:
+    vertex_name = "a-vertex-whose-name-is-so-long-that-no-ring-keeps-it-whole"
+    chain = StreamGraph(
+        "chain",
+        "tank",
+        (
+            Vertex("source", Role.SOURCE, "first", (A,), {}, 1 << 20, 1024),
+            Vertex(vertex_name, Role.SINK, "second", (A,), {}, 0, 0),
+        ),
+        (Edge("source", vertex_name),),
+    )
+    name = reader_name(f"chain.{vertex_name}")
+    rows = (RingRow(A, "chain/source", 9, 0, 16, {name: 5}, -1, 100, 0, 0, {name: 2}),)
+    (reader,) = graph_view(running(chain).snapshot(), GraphQuery("", "chain"), rows).readers
+    assert name != f"chain.{vertex_name}"
+    assert (reader.lag_frames, dict(reader.drops)) == (5, {"missed": 2})
+
+
+@given(graphs())
+@settings(max_examples=20, deadline=None)
+def test_every_edge_of_a_running_graph_has_its_readers(graph: StreamGraph) -> None:
+    """One inlet, or each member that runs for the target; each reads the source's ring on its own host."""
+    view = graph_view(running(graph).snapshot(), GraphQuery("", graph.name), ())
+    for edge in graph.edges:
+        mine = [reader for reader in view.readers if (reader.source, reader.target) == (edge.source, edge.target)]
+        members = 2 if graph.vertex(edge.target).role is Role.PAIR else 1
+        assert len(mine) == (1 if graph.has_inlet(edge.target) else members)
+        for reader in mine:
+            assert reader.ring == f"{graph.name}/{edge.source}"
+            assert (reader.host, reader.workload) in {(part.host, part.workload) for part in view.parts}
+            assert reader.lag_frames == -1
 
 
 def test_a_swap_is_told_with_its_phase() -> None:

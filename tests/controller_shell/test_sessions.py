@@ -22,6 +22,7 @@ from halftrack_model.observed import Observed
 from halftrack_model.report import Happened, Report
 from halftrack_model.seals import Sealed
 from halftrack_proto import messages as said
+from halftrack_proto.gauges import RingGauge
 from halftrack_proto.v1 import operator_pb2, operator_pb2_grpc
 from tests.controller_shell.shell_harness import (
     ENVIRONMENT,
@@ -199,7 +200,7 @@ def test_gauges_are_shown_as_rates(live: LiveController, client: OperatorClient,
     try:
         agent.hello("tank-a")
         for head in (100, 200):
-            agent.say(said.Heartbeat("", (said.RingGauge("line/source", head, 0, 64, {"line.sink": 3}),)))
+            agent.say(said.Heartbeat("", (RingGauge("line/source", head, 0, 64, {"line.sink": 3}),)))
             row = eventually(lambda head=head: next((r for r in client.stream_top("home") if r.head == head), None))
         assert row.frames_per_1000_s > 0
         assert (row.host, row.ring, row.lags) == ("tank-a", "line/source", {"line.sink": 3})

@@ -18,7 +18,7 @@ from halftrack_model.plan import Plan
 from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrategy
 from halftrack_model.report import Report
 from halftrack_model.seals import Seal, Sealed
-from halftrack_proto import codec, graph_codec, graph_messages, messages, operator_codec, shown_codec
+from halftrack_proto import codec, gauges, graph_codec, graph_messages, messages, operator_codec, shown_codec
 from halftrack_proto.graph_codec import EditRequest, SettleRequest
 from halftrack_proto.shown import MAX_BYTES_EACH, Shown, ShownFrame, WantFrames, WatchRequest
 from halftrack_proto.tokens import token_of, token_text
@@ -58,7 +58,11 @@ AGENT_SAYS = st.one_of(
     st.builds(messages.Hello),
     st.builds(messages.Accepted),
     st.builds(messages.Declined),
-    st.builds(messages.Heartbeat, rings=st.lists(st.builds(messages.RingGauge), max_size=2).map(tuple)),
+    st.builds(
+        messages.Heartbeat,
+        rings=st.lists(st.builds(gauges.RingGauge), max_size=2).map(tuple),
+        flows=st.lists(st.builds(gauges.FlowGauge), max_size=2).map(tuple),
+    ),
     OBSERVED,
     st.builds(messages.ReportBatch, st.lists(REPORT, max_size=3).map(tuple)),
 )
@@ -99,16 +103,6 @@ JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
     ("release", st.builds(messages.ReleaseEntry, release=RELEASE)),
     ("host", HOST),
     ("host_detail", st.builds(messages.HostDetail, HOST, st.none() | PLAN, st.none() | OBSERVED)),
-    (
-        "graph_view",
-        st.builds(
-            graph_messages.GraphView,
-            graph=graphs,
-            vertices=st.lists(st.builds(graph_messages.VertexStanding), max_size=2).map(tuple),
-            parts=st.lists(st.builds(graph_messages.GraphPart), max_size=2).map(tuple),
-            rings=st.lists(st.builds(messages.RingRow), max_size=2).map(tuple),
-        ),
-    ),
     ("publish_request", SEALED),
 ]
 OPERATOR_JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
@@ -127,7 +121,7 @@ OPERATOR_JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
     ("hosts", st.lists(HOST, max_size=2).map(tuple)),
     ("rollouts", st.lists(ROLLOUT, max_size=2).map(tuple)),
     ("steer_reply", ROLLOUT),
-    ("ring_rows", st.lists(st.builds(messages.RingRow), max_size=2).map(tuple)),
+    ("ring_rows", st.lists(st.builds(gauges.RingRow), max_size=2).map(tuple)),
     ("whys", st.lists(st.builds(messages.Why), max_size=2).map(tuple)),
     ("token_reply", st.builds(messages.TokenReply)),
     ("change", st.builds(messages.Change)),
@@ -137,6 +131,17 @@ GRAPH_JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
     ("edit_request", st.builds(EditRequest, edit=EDIT)),
     ("settle_request", st.builds(SettleRequest)),
     ("live_graph", st.builds(GraphRecord)),
+    (
+        "graph_view",
+        st.builds(
+            graph_messages.GraphView,
+            graph=graphs,
+            vertices=st.lists(st.builds(graph_messages.VertexStanding), max_size=2).map(tuple),
+            parts=st.lists(st.builds(graph_messages.GraphPart), max_size=2).map(tuple),
+            rings=st.lists(st.builds(gauges.RingRow), max_size=2).map(tuple),
+            readers=st.lists(st.builds(graph_messages.EdgeReader), max_size=2).map(tuple),
+        ),
+    ),
 ]
 SHOWN_JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
     ("want_frames", st.builds(WantFrames, bytes_each=st.integers(0, MAX_BYTES_EACH))),

@@ -876,6 +876,26 @@ class RingRow(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class MissedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     HOST_FIELD_NUMBER: _builtins.int
     RING_FIELD_NUMBER: _builtins.int
     HEAD_FIELD_NUMBER: _builtins.int
@@ -884,6 +904,9 @@ class RingRow(_message.Message):
     LAGS_FIELD_NUMBER: _builtins.int
     FRAMES_PER_1000_S_FIELD_NUMBER: _builtins.int
     AGE_MS_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     ring: _builtins.str
     head: _builtins.int
@@ -892,8 +915,12 @@ class RingRow(_message.Message):
     frames_per_1000_s: _builtins.int
     """over the last two heartbeats; -1 while unknown"""
     age_ms: _builtins.int
+    lost: _builtins.int
+    dropped: _builtins.int
     @_builtins.property
     def lags(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
+    @_builtins.property
+    def missed(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
     def __init__(
         self,
         *,
@@ -905,10 +932,13 @@ class RingRow(_message.Message):
         lags: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         frames_per_1000_s: _builtins.int = ...,
         age_ms: _builtins.int = ...,
+        lost: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+        missed: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_ms", b"age_ms", "frames_per_1000_s", b"frames_per_1000_s", "head", b"head", "host", b"host", "lags", b"lags", "ring", b"ring", "slots", b"slots", "tail", b"tail"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_ms", b"age_ms", "dropped", b"dropped", "frames_per_1000_s", b"frames_per_1000_s", "head", b"head", "host", b"host", "lags", b"lags", "lost", b"lost", "missed", b"missed", "ring", b"ring", "slots", b"slots", "tail", b"tail"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1277,6 +1307,7 @@ class ShowGraphReply(_message.Message):
     PARTS_FIELD_NUMBER: _builtins.int
     RINGS_FIELD_NUMBER: _builtins.int
     INPUTS_FIELD_NUMBER: _builtins.int
+    READERS_FIELD_NUMBER: _builtins.int
     graph_canonical: _builtins.bytes
     """halftrack_model.graph.StreamGraph"""
     @_builtins.property
@@ -1289,6 +1320,8 @@ class ShowGraphReply(_message.Message):
 
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___InputStanding]: ...
+    @_builtins.property
+    def readers(self) -> _containers.RepeatedCompositeFieldContainer[Global___EdgeReader]: ...
     def __init__(
         self,
         *,
@@ -1297,14 +1330,78 @@ class ShowGraphReply(_message.Message):
         parts: _abc.Iterable[Global___GraphPart] | None = ...,
         rings: _abc.Iterable[Global___RingRow] | None = ...,
         inputs: _abc.Iterable[Global___InputStanding] | None = ...,
+        readers: _abc.Iterable[Global___EdgeReader] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["graph_canonical", b"graph_canonical", "inputs", b"inputs", "parts", b"parts", "rings", b"rings", "vertices", b"vertices"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["graph_canonical", b"graph_canonical", "inputs", b"inputs", "parts", b"parts", "readers", b"readers", "rings", b"rings", "vertices", b"vertices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ShowGraphReply: _TypeAlias = ShowGraphReply  # noqa: Y015
+
+@_typing.final
+class EdgeReader(_message.Message):
+    """A process that reads an edge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class DropsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    WORKLOAD_FIELD_NUMBER: _builtins.int
+    RING_FIELD_NUMBER: _builtins.int
+    LAG_FRAMES_FIELD_NUMBER: _builtins.int
+    DROPS_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    target: _builtins.str
+    host: _builtins.str
+    workload: _builtins.str
+    ring: _builtins.str
+    lag_frames: _builtins.int
+    """-1 while its host has not told"""
+    @_builtins.property
+    def drops(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """as FlowGauge's counts, and on_the_way: what the bridge to its host had to give up"""
+
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        target: _builtins.str = ...,
+        host: _builtins.str = ...,
+        workload: _builtins.str = ...,
+        ring: _builtins.str = ...,
+        lag_frames: _builtins.int = ...,
+        drops: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drops", b"drops", "host", b"host", "lag_frames", b"lag_frames", "ring", b"ring", "source", b"source", "target", b"target", "workload", b"workload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EdgeReader: _TypeAlias = EdgeReader  # noqa: Y015
 
 @_typing.final
 class ExplainRequest(_message.Message):

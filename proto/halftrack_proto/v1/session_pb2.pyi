@@ -158,18 +158,22 @@ class Heartbeat(_message.Message):
 
     OBSERVED_DIGEST_FIELD_NUMBER: _builtins.int
     RINGS_FIELD_NUMBER: _builtins.int
+    FLOWS_FIELD_NUMBER: _builtins.int
     observed_digest: _builtins.str
     @_builtins.property
     def rings(self) -> _containers.RepeatedCompositeFieldContainer[Global___RingGauge]: ...
+    @_builtins.property
+    def flows(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlowGauge]: ...
     def __init__(
         self,
         *,
         observed_digest: _builtins.str = ...,
         rings: _abc.Iterable[Global___RingGauge] | None = ...,
+        flows: _abc.Iterable[Global___FlowGauge] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["observed_digest", b"observed_digest", "rings", b"rings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flows", b"flows", "observed_digest", b"observed_digest", "rings", b"rings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -201,18 +205,49 @@ class RingGauge(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class MissedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     HEAD_FIELD_NUMBER: _builtins.int
     TAIL_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
     LAGS_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     head: _builtins.int
     tail: _builtins.int
     slots: _builtins.int
+    lost: _builtins.int
+    """frames that the stream declares to be gone, since the ring was made"""
+    dropped: _builtins.int
+    """frames that a writer had no room for"""
     @_builtins.property
     def lags(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """frames behind the head, by reader"""
+
+    @_builtins.property
+    def missed(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """frames that were gone before a reader got to them, by reader; none that are 0"""
 
     def __init__(
         self,
@@ -222,14 +257,68 @@ class RingGauge(_message.Message):
         tail: _builtins.int = ...,
         slots: _builtins.int = ...,
         lags: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        lost: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+        missed: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["head", b"head", "lags", b"lags", "name", b"name", "slots", b"slots", "tail", b"tail"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "head", b"head", "lags", b"lags", "lost", b"lost", "missed", b"missed", "name", b"name", "slots", b"slots", "tail", b"tail"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RingGauge: _TypeAlias = RingGauge  # noqa: Y015
+
+@_typing.final
+class FlowGauge(_message.Message):
+    """What one process has counted of one of its inputs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class CountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    WORKLOAD_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    workload: _builtins.str
+    input: _builtins.str
+    """empty where it has but one"""
+    @_builtins.property
+    def counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """by what became of it: lost, missed, late, duplicates (frames), left_out (times); none that are 0"""
+
+    def __init__(
+        self,
+        *,
+        workload: _builtins.str = ...,
+        input: _builtins.str = ...,
+        counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "input", b"input", "workload", b"workload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlowGauge: _TypeAlias = FlowGauge  # noqa: Y015
 
 @_typing.final
 class ObservedState(_message.Message):
