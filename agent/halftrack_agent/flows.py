@@ -1,4 +1,4 @@
-"""What data-plane processes have counted of their inputs, over all their lives that this agent has seen. Pure; for people's eyes.
+"""What data-plane processes have counted of their inputs, over all their lives that this agent has seen. For people's eyes: decides nothing.
 
 A process counts from nothing when it starts; here the lives of one workload are added up, so that a restart hides no loss.
 """

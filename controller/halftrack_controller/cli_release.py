@@ -80,6 +80,7 @@ def _publish(
         params=draft.params,
         state=draft.state,
         strategy=draft.strategy,
+        resources=draft.resources,
     )
     sealed = key.sealed(seals.RELEASE, canonical.encode(release))
     return client.publish_release(sealed)

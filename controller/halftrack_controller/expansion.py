@@ -15,6 +15,7 @@ from halftrack_controller import inlets, placement
 from halftrack_controller.snapshot import Reason
 from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
 from halftrack_model.release import Release, StateSchemas, no_way_back
+from halftrack_model.resources import effective
 from halftrack_model.swap import Seat, SwapSpec
 from halftrack_model.workload import Judge, JudgedPair, Kind, Member, RingSpec, Runs, Workload
 
@@ -327,6 +328,7 @@ class _Draft:
             state=release.state,
             member=member,
             feeds=vertex.feeds,
+            resources=effective(vertex.resources, release.resources),
         )
 
     def _ring(self, vertex: Vertex, name: str, member: Member | None) -> RingSpec:

@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from halftrack_controller.manifest_types import AgoMs, BytesPerS, DurationMs, FramesPerS, Name, Params, Size, Strict
+from halftrack_controller.manifest_types import (
+    AgoMs,
+    BytesPerS,
+    DurationMs,
+    FramesPerS,
+    Name,
+    Params,
+    ResourcesFields,
+    Size,
+    Strict,
+)
 from halftrack_model.feed import DEFAULT_BUFFER_BYTES, MAX_FEEDS, Feed, Protocol, parsed_bind
 from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Role, Sample, StreamGraph, Vertex
 
@@ -106,6 +116,11 @@ class VertexFields(Strict):
         max_length=MAX_FEEDS,
         description="Of a source: the sockets that it reads.",
         examples=[[{"name": "data", "protocol": "udp", "bind": "0.0.0.0:4001"}]],
+    )
+    resources: ResourcesFields | None = Field(
+        default=None,
+        description="Limits of each member; the release's apply where this says nothing.",
+        examples=[{"cpu": 0.5, "memory": "256MiB"}],
     )
 
 
@@ -216,6 +231,7 @@ def _vertex(fields: VertexFields) -> Vertex:
         rate=_rate(fields.rate),
         capacity=_rate(fields.capacity),
         feeds=tuple(Feed(each.name, Protocol(each.protocol), each.bind, each.receive_buffer) for each in fields.feeds),
+        resources=None if fields.resources is None else fields.resources.resources(),
     )
 
 

@@ -18,6 +18,7 @@ from halftrack_controller.manifest_types import (
     Name,
     Params,
     Port,
+    ResourcesFields,
     Schema,
     Strict,
     VersionText,
@@ -33,6 +34,7 @@ from halftrack_model.release import (
     state_faults,
     strategy_faults,
 )
+from halftrack_model.resources import faults
 
 API_VERSION = "halftrack/v1"
 _DEFAULTS = SwapStrategy()  # the one place of the defaults is the model; this file only repeats them in people's units
@@ -227,6 +229,17 @@ class ReleaseSpec(Strict):
     params: Params = Field(default={}, description="Settings.", examples=[{"channels": 1024}])
     state: StateFields = Field(default=StateFields(), description="Its snapshots.", examples=[{"writes": "spectra/1"}])
     strategy: StrategyFields = Field(default=StrategyFields(), description="Its upgrade.", examples=[{"surge": 1}])
+    resources: ResourcesFields | None = Field(
+        default=None,
+        description="Limits of each instance; a vertex's own win.",
+        examples=[{"cpu": 0.5, "memory": "256MiB"}],
+    )
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.resources and (found := list(faults(self.resources.resources()))):
+            raise ValueError("; ".join(found))
+        return self
 
 
 class Object(Strict):

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from halftrack_controller import quantities
 from halftrack_model.errors import InvalidInput
 from halftrack_model.ids import checked_name
+from halftrack_model.resources import Resources
 from halftrack_model.verdict import DTYPE
 from halftrack_model.versions import Version
 
@@ -67,6 +68,16 @@ def _dtype(text: str) -> str:
     return text
 
 
+def _cpu_milli(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
+        raise ValueError(f"{value!r} is not a number of processors; write for example 0.5")
+    if not float(value * 1000).is_integer():
+        raise ValueError(
+            f"{value!r} is finer than a thousandth of a processor; write for example {max(round(value, 3), 0.001):g}"
+        )
+    return int(value * 1000)
+
+
 Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": _NAME_PATTERN})]
 VersionText = Annotated[str, AfterValidator(_version)]
 Address = Annotated[str, AfterValidator(_address)]
@@ -107,6 +118,11 @@ FactorOrSize = Annotated[
     WithJsonSchema({"type": "string", "pattern": f"{quantities.FACTOR_PATTERN}|{quantities.SIZE_PATTERN}"}),
 ]
 Dtype = Annotated[str, AfterValidator(_dtype)]
+CpuMilli = Annotated[
+    int,
+    BeforeValidator(_cpu_milli),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0}),
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
 ParamValue = str | int | bool
 Params = dict[str, ParamValue]
@@ -118,3 +134,19 @@ class Strict(BaseModel):
     """No coercion, no unknown keys: a typo must never be a silent default."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class ResourcesFields(Strict):
+    """What an instance may use at most, by control groups; leave out what shall not be bounded."""
+
+    cpu: CpuMilli | None = Field(default=None, description="Processors' time; 0.5 is half of one.", examples=[0.5])
+    memory: Size | None = Field(
+        default=None,
+        description="Memory of its own and snapshots that it writes, not rings: beyond it, the kernel kills it.",
+        examples=["256MiB"],
+    )
+    pids: int | None = Field(default=None, ge=1, description="Processes and threads.", examples=[64])
+
+    def resources(self) -> Resources:
+        """The model's."""
+        return Resources(self.cpu or 0, self.memory or 0, self.pids or 0)

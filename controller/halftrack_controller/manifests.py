@@ -25,6 +25,7 @@ from halftrack_controller.yaml_lines import documents as yaml_documents
 from halftrack_model.errors import InvalidInput
 from halftrack_model.graph import StreamGraph
 from halftrack_model.release import Param, StateSchemas, SwapStrategy
+from halftrack_model.resources import Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class ReleaseDraft:
     state: StateSchemas
     strategy: SwapStrategy
     where: str  # FILE:LINE
+    resources: Resources | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,5 +316,6 @@ def _release(file: str, document: Document, spec: schema.ReleaseSpec) -> tuple[R
         state=spec.state.state(),
         strategy=spec.strategy.strategy(),
         where=f"{file}:{document.line(())}",
+        resources=None if spec.resources is None else spec.resources.resources(),
     )
     return draft, []

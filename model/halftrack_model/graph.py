@@ -10,6 +10,7 @@ from enum import Enum
 from halftrack_model import canonical
 from halftrack_model.feed import Feed
 from halftrack_model.release import Param
+from halftrack_model.resources import Resources
 
 
 class Role(Enum):
@@ -110,6 +111,7 @@ class Vertex:
     rate: Rate | None = canonical.added(None)
     capacity: Rate | None = canonical.added(None)
     feeds: tuple[Feed, ...] = canonical.added(())  # of a source: the sockets that it reads
+    resources: Resources | None = canonical.added(None)  # of each member; the release's apply where this says nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from enum import Enum
 
 from halftrack_model import verdict
 from halftrack_model.canonical import added
+from halftrack_model.resources import Resources
 from halftrack_model.verdict import Check, Verdict
 
 Param = str | int | bool
@@ -123,6 +124,7 @@ class Release:
     params: Mapping[str, Param]
     state: StateSchemas
     strategy: SwapStrategy
+    resources: Resources | None = added(None)  # of each instance; a vertex's own word wins
 
 
 def strategy_faults(strategy: SwapStrategy) -> list[str]:

@@ -8,6 +8,7 @@ from halftrack_model import canonical
 from halftrack_model.feed import Feed
 from halftrack_model.ids import digest_of
 from halftrack_model.release import Param, StateSchemas
+from halftrack_model.resources import Resources
 from halftrack_model.verdict import Verdict
 
 
@@ -134,6 +135,7 @@ class Workload:
     judge: Judge | None = canonical.added(None)  # JUDGE only; `reads_ring` is the input of those that it judges
     feeds: tuple[Feed, ...] = canonical.added(())  # KEEPER, which holds them, and the SOURCE that reads them
     keeps_for: str = canonical.added("")  # KEEPER only: the workload that may have its sockets
+    resources: Resources | None = canonical.added(None)
 
     @property
     def read_rings(self) -> tuple[str, ...]:

@@ -44,7 +44,10 @@ class Bench:
 
     def driver(self) -> ExecDriver:
         def launch(workload: Workload) -> Launch:
-            return Launch(workload.argv, {"PATH": os.environ["PATH"]}, self.own_network, b"", self.doors, self.hidden)
+            path = {"PATH": os.environ["PATH"]}
+            return Launch(
+                workload.argv, path, self.own_network, b"", self.doors, self.hidden, resources=workload.resources
+            )
 
         return ExecDriver(
             self.folder / "run", self.folder / "logs", Cgroups(self.cgroup), launch, lambda: None, self.deaths.append

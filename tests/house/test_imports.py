@@ -51,7 +51,7 @@ PURE = {
         "quantities",
     ),
     "dataplane": ("merge", "runspec", "frames", "frame", "spool_record"),
-    "proto": ("messages", "graph_messages"),
+    "proto": ("messages", "graph_messages", "gauges"),
 }
 PURE_REASON = (
     "deciding code takes time, randomness and ids as arguments, so that the whole fleet can run inside one seeded "

@@ -12,7 +12,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from halftrack_model.resources import Resources
+
 V1_CONTROLLERS = ("cpu", "memory", "pids", "freezer")
+CPU_PERIOD_US = 100_000  # the kernel's own
+LIMIT_OF = {  # what a limit is called, by the file without which it is none; swap may be off, which bounds it, too
+    "memory.limit_in_bytes": "memory",
+    "memory.max": "memory",
+    "cpu.cfs_quota_us": "cpu",
+    "cpu.max": "cpu",
+    "pids.max": "pids",
+}
 PIDS_MAX = 4096  # a vertex needs a few dozen threads; a fork bomb must not take the host's pids (32,768 by default)
 REMOVE_ATTEMPTS = 50  # with 10 ms between: the kernel frees a group a moment after its last process was reaped
 
@@ -64,17 +74,26 @@ class Cgroups:
             self.problem = f"no control groups: {error.filename or self._layout.roots[0]}: {error.strerror}"
             self._layout = Layout((), False)
 
-    def make(self, instance: str) -> tuple[Path, ...]:
-        """The group of `instance` in every hierarchy; returns the `cgroup.procs` files to enter. Empty when there is none."""
+    def make(self, instance: str, resources: Resources | None = None) -> tuple[Path, ...]:
+        """The group of `instance` in every hierarchy, bounded; returns the `cgroup.procs` files to enter. Empty when there is none.
+
+        A bound that this host cannot give is told as a problem, and the instance runs without it: a stream that stands still for want of
+        a limit would be the worse of the two.
+        """
         folders = self._folders(instance)
+        bounds = limits(resources or Resources(), self._layout.unified)
         try:
             for folder in folders:
                 folder.mkdir(exist_ok=True)
-                if (limit := folder / "pids.max").exists():
-                    limit.write_text(str(PIDS_MAX), encoding="ascii")
+            set_ = {
+                name for name, value in ({"pids.max": str(PIDS_MAX)} | bounds).items() if _set(folders, name, value)
+            }
         except OSError as error:
             self.problem = f"no control group for {instance}: {error.strerror}"
             return ()
+        if lacking := sorted({LIMIT_OF[name] for name in bounds.keys() - set_ if name in LIMIT_OF}):
+            what = " and ".join(lacking)
+            self.problem = f"{instance} is not bounded in {what}: this host's control groups have no such limit"
         return tuple(folder / "cgroup.procs" for folder in folders)
 
     def pids(self, instance: str) -> tuple[int, ...]:
@@ -119,6 +138,41 @@ class Cgroups:
 
     def _folders(self, instance: str) -> tuple[Path, ...]:
         return tuple(root / instance for root in self._layout.roots)
+
+
+def limits(resources: Resources, unified: bool) -> dict[str, str]:
+    """The files of a group that hold these limits, in the order in which they must be written. What is not said is not bounded.
+
+    Swap is no way around a limit of memory. Under version 2 all of the group dies together: half a program is of no use to anybody.
+    """
+    files: dict[str, str] = {}
+    if resources.pids:
+        files["pids.max"] = str(resources.pids)
+    if resources.memory_bytes and unified:
+        files |= {"memory.max": str(resources.memory_bytes), "memory.swap.max": "0", "memory.oom.group": "1"}
+    elif resources.memory_bytes:
+        names = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
+        files |= dict.fromkeys(names, str(resources.memory_bytes))
+    if resources.cpu_milli:
+        quota = resources.cpu_milli * CPU_PERIOD_US // 1000
+        files |= (
+            {"cpu.max": f"{quota} {CPU_PERIOD_US}"}
+            if unified
+            else {"cpu.cfs_period_us": str(CPU_PERIOD_US), "cpu.cfs_quota_us": str(quota)}
+        )
+    return files
+
+
+def _set(folders: Collection[Path], name: str, value: str) -> bool:
+    """False where no hierarchy has such a file, or the kernel will not have the value."""
+    for file in (folder / name for folder in folders):
+        if file.exists():
+            try:
+                file.write_text(value, encoding="ascii")
+            except OSError:
+                return False
+            return True
+    return False
 
 
 def _enable(root: Path) -> None:

@@ -201,7 +201,8 @@ class ExecDriver:
         """Write the order and start the shim. Runs in a thread: it may wait for a disk."""
         ordered = instance.ordered
         log = self._logs / f"{ordered.workload}.log"
-        instance.folder.write_order(ordered, launch, log, LOG_BYTES, self._cgroups.make(ordered.cgroup))
+        groups = self._cgroups.make(ordered.cgroup, launch.resources)
+        instance.folder.write_order(ordered, launch, log, LOG_BYTES, groups)
         lock = instance.folder.lock()
         if lock is None:
             raise HostFault("instance-lives", f"{instance.folder.path}: another shim holds the lock of this new folder")

@@ -24,6 +24,7 @@ from halftrack_agent import files
 from halftrack_agent.drivers import procfs
 from halftrack_agent.drivers.egress import Door
 from halftrack_agent.drivers.processes import Process
+from halftrack_model.resources import Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Launch:
     """How a workload is to be run. `orders`, when not empty, is written to `run.json` in the instance's folder first.
 
     `doors` lead out of a network of its own: nothing else does. `hidden` files of the host look empty to it. `feeds` are sockets that it
-    inherits, bound in the host's network (`drivers.binding`).
+    inherits, bound in the host's network (`drivers.binding`). `resources` bound it where the host has control groups.
     """
 
     argv: tuple[str, ...]
@@ -41,6 +42,7 @@ class Launch:
     doors: tuple[Door, ...] = ()
     hidden: tuple[str, ...] = ()
     feeds: tuple[str, ...] = ()
+    resources: Resources | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ class Folder:
         fields += [("hidden", path) for path in launch.hidden]
         fields += [("feed", words) for words in launch.feeds]
         fields += [("own_network", "")] if launch.own_network else []
+        if launch.resources is not None and launch.resources.memory_bytes and cgroups:
+            fields += [("memory", str(launch.resources.memory_bytes))]
         files.replace(self.path / "order", procfs.write_order(fields), durable=False)
         tree = {
             "workload": ordered.workload,

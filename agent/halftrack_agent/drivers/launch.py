@@ -52,7 +52,7 @@ class Launcher:
             argv = tuple(word.replace("{artifact}", program) for word in workload.argv)
             if not argv:
                 raise InvalidInput("no-command", f"{workload.name} runs a command, and names none")
-            return Launch(argv, environment, self._own_network, hidden=self._all_hidden)
+            return Launch(argv, environment, self._own_network, hidden=self._all_hidden, resources=workload.resources)
         alone = self._own_network and workload.runs not in _LINKED
         peers = sorted(self._peers.items()) if workload.runs is Runs.MEMBER else []
         doors = egress.doors([peer.bridge for _, peer in peers]) if alone else ()
@@ -67,7 +67,8 @@ class Launcher:
         argv = (sys.executable, "-I", "-u", "-m", "halftrack_dataplane.run", path)
         speaks = workload.runs in _LINKED or workload.runs is Runs.MEMBER
         feeds = feed_orders.bound(workload.feeds) if workload.runs is Runs.KEEPER else ()
-        return Launch(argv, environment, alone, orders, doors, self._hidden if speaks else self._all_hidden, feeds)
+        hidden = self._hidden if speaks else self._all_hidden
+        return Launch(argv, environment, alone, orders, doors, hidden, feeds, workload.resources)
 
     def _spec(self, workload: Workload, snapshot_peers: tuple[SnapshotPeer, ...]) -> RunSpec:
         places, runs, member = self._places, workload.runs, workload.member

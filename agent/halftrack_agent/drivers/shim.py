@@ -47,6 +47,7 @@ class Order:
         self.hidden = words.get("hidden", [])
         self.feeds = words.get("feed", [])
         self.cgroups = words.get("cgroup", [])  # `cgroup.procs` files
+        self.memory = int(words.get("memory", ["0"])[0])  # its limit, which the kernel kills for
         self.doors = [
             (int(port), target) for port, _, target in (door.partition("=") for door in words.get("door", ()))
         ]
@@ -220,10 +221,33 @@ def run(order: Order, ready_fd: int, lock_fd: int) -> None:
     trouble = os.read(trouble_read, 4096).decode("utf-8", "replace")
     watch(order, pid)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    killed = out_of_memory(order)  # before its group is let go
     end_group(order, pid)
-    record = ending(status, trouble, tail_line(order.log, since))
+    record = ending(status, trouble, told(status, killed, order.memory, tail_line(order.log, since)))
     # An exit of its own ends a job and condemns a release on trial, after a reboot too. A death by signal is only tried again.
     procfs.write_record(f"{order.folder}/exit.json", record, durable=record["code"] is not None)
+
+
+def out_of_memory(order: Order) -> bool:
+    """Has the kernel killed anything in its control group for want of memory?"""
+    for procs in order.cgroups if order.memory else ():
+        for name in ("memory.events", "memory.oom_control"):  # of version 2, and of version 1
+            with Ignoring():
+                for line in procfs.read(f"{os.path.dirname(procs)}/{name}").decode("ascii", "replace").splitlines():
+                    word, _, count = line.partition(" ")
+                    if word == "oom_kill" and count.strip() not in ("", "0"):
+                        return True
+    return False
+
+
+def told(status: int, out_of_memory: bool, limit: int, line: str) -> str:
+    """What is said of an exit: its log's last line, and whether the limit of memory had to do with it."""
+    size = f"{limit / (1 << 20):g} MiB"
+    if not out_of_memory:
+        return line
+    if status == -signal.SIGKILL:
+        return f"killed by its memory limit of {size}"
+    return f"a process of it was killed by its memory limit of {size}; its log's last line: {line}"[:DETAIL_CHARS]
 
 
 def _door_pair() -> "tuple[socket, socket]":
