@@ -164,6 +164,14 @@ def test_a_gate_says_what_it_waits_for_and_the_deadline_bounds_that(told: str) -
         assert told in late.reason
 
 
+def test_few_latencies_and_a_short_window_are_no_evidence_yet() -> None:
+    slow = replace(GOOD, timed=19, green_us_p99=10**6)
+    hungry = replace(USED, window_ms=999, green_cpu_ms=900, blue_cpu_ms=1)
+    assert gates.failing(look(Phase.SHADOWING, seen(slow, hungry))) is None
+    assert gates.failing(look(Phase.SHADOWING, seen(replace(slow, timed=20)))) is not None
+    assert gates.failing(look(Phase.SHADOWING, seen(used=replace(hungry, window_ms=1_000)))) is not None
+
+
 def test_under_surge_2_both_greens_are_gated() -> None:
     one = replace(seen(), judged=(GOOD, replace(GOOD, different=3)))
     assert gates.failing(look(Phase.SHADOWING, one)) is None

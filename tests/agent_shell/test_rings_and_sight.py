@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from halftrack_agent.artifacts import ArtifactStore
-from halftrack_agent.events import CutSeen, Emit, InstanceSeen, ShadowSeen
+from halftrack_agent.drivers import meter
+from halftrack_agent.events import CutSeen, DifferenceSeen, Emit, InstanceSeen, JudgedSeen, ShadowSeen
 from halftrack_agent.rings import Rings
 from halftrack_agent.sight import SAMPLE_EVERY_MS, Sight
 from halftrack_dataplane import status
 from halftrack_dataplane.frames import NAME_BYTES, reader_name
+from halftrack_dataplane.judging import Difference, Judged
 from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.status import Compared, Diverged, Status
 from halftrack_model.errors import HostFault, Refused
@@ -103,6 +105,7 @@ def test_what_the_dead_hold_is_freed(tmp_path: Path) -> None:
     rings.create(PLAIN)
     code = f"""
 import sys
+from halftrack_dataplane.judging import Difference, Judged
 from halftrack_dataplane.ring import Ring
 ring = Ring.open({str(tmp_path / "spectra/source.ring")!r})
 reader, writer = ring.reader(name="victim"), ring.writer()
@@ -205,6 +208,41 @@ def test_counters_become_few_reports_with_sums(tmp_path: Path) -> None:
     assert eyes.samples(1 + SAMPLE_EVERY_MS) == (Emit(Happened.FRAMES_REFUSED, "src", "14 frames, 28 in all"),)
     assert eyes.samples(10**9) == ()
     rings.close()
+
+
+def test_what_a_judge_says_counts_only_from_the_process_that_runs_now(tmp_path: Path) -> None:
+    """A file that an earlier life has left may be about another green."""
+    rings, runs, ring = Rings(tmp_path / "rings"), Runs("judge"), "spectra/s.a@1.1.0"
+    eyes = Sight(runs, rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted")  # type: ignore[arg-type]
+    row = Judged(2, 9, 1, 0, 8, 300, 400, 500, (Difference(7, "05 → 06"),))
+
+    def say(began_ms: int) -> None:
+        (tmp_path / "judge.json").write_bytes(
+            status.dump(Status("judge", "judge", judged={ring: row}, began_ms=began_ms))
+        )
+        os.utime(tmp_path / "judge.json", ns=(began_ms, began_ms))
+
+    runs.started_ms["judge"] = 1_000
+    say(999)
+    assert eyes.look().judged == {}
+    say(1_000)
+    assert eyes.look().judged == {ring: JudgedSeen(2, 9, 1, 8, 300, 400, 500, (DifferenceSeen(7, "05 → 06"),))}
+    runs.started_ms.clear()
+    assert eyes.look().judged == {}
+    rings.close()
+
+
+def test_members_are_measured_by_what_they_hold_alone() -> None:
+    hold = "import sys, time; own = bytearray(b'x') * (48 << 20); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        found = meter.used([process.pid, 1 << 30])
+        process.communicate(b"")
+    assert found is not None
+    assert 48 << 20 <= found.memory_bytes < 96 << 20
+    assert 0 < found.cpu_ms < 10_000
+    assert meter.used([1 << 30]) is None
 
 
 def test_a_lost_state_and_lost_frames_are_told_with_their_numbers_once(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Role, Sample, StreamGraph, Vertex
-from halftrack_model.observed import Health, InstanceObserved, Observed
+from halftrack_model.observed import Health, InstanceObserved, Observed, SwapWaits
 from halftrack_model.plan import Peer, Plan
 from halftrack_model.release import (
     Approval,
@@ -18,8 +18,9 @@ from halftrack_model.release import (
 from halftrack_model.report import Happened, Report
 from halftrack_model.seals import Seal, Sealed
 from halftrack_model.swap import Phase, Seat, SwapRecord, SwapSpec
+from halftrack_model.verdict import Check, FieldTolerance, Verdict
 from halftrack_model.versions import Version
-from halftrack_model.workload import Inlet, InletInput, Kind, Member, RingSpec, Runs, Workload
+from halftrack_model.workload import Inlet, InletInput, Judge, JudgedPair, Kind, Member, RingSpec, Runs, Workload
 
 TEXT = st.text(max_size=12)
 NUMBERS = st.integers(-(2**63) + 1, 2**63 - 1)
@@ -45,6 +46,16 @@ schemas = st.builds(
     replay_frames=NUMBERS,
     replay_ms=NUMBERS,
 )
+tolerances = st.builds(FieldTolerance, name=TEXT, dtype=TEXT, count=NUMBERS, absolute=TEXT, relative=TEXT)
+verdicts = st.builds(
+    Verdict,
+    check=st.sampled_from(Check),
+    fields=st.lists(tolerances, **FEW).map(tuple),
+    entry=TEXT,
+    **dict.fromkeys(
+        ("frames", "mismatches", "latency_p99_percent", "memory_percent", "memory_bytes", "cpu_percent"), NUMBERS
+    ),
+)
 strategies = st.builds(
     SwapStrategy,
     **dict.fromkeys(
@@ -62,6 +73,7 @@ strategies = st.builds(
     ),
     compare=st.sampled_from(Compare),
     approval=st.sampled_from(Approval),
+    verdict=st.none() | verdicts,
 )
 releases = st.builds(
     Release,
@@ -94,6 +106,12 @@ inlet_inputs = st.builds(
 inlets = st.builds(
     Inlet, inputs=st.lists(inlet_inputs, **FEW).map(tuple), join=TEXT, join_width_ns=NUMBERS, join_partial=st.booleans()
 )
+judges = st.builds(
+    Judge,
+    pairs=st.lists(st.builds(JudgedPair, blue_ring=TEXT, green_ring=TEXT), **FEW).map(tuple),
+    verdict=verdicts,
+    lag_frames=NUMBERS,
+)
 workloads = st.builds(
     Workload,
     name=TEXT,
@@ -110,6 +128,7 @@ workloads = st.builds(
     state=schemas,
     member=st.none() | members,
     inlet=st.none() | inlets,
+    judge=st.none() | judges,
 )
 seals = st.builds(Seal, key_id=TEXT, signature=st.binary(max_size=8))
 sealed = st.builds(Sealed, kind=TEXT, payload=st.binary(max_size=16), seals=st.lists(seals, **FEW).map(tuple))
@@ -131,6 +150,7 @@ records = st.builds(
     swap_id=TEXT,
     phase=st.sampled_from(Phase),
     reason=TEXT,
+    diff=st.lists(TEXT, **FEW).map(tuple),
     **dict.fromkeys(
         ("number", "leg", "epoch", "fence", "fence_moves", "since_ms", "leg_since_ms", "green_deaths"), NUMBERS
     ),
@@ -165,6 +185,7 @@ observed = st.builds(
     instances=st.lists(instances, **FEW).map(tuple),
     swaps=st.lists(records, **FEW).map(tuple),
     problems=st.lists(TEXT, **FEW).map(tuple),
+    waits=st.lists(st.builds(SwapWaits, swap_id=TEXT, text=TEXT), **FEW).map(tuple),
 )
 reports = st.builds(
     Report, host=TEXT, number=NUMBERS, at_ms=NUMBERS, happened=st.sampled_from(Happened), subject=TEXT, detail=TEXT
