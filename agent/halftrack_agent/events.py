@@ -30,6 +30,7 @@ class InstanceSeen:
     signal: int | None
     started_ms: int  # boot-time clock
     detail: str
+    leaving: bool = False  # it runs, but was told to stop, by this agent or by one before it
 
 
 @dataclass(frozen=True, slots=True)

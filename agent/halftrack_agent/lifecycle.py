@@ -7,7 +7,7 @@ adds rows or chooses between happenings (see `ending`), never a second table.
     STARTING  the driver has been told to start it
     RUNNING   seen running
     RESTING   it ended and shall run again after a pause
-    FAILED    it ended by its own fault while on trial: it is not started again
+    FAILED    it ended by its own fault while on trial: it is not started again, unless its release is taken all the same
     ENDED     a job that is done
     STOPPING  no longer wanted, or wanted otherwise: the driver has been told to stop it
 """
@@ -58,6 +58,7 @@ ROWS: dict[tuple[Phase, Happening], Phase] = {
     (P.RUNNING, H.VANISHED): P.RESTING,
     (P.RESTING, H.RESTED): P.WAITING,
     (P.RESTING, H.APPEARED): P.RUNNING,
+    (P.FAILED, H.DIED): P.RESTING,  # on trial no more: the word of its end came too late, and its release is in force
     (P.WAITING, H.DIED): P.RESTING,  # found dead by an agent that has just come back
     (P.WAITING, H.FELL): P.FAILED,
     (P.WAITING, H.FINISHED): P.ENDED,

@@ -20,9 +20,10 @@ class Facts:
     """What the leader sees. Two-tuples have one entry a seat. Heads are of the rings on the leader's host, -1 if there is none.
 
     `blue_heads` and `green_heads` include what has come over the bridge, so a head close to the output proves that seat, its
-    process and the link to it at once. `follower` is the other host's last word, however old; `heard` says that it is fresh;
-    `silent_ms` is how long it was not, in this leg: lost visibility stops the clock of a deadline (O1). `equipped` says that
-    this host has every artifact that its own seat needs; the other host's `knows_swap` says the same of it.
+    process and the link to it at once. A blue that was told to stop runs until it has ended, but does not stay. `follower` is
+    the other host's last word, however old; `heard` says that it is fresh; `silent_ms` is how long it was not, in this leg: lost
+    visibility stops the clock of a deadline (O1). `equipped` says that this host has every artifact that its own seat needs; the
+    other host's `knows_swap` says the same of it.
     """
 
     merged_head: int
@@ -31,6 +32,7 @@ class Facts:
     green_heads: tuple[int, int]
     blue_heads: tuple[int, int]
     blues_running: tuple[bool, bool]
+    blues_staying: tuple[bool, bool]
     shadows: tuple[ShadowSeen, ShadowSeen]
     follower: SeatStatus | None
     heard: bool
@@ -87,11 +89,11 @@ def agreed(record: SwapRecord, facts: Facts) -> bool:
 
 
 def blues_ready(spec: SwapSpec, record: SwapRecord, facts: Facts) -> tuple[bool, bool]:
-    """By seat: could this blue take the output now?
+    """By seat: could this blue take the output now, and keep it?
 
     While a swap is being undone, the other seat's is only trusted once its host has journaled so: until then it may be about to
-    stop that blue, because the last record that it knows let it go.
+    stop that blue, because the last record that it knows let it go. One that was told to stop already will end, wanted again or not.
     """
     near = [head >= 0 and facts.merged_head - head <= spec.strategy.lag_frames for head in facts.blue_heads]
-    here, there = (running and close for running, close in zip(facts.blues_running, near, strict=True))
+    here, there = (stays and close for stays, close in zip(facts.blues_staying, near, strict=True))
     return here, there and (record.phase is not Phase.ABORTING or agreed(record, facts))

@@ -151,6 +151,8 @@ def _happening(
     instance: Instance, seen: InstanceSeen | None, wanted: Wanted, view: HostView, now_ms: int
 ) -> Happening | None:
     phase, workload = instance.phase, instance.workload
+    if phase is Phase.FAILED and workload.name not in wanted.trial:
+        return Happening.DIED
     if phase in (Phase.FAILED, Phase.ENDED):
         return None
     if phase is Phase.RESTING:

@@ -87,7 +87,7 @@ def lead(state: AgentState, spec: SwapSpec, event: Looked, now_ms: int) -> tuple
         actions += [JournalSwap(after), tidings(spec, record, after)]
         if after.leg != record.leg:
             state = _with_silence(state, spec, after, now_ms, anew=True)
-    actions += swap.table_actions(spec, after, facts)
+    actions += swap.table_actions(spec, after, facts, now_ms)
     told_ms = state.told_ms.get(spec.swap_id, -TELL_EVERY_MS)
     acknowledged = agreed(after, facts)
     if after is not record or (not (after.phase.terminal and acknowledged) and now_ms - told_ms >= TELL_EVERY_MS):
@@ -136,6 +136,7 @@ def facts_of(state: AgentState, spec: SwapSpec, view: HostView, now_ms: int) -> 
         green_heads=(head(first.green), head(second.green)),
         blue_heads=(head(first.blue), head(second.blue)),
         blues_running=(_running(first.blue_workload, view), heard.status is not None and heard.status.blue_running),
+        blues_staying=(_stays(first.blue_workload, view), heard.status is not None and _seen_to_stay(heard.status)),
         shadows=(shadows.get(ring_of(first.green), _NOTHING), shadows.get(ring_of(second.green), _NOTHING)),
         follower=heard.status,
         heard=heard.status is not None and now_ms - heard.at_ms <= FRESH_MS,
@@ -214,6 +215,15 @@ def _running(workload: str, view: HostView) -> bool:
     return seen is not None and seen.running
 
 
+def _stays(workload: str, view: HostView) -> bool:
+    seen = view.instances.get(workload)
+    return seen is not None and seen.running and not seen.leaving
+
+
+def _seen_to_stay(status: SeatStatus) -> bool:
+    return status.blue_running and not status.blue_leaving
+
+
 def green_status(state: AgentState, seat: Seat, spec: SwapSpec, view: HostView) -> GreenStatus:
     """Green's health on this host. Its lag is the one of its reader in the input ring, which bears its workload's name."""
     name = seat.green_workload
@@ -249,4 +259,5 @@ def _seat_status(state: AgentState, spec: SwapSpec, seat: Seat, view: HostView) 
         green=green_status(state, seat, spec, view),
         blue_running=_running(seat.blue_workload, view),
         usage=usage_of(state, spec, seat, view),
+        blue_leaving=_running(seat.blue_workload, view) and not _stays(seat.blue_workload, view),
     )

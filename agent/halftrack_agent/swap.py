@@ -178,18 +178,23 @@ def _trial_green_dead(look: Look) -> bool:
 
 
 def _blue_owns(look: Look) -> bool:
-    """The table shows blue in force, so nothing of green's can come out any more, and the other blue is ready to take over.
-
-    For that one it waits as long as a deadline at most, and only while the other host is there to bring it.
-    """
+    """The table shows blue in force, so nothing of green's can come out any more, and the other blue is ready to take over."""
     facts, top = look.facts, look.top()
     never_cut = all(cut.generation != look.spec.green.generation for cut in facts.cuts)
     in_force = never_cut or (
         top is not None and top.generation == look.spec.blue.generation and top.applied_at is not None
     )
-    ready = blues_ready(look.spec, look.record, facts)
-    waited = not facts.heard or look.been_ms() >= look.spec.strategy.deadline_ms
-    return in_force and (all(ready) or (waited and any(ready)))
+    return in_force and _blues_are_back(look)
+
+
+def _blues_are_back(look: Look) -> bool:
+    """Both blues can take the output now, or one can and the other was waited for.
+
+    For either it waits as long as a deadline at most; for the other host's only while that host is there to bring it.
+    """
+    here, there = blues_ready(look.spec, look.record, look.facts)
+    waited = look.been_ms() >= look.spec.strategy.deadline_ms
+    return (here or (there and waited)) and (there or waited or not look.facts.heard)
 
 
 # Until green is where it shall be, a deadline bounds the trial. Draining has none: a slow link is no evidence against a green
@@ -312,7 +317,7 @@ def _armed(look: Look, step: SwapRecord) -> SwapRecord:
 # ------------------------------------------------------------------------------------------------------ the owner table
 
 
-def table_actions(spec: SwapSpec, record: SwapRecord, facts: Facts) -> Iterable[Action]:
+def table_actions(spec: SwapSpec, record: SwapRecord, facts: Facts, now_ms: int) -> Iterable[Action]:
     """What to write into the owner table so that it says what the record means."""
     top = max(facts.cuts, key=lambda cut: cut.epoch, default=None)
     if record.phase is Phase.ARMED and (top is None or top.epoch < record.epoch):
@@ -322,14 +327,20 @@ def table_actions(spec: SwapSpec, record: SwapRecord, facts: Facts) -> Iterable[
             green = spec.green
             yield ProposeCut(spec.merged_ring, record.epoch, green.generation, record.fence, green.version)
         return
-    if record.phase is Phase.ARMED or (record.phase is Phase.ABORTING and not _blue_may_take_over(spec, record, facts)):
+    if record.phase is Phase.ARMED:
+        return
+    if record.phase is Phase.ABORTING and not _blue_may_take_over(Look(spec, record, facts, now_ms)):
         return
     yield from corrected(spec.merged_ring, owning(spec, record), record.epoch, facts.cuts)
 
 
-def _blue_may_take_over(spec: SwapSpec, record: SwapRecord, facts: Facts) -> bool:
-    """Blue is close behind the output, or nothing of green's is left to wait with."""
-    return any(blues_ready(spec, record, facts)) or not any(green.running for green in facts.greens)
+def _blue_may_take_over(look: Look) -> bool:
+    """Both blues are back; or no green is left that brings the output while they are waited for, and one of them does, or nobody."""
+    facts = look.facts
+    brings = [green.running and look.near(head) for green, head in zip(facts.greens, facts.green_heads, strict=True)]
+    if any(brings):
+        return _blues_are_back(look)
+    return any(blues_ready(look.spec, look.record, facts)) or not any(green.running for green in facts.greens)
 
 
 def corrected(ring: str, owner: Member, epoch: int, cuts: tuple[CutSeen, ...]) -> Iterable[Action]:

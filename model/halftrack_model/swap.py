@@ -116,6 +116,7 @@ class SeatStatus:
     green: "GreenStatus"
     blue_running: bool
     usage: "SeatUsage | None" = added(None)
+    blue_leaving: bool = added(False)  # it runs, but was told to stop
 
 
 @dataclass(frozen=True, slots=True)

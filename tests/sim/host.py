@@ -176,7 +176,14 @@ class SimHost:
         shadows = {ring: ShadowSeen(*counts) for life in merges for ring, counts in life.comparison.counts.items()}
         instances = {
             name: InstanceSeen(
-                name, i.digest, i.life is not None, i.exit_code, i.signal, i.started_ms + offset, i.detail
+                name,
+                i.digest,
+                i.life is not None,
+                i.exit_code,
+                i.signal,
+                i.started_ms + offset,
+                i.detail,
+                leaving=i.life is not None and i.leaves_ms >= 0,
             )
             for name, i in self.instances.items()
         }

@@ -49,6 +49,7 @@ class _Instance:
         self.popen: subprocess.Popen[bytes] | None = None
         self.known = asyncio.Event()  # who it is, or that it ended
         self.ended = asyncio.Event()
+        self.leaving = False  # it was told to stop
         self.stopping: asyncio.Task[None] | None = None
 
 
@@ -126,6 +127,8 @@ class ExecDriver:
             else:
                 os.close(lock)
                 self._adopt_orphan(instance)
+            if instance.ending is None and folder.leaves():
+                self.stop(ordered.workload)  # the agent before us may not have lived to insist
         known = [instance.ordered.cgroup for instance in self._instances.values()]
         for group in await asyncio.to_thread(
             self._cgroups.sweep, known
@@ -229,10 +232,13 @@ class ExecDriver:
         if instance is None or instance.ending is not None:
             return
         if instance.stopping is None or instance.stopping.done():
+            instance.leaving = True
             instance.stopping = self._spawn(self._stop(instance))
 
     async def _stop(self, instance: _Instance) -> None:
         await instance.known.wait()
+        with contextlib.suppress(HostFault):  # a full disk must not keep it running
+            instance.folder.leave()
         for number in (signal.SIGTERM, signal.SIGKILL):
             if instance.ending is not None or instance.who is None:
                 return
@@ -357,7 +363,9 @@ class ExecDriver:
 def _seen(instance: _Instance) -> InstanceSeen:
     ordered, ending = instance.ordered, instance.ending
     code, number, detail = (ending.code, ending.signal, ending.detail) if ending else (None, None, "")
-    return InstanceSeen(ordered.workload, ordered.digest, ending is None, code, number, ordered.started_ms, detail)
+    runs = ending is None
+    leaving = runs and instance.leaving
+    return InstanceSeen(ordered.workload, ordered.digest, runs, code, number, ordered.started_ms, detail, leaving)
 
 
 def _dropped(fd: int) -> int:

@@ -4,6 +4,7 @@
     spec.json      what the agent wants to know about it later
     lock           held by the shim for as long as it lives: no pid can be mistaken for it
     instance.json  who the workload and the shim are (written before the workload executes)
+    leaving        there once it was told to stop: it will end, whoever wants it again meanwhile
     exit.json      how it ended (written by the shim, last; the room for it is taken before the workload executes)
     run.json       the data plane's own orders
 
@@ -130,6 +131,14 @@ class Folder:
         return Who(
             Process(tree["pid"], tree["start_ticks"], boot), Process(tree["shim_pid"], tree["shim_start_ticks"], boot)
         )
+
+    def leave(self) -> None:
+        """It is about to be told to stop; an agent that comes after this one shall know."""
+        files.replace(self.path / "leaving", b"", durable=False)
+
+    def leaves(self) -> bool:
+        """Was it told to stop?"""
+        return (self.path / "leaving").exists()
 
     def ending(self) -> Ending | None:
         """How it ended, if the shim could still tell."""
