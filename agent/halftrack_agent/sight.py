@@ -163,18 +163,23 @@ class Sight:
         self._count(seen, Happened.FRAMES_REFUSED, found.counters.get("refused", 0))
         lost = sum(found.counters.get(counter, 0) for counter in _LOST.get(found.role, ()))
         self._count(seen, Happened.FRAMES_LOST, lost, lost_text(found.lost))
-        self._count(seen, Happened.STATE_LOST, found.counters.get("state_lost", 0), f": {found.message}", level=True)
+        self._count_states(seen, found.counters.get("young_from", 0), f": {found.message}")
         for ring, row in found.diverged.items():
             member = replace(seen, workload=ring.replace("/", "."))  # the merge tells it, and it is about the member
             self._count(member, Happened.OUTPUTS_DIVERGED, max(row.frames, row.odd), diverged_text(row))
 
-    def _count(
-        self, seen: InstanceSeen, happened: Happened, value: int, detail: str = "", *, level: bool = False
-    ) -> None:
-        """`level`: the value is one that later processes know of, too."""
+    def _count_states(self, seen: InstanceSeen, young_from: int, detail: str) -> None:
+        """A state that was made anew is one that begins with another output. Later processes say the same of it, and that is no news."""
+        key = f"{Happened.STATE_LOST.value} {seen.workload}"
+        held = self._counts.get(key, _Count(seen.started_ms, 0, 0, 0, -SAMPLE_EVERY_MS))
+        if young_from not in (0, held.last):
+            self._counts[key] = replace(held, last=young_from, total=held.total + 1)
+            self._details[key] = detail
+
+    def _count(self, seen: InstanceSeen, happened: Happened, value: int, detail: str = "") -> None:
         key = f"{happened.value} {seen.workload}"
         held = self._counts.get(key, _Count(seen.started_ms, 0, 0, 0, -SAMPLE_EVERY_MS))
-        anew = value < held.last or (held.started_ms != seen.started_ms and not level)  # counts from nothing
+        anew = held.started_ms != seen.started_ms or value < held.last  # another process counts from nothing
         total = min(held.total + value - (0 if anew else held.last), MAX_COUNT)
         self._counts[key] = replace(held, started_ms=seen.started_ms, last=value, total=total)
         if detail:

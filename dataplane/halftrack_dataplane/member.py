@@ -275,6 +275,7 @@ class Member:
             "snapshot_pause_us_most": self._most_pause_ns // 1000,
             "cold": self._cold,
             "state_lost": self._young.losses,
+            "young_from": self._young.first_out,
             "lost": self._outlet.gap_frames if restoring.alone(self._spec) else 0,  # of a pair the merge tells
         }
         counters = own | (vertex.counters() if isinstance(vertex, Counting) else {})
@@ -296,6 +297,7 @@ def run(spec: RunSpec, stop: Stop) -> None:
     with ring_writer(target, spec.name, stop) as writer:
         make = load_program(spec.program, spec.entry)
         folder = SnapshotFolder(spec.snapshot_dir)
-        reader, begin = restarting.begin(spec, make, source, target, folder, stop)
+        outlet = Outlet(target, writer, stop)
+        reader, begin = restarting.begin(spec, make, source, target, folder, stop, outlet.advance)
         with reader:
-            Member(spec, begin, reader, Outlet(target, writer, stop), folder).run(stop)
+            Member(spec, begin, reader, outlet, folder).run(stop)

@@ -6,7 +6,7 @@ the first output. All numbers that may have been published stay as they are; the
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,9 +53,19 @@ def restart_at(here: Standing, twins: Sequence[Standing]) -> int:
 
 
 def begin(
-    spec: RunSpec, make: Make, source: Ring, target: Ring, folder: SnapshotFolder, stop: Stop
+    spec: RunSpec,
+    make: Make,
+    source: Ring,
+    target: Ring,
+    folder: SnapshotFolder,
+    stop: Stop,
+    passed: Callable[[int], object] = lambda _: None,
 ) -> tuple[Reader, Begin]:
-    """As `restoring.begin`; and where that finds nothing and the release says so, with an empty state."""
+    """As `restoring.begin`; and where that finds nothing and the release says so, with an empty state.
+
+    While it waits for another's state, `passed` is told up to which number it will bring nothing: the merge may wait for that very word,
+    the other member for the merge, and the input, full of what that one has not read, would never show a snapshot that could be begun from.
+    """
     if not spec.state_restarts:
         return restoring.begin(spec, make, source, target, folder, stop)
     deadline = time.monotonic() + restoring.PEER_WAIT_S
@@ -68,9 +78,16 @@ def begin(
             reason, at = _asked(spec, target, folder)
             if not reason:
                 return _anew(spec, make, source, target, folder, at)
+            passed(_known_out(spec, folder))
             if time.monotonic() >= deadline or stop.asked:
                 raise Unable(EXIT_NO_STATE, f"{error}. It may begin with an empty state, but {reason}") from None
         stop.sleep(AGAIN_S)
+
+
+def _known_out(spec: RunSpec, folder: SnapshotFolder) -> int:
+    """The next output of the newest state of this release here. Who has nothing to begin from now begins from that one, or a later one."""
+    own = (entry for entry in folder.entries() if entry.release == spec.release and not entry.form)
+    return max((head.next_out for entry in own if (head := folder.head(entry)) is not None), default=0)
 
 
 def _asked(spec: RunSpec, target: Ring, folder: SnapshotFolder) -> tuple[str, int]:

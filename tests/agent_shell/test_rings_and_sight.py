@@ -259,7 +259,7 @@ def test_a_lost_state_and_lost_frames_are_told_with_their_numbers_once(tmp_path:
 
     eyes = sight()
     say("s.m", "merge", 1000, ((7, 8), (20, 29)), gap_frames=10)
-    say("s.a", "member", 1000, ((7, 8),), gap_frames=1, state_lost=1)
+    say("s.a", "member", 1000, ((7, 8),), gap_frames=1, state_lost=1, young_from=8)
     eyes.look()
     assert set(eyes.samples(0)) == {
         Emit(Happened.FRAMES_LOST, "s.m", "10 frames, 10 in all; the newest: 7, 20 to 28"),
@@ -267,10 +267,10 @@ def test_a_lost_state_and_lost_frames_are_told_with_their_numbers_once(tmp_path:
     }
     eyes = sight()
     runs.started_ms["s.a"] = 2  # later lives go on saying so, and it is no news
-    say("s.a", "member", 2000, state_lost=1)
+    say("s.a", "member", 2000, state_lost=1, young_from=8)
     eyes.look()
     assert eyes.samples(SAMPLE_EVERY_MS) == ()
-    say("s.a", "member", 3000, state_lost=2)
+    say("s.a", "member", 3000, state_lost=1, young_from=90)  # the mark of the first one went with its snapshots
     eyes.look()
     assert eyes.samples(2 * SAMPLE_EVERY_MS) == (
         Emit(Happened.STATE_LOST, "s.a", "1 losses, 2 in all: made anew from input 9 on"),

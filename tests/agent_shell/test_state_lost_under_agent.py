@@ -1,4 +1,4 @@
-"""Both members and the agent killed, and their snapshots gone with them: a release that says so goes on, and the controller hears what is lost."""
+"""Both members and the agent killed: nothing is lost; and with their snapshots gone a release that says so goes on, and the controller hears what is lost."""
 
 import os
 import shutil
@@ -12,6 +12,7 @@ import pytest
 
 from halftrack_controller import galaxy
 from halftrack_model import canonical
+from halftrack_model.graph import Role, StreamGraph, Vertex
 from halftrack_model.ids import digest_of
 from halftrack_model.release import Artifact, OnStateLoss, Release, StateSchemas, SwapStrategy
 from halftrack_model.report import Happened
@@ -61,16 +62,23 @@ def publish_member(client: Any, folder: Path) -> None:
     client.publish_release(client.load_release_key().sealed(RELEASE, canonical.encode(made)))
 
 
+def graph(slots: int, rate_bytes_per_s: int) -> StreamGraph:
+    """Rings of so many frames behind a source that is so quick; 0: as fast as it is let."""
+
+    def one(vertex: Vertex) -> Vertex:
+        params = {"rate_bytes_per_s": rate_bytes_per_s} if vertex.role is Role.SOURCE else {}
+        return replace(vertex, params=params, ring_slots=min(vertex.ring_slots, slots))
+
+    return replace(GRAPH, vertices=tuple(map(one, GRAPH.vertices)))
+
+
 @pytest.fixture
-def live(tmp_path: Path) -> Iterator[LiveController]:
+def live(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LiveController]:
     galaxy.init(tmp_path / "galaxy", "milkyway", ["127.0.0.1"])
     controller = LiveController(tmp_path / "galaxy", heartbeat_ms=200)
-    graph = replace(
-        GRAPH, vertices=tuple(replace(each, ring_slots=min(each.ring_slots, 512)) for each in GRAPH.vertices)
-    )
     try:
         with controller.operator() as client:
-            client.apply([ENVIRONMENT, host("tank-a"), graph])
+            client.apply([ENVIRONMENT, host("tank-a"), graph(*request.param)])
             for product, entry, program in (("counter", "source:Source", SOURCE), ("keeper", "sink:Sink", SINK)):
                 publish(client, tmp_path, product, entry, program)
             publish_member(client, tmp_path)
@@ -102,34 +110,52 @@ def rows(agent: AgentProcess) -> list[tuple[int, bool, int, int]]:
     return [(number, row[8] > 0, seq, known) for row, (number, seq, known) in zip(cut, words, strict=True)]
 
 
+def killed(agent: AgentProcess) -> None:
+    """The agent first, so that nobody starts the members again."""
+    agent.end(signal.SIGKILL)
+    for name in PAIR:
+        os.kill(agent.pid(name), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("live", [(4096, 800 * 400)], indirect=True)
+def test_what_outlives_members_and_agent_is_enough_to_go_on_as_if_nothing_had_been(agent: AgentProcess) -> None:
+    # invariant: S1
+    until(lambda: len(rows(agent)) > 200, "outputs arrive", 60)
+    killed(agent)
+    agent.start()
+    had = len(rows(agent))
+    until(lambda: len(rows(agent)) > had + 200, "the stream goes on", 60)
+    found = rows(agent)
+    assert found == [(number, False, number, number + 1) for number in range(len(found))], "nothing lost, a whole state"
+
+
+@pytest.mark.parametrize("live", [(512, 0)], indirect=True)
 def test_a_lost_state_is_made_anew_behind_a_declared_number_and_reported(
     live: LiveController, agent: AgentProcess
 ) -> None:
     # invariant: S1 S2
     until(lambda: len(rows(agent)) > 1200, "outputs arrive, and the first input has left its ring", 60)
-    agent.end(signal.SIGKILL)
-    for name in PAIR:
-        os.kill(agent.pid(name), signal.SIGKILL)
+    killed(agent)
     shutil.rmtree(agent.places.snapshots("line", "pair"))
     had = len(rows(agent))
     agent.start()
     until(lambda: len(rows(agent)) > had + 600, "the stream goes on", 60)
     found = rows(agent)
     assert [row[0] for row in found] == list(range(len(found))), "in order, each once"
-    lost = [row[0] for row in found if row[1]]
-    assert len(lost) == 1
-    before, after = found[: lost[0]], found[lost[0] + 1 :]
-    assert [row[2] for row in before] == list(range(len(before)))
-    assert [row[3] for row in after] == list(range(1, len(after) + 1)), "a state that knows nothing from before"
+    *early, lost = [row[0] for row in found if row[1]]
+    assert early in ([], [0]), "a source that is quicker than the members' start has begun without them"
+    before, after = found[len(early) : lost], found[lost + 1 :]
+    for life in (before, after):
+        assert [row[3] for row in life] == list(range(1, len(life) + 1)), "a state that knows nothing from before"
+        assert [row[2] for row in life] == list(range(life[0][2], life[0][2] + len(life)))
     first = after[0][2]
-    assert [row[2] for row in after] == list(range(first, first + len(after)))
-    assert first >= len(before)
+    assert first > before[-1][2]
     with live.operator() as client:
 
-        def told() -> dict[Happened, str]:
-            return {report.happened: report.detail for report in client.host("tank-a").reports}
+        def told(happened: Happened) -> str:
+            reports = [report for report in client.host("tank-a").reports if report.happened is happened]
+            return reports[-1].detail if reports else ""
 
-        until(lambda: {Happened.STATE_LOST, Happened.FRAMES_LOST} <= told().keys(), "the controller hears of it", 30)
-        assert f"output {lost[0]} is declared lost" in told()[Happened.STATE_LOST]
-        assert f"from input {first} on" in told()[Happened.STATE_LOST]
-        assert told()[Happened.FRAMES_LOST].endswith(f"; the newest: {lost[0]}")
+        until(lambda: f"output {lost} is declared lost" in told(Happened.STATE_LOST), "the controller hears of it", 30)
+        assert f"from input {first} on" in told(Happened.STATE_LOST)
+        until(lambda: told(Happened.FRAMES_LOST).endswith(str(lost)), "and which number is lost", 30)

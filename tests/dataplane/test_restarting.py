@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from halftrack_dataplane import bridge_wire
 from halftrack_dataplane.bridge_wire import StandingIs, StandingWanted
 from halftrack_dataplane.frames import Frame
-from halftrack_dataplane.restarting import Place, refusal, restart_at
+from halftrack_dataplane.member import Outlet
+from halftrack_dataplane.restarting import Place, begin, refusal, restart_at
 from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.runspec import RunSpec, SnapshotPeer
-from halftrack_dataplane.runtime import EXIT_NO_STATE, Unable
+from halftrack_dataplane.runtime import EXIT_NO_STATE, Stop, Unable
 from halftrack_dataplane.snapshot_fetch import standing_of
 from halftrack_dataplane.snapshots import Snapshot, SnapshotFolder, Young
 from halftrack_dataplane.standing import Standing
@@ -156,6 +157,28 @@ def test_without_the_word_or_the_merge_or_as_second_member_it_waits() -> None:
         with pytest.raises(Unable, match="member a decides"):
             stage.live(replace(one, output_ring=str(stage.folder / "chain.b@1.0.0.ring")), Chain)
         assert stage.snapshots.young("a@1.0.0") == Young()
+
+
+def test_who_waits_for_a_state_says_which_numbers_it_will_not_bring() -> None:
+    """Or the merge would wait for it, the other member for the merge, and it for a snapshot that the full input does not follow any more."""
+    # invariant: S1
+    with staged(16) as stage:
+        one = stage.spec("1.0.0", state_restarts=True, **ONE)
+        merged(stage)
+        stage.feed(16)
+        stage.live(one, Chain)
+        made = stage.target("1.0.0").head
+        stage.feed(64)
+        second = Ring.create(stage.folder / "chain.b@1.0.0.ring", capacity_bytes=1 << 16, slots=64)
+        spec, told = replace(one, output_ring=second.path), list[int]()
+        with pytest.raises(Unable, match="member a decides"):
+            begin(spec, Chain, stage.source, second, stage.snapshots, Stop(), told.append)
+        assert set(told) == {made}
+        with second.writer() as writer:
+            outlet = Outlet(second, writer, Stop())
+            writer.write(b"what it had put out before")
+            assert outlet.advance(made)
+        assert (second.head, second.stats().gap_frames) == (made, made - 1)
 
 
 @pytest.fixture(autouse=True)
