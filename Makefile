@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim soak cycles swap-soak swap-table bench-ring bench-bridge bench-spool bench-swap bench-handover bench native dist clean
+.PHONY: help ready demo test check lint types house proto docs format sim spin soak cycles swap-soak swap-table bench-ring bench-bridge bench-spool bench-swap bench-handover bench native dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ format: ready ## format the code and fix what ruff can fix
 
 sim: ready ## run the whole fleet in one process, by a seed, and watch its invariants (HOURS= HOSTS= SEED=); writes sim.json
 	@$(PY) -m tests.sim.run
+
+spin: ready ## search every state that a swap can come to, within bounds, and find every planted mistake; needs Debian's spin; writes spin.json
+	@$(PY) -m tests.spin.run
 
 soak: ready ## frames of all sizes through rings while readers and writers come, go and are killed, every byte checked (FRAMES= SEED=); writes soak.json
 	@$(PY) -m tests.soak.run
