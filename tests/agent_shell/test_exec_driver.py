@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -100,37 +99,29 @@ def test_an_agent_that_comes_back_knows_who_was_told_to_stop_and_insists(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A swap must not take the output back to a blue that runs and is about to end."""
-    monkeypatch.setattr(exec_driver, "GRACE_S", 30.0)
+    monkeypatch.setattr(exec_driver, "GRACE_S", 0.3)
     deaf = "import signal\nsignal.signal(15, signal.SIG_IGN)\nprint('deaf', flush=True)\nwhile True: signal.pause()"
 
-    shims: list[Any] = []  # children of this process, which no second agent would have
-
-    async def first() -> None:
-        driver = bench.driver()
-        driver.start(python("a", deaf))
-        log = bench.folder / "logs" / "a.log"
-        await until(lambda: log.exists() and log.stat().st_size, "it is set up")
-        assert not driver.seen()["a"].leaving
-        driver.stop("a")
-        assert driver.seen()["a"].leaving
-        await until(lambda: list(bench.folder.glob("*/a/leaving")), "it is being stopped")
-        shims.append(driver._instances["a"].popen)
-        await driver.close()
-
-    async def second() -> None:
+    async def work() -> None:
         async with bench.running() as driver:
-            await driver.adopt()
-            assert driver.seen()["a"].running
-            assert driver.seen()["a"].leaving
-            await until(lambda: not driver.seen()["a"].running, "it ended")
-            driver.forget("a")
-            driver.start(python("a", FOREVER))
-            assert not driver.seen()["a"].leaving, "the next one of that name was told nothing"
+            driver.start(python("a", deaf))
+            log = bench.folder / "logs" / "a.log"
+            await until(lambda: log.exists() and log.stat().st_size, "it is set up")
+            assert not driver.seen()["a"].leaving
+            with monkeypatch.context() as patch:
+                patch.setattr(exec_driver, "GRACE_S", 60.0)  # this agent does not live to insist
+                driver.stop("a")
+                assert driver.seen()["a"].leaving
+                await until(lambda: Folder(bench.folder / "run" / "a").leaves(), "it is being stopped")
+            other = bench.driver()
+            await other.adopt()
+            assert other.seen()["a"].running
+            assert other.seen()["a"].leaving
+            await until(lambda: not other.seen()["a"].running, "it ended")
+            assert not other.seen()["a"].leaving, "it has left"
+            await other.close()
 
-    go(first())
-    monkeypatch.setattr(exec_driver, "GRACE_S", 0.3)
-    go(second())
-    shims[0].wait(10)
+    go(work())
 
 
 @pytest.mark.parametrize("grouped", [True, False])
