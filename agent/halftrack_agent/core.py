@@ -7,7 +7,7 @@ swap's record), how a swap goes on, and what to tell the other host. What it nev
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from halftrack_agent import health, seats, swap
+from halftrack_agent import health, inlet_orders, seats, swap
 from halftrack_agent.events import (
     AckPlan,
     Action,
@@ -110,7 +110,8 @@ def _looked(state: AgentState, event: Looked, now_ms: int) -> tuple[AgentState, 
     wanted = wanted_now(trusted, state.swaps)
     instances, changes = reconciled(wanted, state.instances, event.view, now_ms, state.seed)
     verdicts = health.judged(instances, state.verdicts, event.view, now_ms)
-    return replace(state, instances=instances, verdicts=verdicts, looked_ms=now_ms), (*actions, *changes)
+    owners = inlet_orders.owners(trusted.plan.workloads, event.view.rings)
+    return replace(state, instances=instances, verdicts=verdicts, looked_ms=now_ms, owners=owners), (*actions, *changes)
 
 
 def _without_ended(state: AgentState) -> tuple[AgentState, list[Action]]:
@@ -193,7 +194,7 @@ def observed(state: AgentState, problems: tuple[str, ...] = ()) -> Observed:
     revision = 0 if state.plan is None else state.plan.plan.revision
     swaps = tuple(record for _, record in sorted(state.swaps.items()))
     waits = tuple(SwapWaits(swap_id, text) for swap_id, text in sorted(state.waits.items()))
-    return Observed(state.trust.host, revision, rows, swaps, problems, waits=waits)
+    return Observed(state.trust.host, revision, rows, swaps, problems, state.owners, waits=waits)
 
 
 def refusal_of(error: HalftrackError) -> NackPlan:

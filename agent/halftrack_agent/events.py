@@ -212,6 +212,13 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Reorder:
+    """Give a running instance other orders, which it takes up without ending; said again until it is seen to have them."""
+
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """End an instance: ask (SIGTERM), then insist (SIGKILL) after the grace period."""
 
@@ -280,6 +287,7 @@ Action = (
     | RemoveRing
     | Fetch
     | Start
+    | Reorder
     | Stop
     | Forget
     | ProposeCut

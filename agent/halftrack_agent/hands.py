@@ -109,6 +109,9 @@ class Hands:
             case events.Start(workload):
                 log.info("start %s", workload.name)
                 self._driver.start(workload)
+            case events.Reorder(workload):
+                log.info("new orders for %s", workload.name)
+                self._driver.reorder(workload)
             case events.Stop(name, reason):
                 log.info("stop %s: %s", name, reason)
                 self._driver.stop(name)
@@ -171,6 +174,8 @@ def _key(action: Action) -> str:
             return f"ring {ring.name}"
         case events.Start(workload):
             return f"start {workload.name}"
+        case events.Reorder(workload):
+            return f"orders {workload.name}"
         case events.Fetch(digest, _):
             return f"fetch {digest}"
         case events.RemoveRing(name):

@@ -13,6 +13,7 @@ Nothing here restarts anything: a verdict is evidence for gates and for people.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from halftrack_agent import inlet_orders
 from halftrack_agent.events import HostView, RingSeen
 from halftrack_agent.lifecycle import Phase
 from halftrack_agent.reconcile import Instance
@@ -61,15 +62,17 @@ def _verdict(instance: Instance, before: Verdict | None, view: HostView, now_ms:
 def _behind(instance: Instance, before: Verdict | None, view: HostView) -> str:
     """What the stream probe holds against a running instance, without numbers that change at each look; empty for nothing."""
     was_behind = before is not None and before.behind_since_ms >= 0
-    rings = (view.rings[name] for name in _followed(instance.workload) if name in view.rings)
+    rings = (view.rings[name] for name in _followed(instance.workload, view) if name in view.rings)
     return next((text for ring in rings if (text := _behind_in(ring, instance.workload.name, was_behind))), "")
 
 
-def _followed(workload: Workload) -> tuple[str, ...]:
-    """The rings that it must keep up with: not another host's, nor what a judge only looks at, nor one that the graph lets it fall behind in."""
+def _followed(workload: Workload, view: HostView) -> tuple[str, ...]:
+    """The rings that it must keep up with: not another host's, nor what a judge only looks at, nor one that the graph lets it fall behind in,
+    nor one that is not in force."""
     if workload.runs in (Runs.BRIDGE_RECEIVER, Runs.JUDGE):
         return ()
-    inputs = () if workload.inlet is None else workload.inlet.inputs
+    own = view.rings.get(workload.writes_ring)
+    inputs = () if workload.inlet is None else inlet_orders.in_force(workload.inlet, () if own is None else own.cuts)
     return (
         workload.reads_ring,
         *(each.ring for each in inputs if each.policy == "lossless" and not each.evict_after_ms),

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from halftrack_agent import inlet_orders
 from halftrack_agent.events import (
     Action,
     CreateRing,
@@ -18,6 +19,7 @@ from halftrack_agent.events import (
     HostView,
     InstanceSeen,
     RemoveRing,
+    Reorder,
     Start,
     Stop,
 )
@@ -111,9 +113,11 @@ def _one(
     if workload is None:
         return _unwanted(name, instance, seen, now_ms)
     if instance is None or (instance.phase is Phase.STOPPING and seen is None):
-        if seen is not None and seen.digest != workload.digest():
+        if seen is not None and seen.digest != workload.digest() and not _renewable(None, workload, seen):
             return _unwanted(name, instance, seen, now_ms)
         instance = Instance(workload, Phase.WAITING, now_ms, 0, 0, 0, 0, "")
+    elif instance.workload != workload and _renewable(instance, workload, seen):
+        instance = replace(instance, workload=workload)
     elif instance.workload != workload or instance.phase is Phase.STOPPING:
         return _unwanted(name, instance, seen, now_ms)
     actions: list[Action] = []
@@ -127,7 +131,23 @@ def _one(
             seen = None
         if any(isinstance(step, Start) for step in steps):
             break
+    if (
+        instance.phase is Phase.RUNNING
+        and seen is not None
+        and seen.digest != workload.digest()
+        and _renewable(instance, workload, seen)
+    ):
+        actions.append(Reorder(workload))
     return instance, actions
+
+
+def _renewable(instance: Instance | None, workload: Workload, seen: InstanceSeen | None) -> bool:
+    """Can it go on with the new orders? What an agent that comes back finds running was an inlet of this name, and writes its ring."""
+    if seen is None or not seen.running or not inlet_orders.renewable(workload):
+        return False
+    return instance is None or (
+        instance.phase is not Phase.STOPPING and replace(instance.workload, inlet=workload.inlet) == workload
+    )
 
 
 def _unwanted(
@@ -169,7 +189,11 @@ def _happening(
 
 
 def _ready(workload: Workload, view: HostView) -> bool:
-    rings = all(ring in view.rings for ring in (*workload.read_rings, workload.writes_ring) if ring)
+    own = view.rings.get(workload.writes_ring)
+    reads = workload.read_rings
+    if workload.inlet is not None:  # it begins with what it passes now; the rest is taken up when it is there
+        reads = tuple(each.ring for each in inlet_orders.in_force(workload.inlet, () if own is None else own.cuts))
+    rings = all(ring in view.rings for ring in (*reads, workload.writes_ring) if ring)
     return rings and (not workload.artifact or workload.artifact in view.artifacts)
 
 

@@ -171,5 +171,7 @@ def _gauge(name: str, stats: RingStats) -> RingGauge:
 def _seen(name: str, ring: Ring) -> RingSeen:
     stats = ring.stats()
     cuts = tuple(CutSeen(cut.epoch, cut.generation, cut.fence, cut.applied_at) for cut in ring.cuts())
-    lags = {reader.name: reader.lag_frames for reader in stats.readers}
+    lags: dict[str, int] = {}
+    for reader in stats.readers:  # an inlet that reads it in two generations has two
+        lags[reader.name] = max(reader.lag_frames, lags.get(reader.name, 0))
     return RingSeen(name, stats.head, stats.tail, stats.slots, lags, cuts)

@@ -7,6 +7,7 @@ from halftrack_agent.health import Verdict
 from halftrack_agent.inbox import Trust, TrustedPlan
 from halftrack_agent.reconcile import Instance
 from halftrack_agent.usage import Window
+from halftrack_model.observed import Owner
 from halftrack_model.swap import SeatStatus, SwapRecord, SwapSpec
 
 FRESH_MS = 750  # three tellings may be lost before a host counts as silent
@@ -45,6 +46,7 @@ class AgentState:
     floor: int  # no plan below this revision is obeyed, should the journal know of none
     windows: Mapping[str, Mapping[str, Window]] = field(default_factory=dict)  # of swaps whose members are measured
     waits: Mapping[str, str] = field(default_factory=dict)  # of swaps that we lead: the evidence that is still to come
+    owners: tuple[Owner, ...] = ()
 
     @property
     def orders(self) -> tuple[SwapSpec, ...]:

@@ -40,6 +40,7 @@ class Host:
     rings: dict[str, ev.RingSeen] = field(default_factory=dict)
     artifacts: set[str] = field(default_factory=set)
     stopped: list[str] = field(default_factory=list)
+    reordered: list[str] = field(default_factory=list)
 
     def view(self) -> ev.HostView:
         """One look."""
@@ -58,6 +59,11 @@ class Host:
                 case ev.Start(workload):
                     assert workload.name not in self.instances, "started while there is one of that name"
                     self.run(workload)
+                case ev.Reorder(workload):
+                    seen = self.instances[workload.name]
+                    assert seen.running, "who does not run takes no orders"
+                    self.instances[workload.name] = replace(seen, digest=workload.digest())
+                    self.reordered.append(workload.name)
                 case ev.Stop(name):
                     self.stopped.append(name)
                     self.end(name, 0, None)

@@ -39,6 +39,7 @@ class Bench:
         self.own_network = own_network
         self.doors: tuple[egress.Door, ...] = ()
         self.hidden: tuple[str, ...] = ()
+        self.orders = b""
         self.deaths: list[int] = []
         self.cgroup = "halftrack-test/" + hashlib.sha256(str(folder).encode()).hexdigest()[:12]
 
@@ -46,7 +47,13 @@ class Bench:
         def launch(workload: Workload) -> Launch:
             path = {"PATH": os.environ["PATH"]}
             return Launch(
-                workload.argv, path, self.own_network, b"", self.doors, self.hidden, resources=workload.resources
+                workload.argv,
+                path,
+                self.own_network,
+                self.orders,
+                self.doors,
+                self.hidden,
+                resources=workload.resources,
             )
 
         return ExecDriver(

@@ -209,6 +209,8 @@ class SimAgent:
                 self.host.remove_ring(name)
             case ev.Start(workload):
                 self.host.start(workload)
+            case ev.Reorder(workload):
+                self.host.reorder(workload)
             case ev.Stop(workload):
                 self.host.stop(workload)
             case ev.Forget(workload):

@@ -88,6 +88,12 @@ class SimHost:
         life = ROLES[workload.runs](self, workload)
         self.instances[workload.name] = Instance(workload, workload.digest(), now_ms, awake_ms, life)
 
+    def reorder(self, workload: Workload) -> None:
+        """It goes on with other orders."""
+        instance = self.instances.get(workload.name)
+        if instance is not None and instance.life is not None:
+            instance.workload, instance.digest = workload, workload.digest()
+
     def stop(self, name: str) -> None:
         """Ask it to end."""
         instance = self.instances.get(name)

@@ -224,6 +224,15 @@ class ExecDriver:
         finally:
             os.close(lock)
 
+    def reorder(self, workload: Workload) -> None:
+        """Put other orders where a running instance looks for them; a no-op while it is being started: then it is too early."""
+        held = self._instances.get(workload.name)
+        if held is None or held.ending is not None or held.who is None:
+            return
+        ordered = replace(held.ordered, digest=workload.digest())
+        held.folder.write_orders(self._launch(workload).orders, ordered)
+        held.ordered = ordered
+
     # --------------------------------------------------------------------------------------------------------- stop
 
     def stop(self, name: str) -> None:

@@ -106,6 +106,14 @@ class Folder:
         if launch.resources is not None and launch.resources.memory_bytes and cgroups:
             fields += [("memory", str(launch.resources.memory_bytes))]
         files.replace(self.path / "order", procfs.write_order(fields), durable=False)
+        self._write_ordered(ordered)
+
+    def write_orders(self, orders: bytes, ordered: Ordered) -> None:
+        """Other orders for who runs. In this sequence: an agent that dies in between does it again, never too little."""
+        files.replace(self.path / "run.json", orders, durable=False)
+        self._write_ordered(ordered)
+
+    def _write_ordered(self, ordered: Ordered) -> None:
         tree = {
             "workload": ordered.workload,
             "digest": ordered.digest,
