@@ -166,17 +166,29 @@ def test_nothing_is_lost_that_the_generation_in_force_has(acts: list[Act]) -> No
         assert all(frame for _, frame in world.out)
 
 
-@settings(max_examples=50)
-@given(acts)
-def test_the_output_stands_for_a_generation_that_never_comes_for_a_tenth_of_its_time_at_most(acts: list[Act]) -> None:
-    world = World([set(), set()], dead={1})
-    world.come = [10, 5]  # and no more of the later one
-    played(world, acts)
-    assert len(world.out) == COUNT
-    assert world.force == 0
-    begins = [since for since, _ in world.holds]
-    if not any(what == "die" for what, _ in acts):
-        assert all(later - before >= AGAIN_S for before, later in pairwise(begins))
+def test_the_output_stands_for_a_generation_that_never_comes_less_and_less_often() -> None:
+    """It is one frame behind, whatever comes."""
+    splice = Splice()
+    moves = [(number / 1000, ahead(splice, 2, number / 1000)) for number in range(10_000)]
+    held = [now for now, move in moves if isinstance(move, Hold)]
+    begins = [now for before, now in pairwise([-1.0, *held]) if now - before > 0.01]
+    assert len(begins) == 4
+    assert all(later - before >= AGAIN_S * (1 << number) for number, (before, later) in enumerate(pairwise(begins)))
+    assert len(held) <= 1000 * HOLD_S * len(begins) + len(begins)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_stream_that_rests_goes_over_to_who_has_the_same_unless_nobody_writes_that(silent: bool) -> None:
+    splice, mine, later = Splice(), Side(0, newest=10), [Side(1, newest=10, silent=silent)]
+    assert splice.decide(10, mine, later, 0.0) == Keep()
+    assert splice.decide(10, mine, later, REST_S - 0.01) == Keep()
+    assert splice.decide(10, mine, later, REST_S) == (Keep() if silent else Go(1))
+    assert splice.decide(0, Side(0), [Side(1)], 2 * REST_S) == Keep(), "nothing was ever seen of either"
+
+
+def test_what_is_at_hand_is_never_left_for_a_hole() -> None:
+    for mine in (Side(0, there=1, newest=11, silent=True), Side(0, lost=1, newest=11, silent=True)):
+        assert isinstance(Splice().decide(10, mine, [Side(1, lost=3, newest=20)], 0.0), Keep)
 
 
 def test_the_dead_are_given_up_for_whoever_begins_further_on() -> None:
