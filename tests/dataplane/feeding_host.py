@@ -43,7 +43,8 @@ class FeedingHost:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
         self.bound: socket.socket | None = socket.socket(socket.AF_INET, kind)
-        self.bound.setsockopt(socket.SOL_SOCKET, 33, buffer_bytes)  # SO_RCVBUFFORCE
+        force = 33 if os.geteuid() == 0 else socket.SO_RCVBUF  # SO_RCVBUFFORCE
+        self.bound.setsockopt(socket.SOL_SOCKET, force, buffer_bytes)
         self.bound.setsockopt(socket.SOL_SOCKET, 40, 1)  # SO_RXQ_OVFL
         self.bound.bind(("127.0.0.1", 0))
         if protocol == "tcp":

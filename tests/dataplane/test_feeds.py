@@ -2,6 +2,8 @@
 
 import os
 import random
+import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from halftrack_dataplane import feed_wire
 from halftrack_dataplane.feed_wire import Word
-from tests.dataplane.feeding_host import FeedingHost, FramesSender, Sender, payload, who
+from tests.dataplane.feeding_host import SIZE, FeedingHost, FramesSender, Sender, payload, who
 from tests.dataplane.processes import until
 
 
@@ -107,6 +109,14 @@ def test_what_the_kernel_drops_while_nobody_reads_is_lost_by_number_and_counted_
         assert kept is not None
         assert frames + lost == sender.next
         assert lost == kept.counters["dropped"] == counted.counters["kernel_drops"] > 0
+        host.end("f", kill=True)
+        host.capture()
+        sender.send(10)
+        host.reach(sender.next)
+        until(lambda: (found := host.status("f")) is not None and found.counters["frames"] == 10, "the next one counts")
+        again = host.status("f")
+        assert again is not None
+        assert (again.counters["kernel_drops"], again.counters["lost"]) == (0, 0)  # counted once
     finally:
         host.close()
 
@@ -130,6 +140,33 @@ def test_every_frame_of_a_connection_comes_once_while_its_capture_and_its_keeper
     until(lambda: (found := tcp.status("f")) is not None and found.counters["ended"] == 1, "its end is seen")
     assert told(tcp, sender.next) == (sender.next, 0)
     assert tcp.ring.head == sender.next
+
+
+# invariant: S1
+def test_a_capture_that_is_killed_between_ring_and_socket_repeats_and_loses_nothing(tmp_path: Path) -> None:
+    host = FeedingHost(tmp_path, "tcp", slots=64)
+    try:
+        host.keep()
+        with host.ring.reader(start="oldest") as reader:  # it holds the ring full, so each kill meets a turn half done
+            host.capture()
+            total = 1_000
+            with socket.create_connection(("127.0.0.1", host.port)) as sender:
+                sender.sendall(b"".join(struct.pack("<I", SIZE) + payload(number) for number in range(total)))
+                seen = 0
+                for upto in (0, 40, 70, total):
+                    for number in range(seen, upto):
+                        found = reader.read(20)
+                        assert found is not None
+                        assert (found.seq, found.gap, bytes(found.payload)) == (number, 0, payload(number))
+                    seen = upto
+                    if upto < total:
+                        host.reach(upto + 60)  # 64 fit
+                        host.end("f", kill=True)
+                        host.capture()
+            until(lambda: (found := host.status("f")) is not None and found.counters["ended"] == 1, "its end is seen")
+        assert host.ring.head == total
+    finally:
+        host.close()
 
 
 def test_only_the_workloads_own_process_gets_the_sockets(udp: FeedingHost) -> None:
