@@ -1,5 +1,6 @@
 """What every source that fetches promises, wherever from: one suite for all of them."""
 
+import importlib
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,13 +8,17 @@ from pathlib import Path
 import pytest
 
 from halftrack_dataplane.engines import segments
+from halftrack_dataplane.frames import Frame
 from halftrack_dataplane.parts import is_none
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.sdk import Away, Counting, Fetched
 from tests.dataplane.processes import Host, until
 from tests.dataplane.stream_program import frame_of
 from tests.engines.origins import ORIGINS, Origin, fetched, one, opened, source_of
+from tests.engines.places import PLACES, calmly, sink_of
 from tests.engines.streams import SIZE
+
+SOURCES = {kind: (origin.module, origin.name) for kind, origin in ORIGINS.items()}
 
 
 @pytest.fixture(params=sorted(ORIGINS))
@@ -65,6 +70,30 @@ def test_a_place_that_is_away_is_away_and_then_goes_on(origin: Origin) -> None:
     origin.more(5)
     assert bytes(fetched(source, 5, 10)[-1].payload) == frame_of(9, SIZE)
     source.close()
+
+
+@pytest.mark.parametrize("kind", ["jetstream", "kafka"])
+def test_a_loss_that_a_sink_has_declared_stays_one(kind: str, tmp_path: Path) -> None:
+    # invariant: S2
+    place = PLACES[kind](tmp_path)
+    try:
+        sink = sink_of(place)
+        calmly(sink.next_seq)
+        for frame in (Frame(0, 1, 5, b"a"), Frame(1, 1, 6, b"", 40), Frame(41, 1, 7, b"b")):
+            sink.consume(frame)
+        sink.flush()
+        sink.close()
+        module, name = SOURCES[kind]
+        source = getattr(importlib.import_module(f"halftrack_dataplane.engines.{module}"), name)(place.params)
+        found = fetched(source, 0, 3)
+        assert [(f.seq, f.timestamp_ns, f.gap, bytes(f.payload)) for f in found] == [
+            (0, 5, 0, b"a"),
+            (1, 6, 1, b""),
+            (2, 7, 0, b"b"),
+        ]
+        source.close()
+    finally:
+        place.end()
 
 
 def test_a_source_and_a_server_that_are_killed_lose_and_repeat_nothing(origin: Origin, folder: Path) -> None:

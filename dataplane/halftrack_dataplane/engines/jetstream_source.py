@@ -5,7 +5,7 @@ number n + `first_message` of the JetStream stream, so a new process begins with
 anywhere else. It reads by a consumer that lives as long as a connection, acknowledges nothing and so takes nothing away from others.
 
 A message that is not there any more (it was deleted, or has expired) is a declared gap, counted. What was gone before the ring's first frame is
-not: the stream begins behind it.
+not: the stream begins behind it. A message by which a sink of ours has declared a loss is a gap of one, however much was lost there.
 
 Params: `servers` (nats://127.0.0.1:4222, comma-separated), `js_stream`, `first_message` (1; a negative number goes on behind a stream that
 was made anew), `credentials_path`.
@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 from halftrack_dataplane.engines.nats_link import NOT_FOUND, Answer, Link, ServerError
-from halftrack_dataplane.engines.nats_messages import TIMESTAMP, delivered
+from halftrack_dataplane.engines.nats_messages import GAP, TIMESTAMP, delivered
 from halftrack_dataplane.engines.retry import Retry
 from halftrack_dataplane.engines.settings import Settings, wrong
 from halftrack_dataplane.frames import Frame
@@ -172,7 +172,7 @@ class JetStreamSource:
             self._deliveries += 1
             if (
                 found.delivery != self._deliveries
-            ):  # one was lost between the server and us: what we have is in order, the rest is asked for again
+            ):  # one was lost on the way here: it and all behind it are asked for again
                 self._lose_link()
                 break
             self._asked -= 1
@@ -192,8 +192,11 @@ class JetStreamSource:
         seq = js_seq - self._first_message
         frames = [self._gap(seq, timestamp_ns)] if seq > self._next else []
         own = answer.headers.get(TIMESTAMP, "")
-        data = self.payload(answer.data, answer.headers)
-        frames.append(Frame(seq, 0, int(own) if own.isdecimal() else timestamp_ns, data))
+        stamp_ns = int(own) if own.isdecimal() else timestamp_ns
+        if GAP in answer.headers:  # a sink of ours has declared a loss here, and it stays one
+            frames.append(Frame(seq, 0, stamp_ns, b"", 1))
+        else:
+            frames.append(Frame(seq, 0, stamp_ns, self.payload(answer.data, answer.headers)))
         self._next = seq + 1
         self._largest = max(len(answer.data), self._largest * 7 // 8, 1)
         self._counts["fetched"] += 1

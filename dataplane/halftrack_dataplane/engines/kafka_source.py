@@ -5,7 +5,7 @@ end says where to go on, and no consumer group and no committed offset is needed
 
 Offsets are not dense: the ends of transactions take one each, and so does what was aborted or compacted away. That is no loss, and yet frames
 must keep their numbers when they are fetched again; so such an offset becomes a frame that says "none here", which vertices do not get to
-see. What retention has removed before it was fetched is a declared gap, counted.
+see. What retention has removed before it was fetched is a declared gap, counted; a message by which a sink of ours has declared a loss is a gap of one.
 
 Params: those of `kafka_link`, `first_offset` (0; a negative number goes on behind a partition that was made anew).
 """
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from halftrack_dataplane.engines.kafka_link import TIMESTAMP, Brokers, own_headers
+from halftrack_dataplane.engines.kafka_link import GAP, TIMESTAMP, Brokers, own_headers
 from halftrack_dataplane.engines.retry import Retry
 from halftrack_dataplane.engines.settings import Settings, wrong
 from halftrack_dataplane.frames import Frame
@@ -142,10 +142,12 @@ class KafkaSource:
                 yield from self._hole(seq, timestamp_ns)
             headers = own_headers(message)
             own = headers.get(TIMESTAMP, "")
-            data = self.payload(message.value() or b"", message.key(), headers)
+            stamp_ns = int(own) if own.isdecimal() else max(timestamp_ns, 0)
+            lost = GAP in headers  # a sink of ours has declared a loss here, and it stays one
+            data = b"" if lost else self.payload(message.value() or b"", message.key(), headers)
             self._next = seq + 1
             self._counts["fetched"] += 1
-            yield Frame(seq, 0, int(own) if own.isdecimal() else max(timestamp_ns, 0), data)
+            yield Frame(seq, 0, stamp_ns, data, int(lost))
 
     def _hole(self, end: int, timestamp_ns: int) -> Iterator[Frame]:
         """What has no message up to frame `end`: removed as far as the partition has been cut since, never a message beyond."""
