@@ -159,7 +159,9 @@ class Sight:
             found.began_ms >= seen.started_ms
         )  # else the file is from an earlier life, which may have judged another green
         self._judged[seen.workload] = {ring: _judged(row) for ring, row in found.judged.items()} if mine else {}
-        self._flows.note(seen.workload, seen.started_ms, found)
+        written_ms = clock.boot_ms() - (clock.wall_ms() - stat.st_mtime_ns // 1_000_000)
+        if written_ms >= seen.started_ms:  # the last word of an earlier life was counted as that one's
+            self._flows.note(seen.workload, seen.started_ms, found)
         self._count(seen, Happened.FRAMES_REFUSED, found.counters.get("refused", 0))
         lost = sum(found.counters.get(counter, 0) for counter in _LOST.get(found.role, ()))
         self._count(seen, Happened.FRAMES_LOST, lost, lost_text(found.lost))

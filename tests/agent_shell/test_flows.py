@@ -1,11 +1,18 @@
 """What is shown of drops: added up over the lives of a process, per input, and of nobody who is gone."""
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from halftrack_agent import clock
+from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.flows import Flows
+from halftrack_agent.rings import Rings
+from halftrack_agent.sight import Sight
 from halftrack_dataplane.status import Status, dump, load
 from halftrack_proto.gauges import FlowGauge
+from tests.agent_shell.test_rings_and_sight import Runs
 
 LIVES = st.lists(st.lists(st.integers(0, 50), max_size=4).map(sorted), max_size=5)
 
@@ -35,3 +42,23 @@ def test_inputs_are_told_apart_and_those_with_one_by_their_own_word() -> None:
     )
     flows.keep({"g.end"})
     assert flows.gauges() == (FlowGauge("g.end", "", {"lost": 3}),)
+
+
+def test_what_an_earlier_life_has_left_is_not_counted_again(tmp_path: Path) -> None:
+    rings, runs = Rings(tmp_path / "rings"), Runs("end")
+    eyes = Sight(runs, rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted")  # type: ignore[arg-type]
+
+    def say(frames: int) -> None:
+        (tmp_path / "new").write_bytes(dump(Status("end", "sink", counters={"gap_frames": frames})))
+        (tmp_path / "new").rename(tmp_path / "end.json")
+        eyes.look()
+
+    say(3)
+    assert eyes.flows() == (FlowGauge("end", "", {"lost": 3}),)
+    runs.started_ms["end"] = clock.boot_ms() + 60_000  # the next life begins, and the file is older
+    say(4)
+    assert eyes.flows() == (FlowGauge("end", "", {"lost": 3}),)
+    runs.started_ms["end"] = clock.boot_ms() - 60_000
+    say(2)
+    assert eyes.flows() == (FlowGauge("end", "", {"lost": 5}),)
+    rings.close()
