@@ -20,7 +20,9 @@ from tests.dataplane.stream_program import ledger, outputs_of
 
 @pytest.fixture
 def host(folder: Path) -> Iterator[PairHost]:
-    host = PairHost(folder / "host")
+    host = PairHost(
+        folder / "host", slots=8192
+    )  # five seconds, as much as the bytes do: longer than a start on a busy machine
     yield host
     host.close()
 
