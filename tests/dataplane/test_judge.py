@@ -220,12 +220,18 @@ def test_what_was_there_before_and_what_comes_while_green_catches_up_has_no_late
         judge.put("blue", number)
     judge.put("green", 0)
     judge.look()
-    for number in range(1, 20):  # green catches up: its outputs are late against the input by all that it has missed
+    for number in range(20, 30):  # seen as they come, but green is further behind than it may be
+        for source in range(2):
+            judge.put("source", source)
+        judge.put("blue", number)
+        judge.now_us += 1_000
+        judge.look()
+    for number in range(1, 30):  # green catches up: its outputs are late against the input by all that it has missed
         judge.put("green", number)
     judge.now_us += 50_000
     judge.look()
-    assert (judge.evidence().compared, judge.evidence().timed) == (20, 0)
-    for number in range(20, 30):
+    assert (judge.evidence().compared, judge.evidence().timed) == (30, 0)
+    for number in range(30, 40):
         for source in range(2):
             judge.put("source", source)
         judge.put("blue", number)
