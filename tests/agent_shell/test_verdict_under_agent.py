@@ -192,6 +192,6 @@ def test_a_green_that_is_slow_or_fat_and_one_that_cannot_be_judged_are_taken_bac
         until(lambda pid=pid: line.agent.pid("line.pair.judge@1.3.0") != pid, "its death is seen")
     unjudged = line.ended(rollout)
     assert unjudged[0] == "failed"
-    assert "pair 1.3.0 could not be judged: its judge has ended 4 times, at last by signal 9" in unjudged[1]
+    assert "pair 1.3.0 could not be judged: its judge has ended 4 times, at last by " in unjudged[1]
     line.goes_on()
     assert {row[2] for row in line.outputs()} == {0}
