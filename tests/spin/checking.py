@@ -75,7 +75,8 @@ def searched(case: Case, folder: Path) -> Verdict:
     _done(folder, "spin", *(f"-D{name}={value}" for name, value in values.items()), "-a", MODEL.name)
     # Breadth first, so that a counterexample is the shortest; no partial order reduction, as every step may be seen by all.
     options = ("-DBFS", "-DSAFETY", "-DNOREDUCE", "-DVECTORSZ=256", f"-DMEMLIM={MEMORY_MB}")
-    _done(folder, "gcc", "-O1", "-w", *options, "-o", "pan", "pan.c")
+    effort = "-O1" if case.faults > 1 else "-O0"  # a short search is over before an optimising compiler would be
+    _done(folder, "gcc", effort, "-w", *options, "-o", "pan", "pan.c")
     said = _done(folder, "./pan", "-w22", "-m200000")
     trail = folder / f"{MODEL.name}.trail"
     story = _done(folder, "./pan", "-r", trail.name, may_fail=True) if trail.exists() else ""

@@ -11,9 +11,11 @@ from halftrack_model.swap import Phase
 from tests.spin import checking, decisions, promela
 from tests.spin.planted import PLANTED, Planted
 
-# A search is a second; making its verifier is several. `make spin` runs all of them, and those with two faults.
+pytestmark = pytest.mark.timeout(300)  # on a busy machine; alone, each is some seconds
+
+# A search is a second; making its verifier is two. `make spin` runs all of them, and those with two faults.
 CASES = [checking.Case(1, 2, 1), checking.Case(2, 2, 1)]
-MISTAKES = [planted for planted in PLANTED if planted.name in ("drained at once", "one blue is enough to go back to")]
+MISTAKES = [planted for planted in PLANTED if planted.name == "one blue is enough to go back to"]
 
 
 @pytest.fixture(autouse=True)
