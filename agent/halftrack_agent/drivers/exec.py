@@ -229,9 +229,7 @@ class ExecDriver:
         held = self._instances.get(workload.name)
         if held is None or held.ending is not None or held.who is None:
             return
-        ordered = replace(held.ordered, digest=workload.digest())
-        held.folder.write_orders(self._launch(workload).orders, ordered)
-        held.ordered = ordered
+        held.ordered = held.folder.write_orders(self._launch(workload).orders, held.ordered, workload.digest())
 
     # --------------------------------------------------------------------------------------------------------- stop
 

@@ -17,7 +17,7 @@ import fcntl
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +108,12 @@ class Folder:
         files.replace(self.path / "order", procfs.write_order(fields), durable=False)
         self._write_ordered(ordered)
 
-    def write_orders(self, orders: bytes, ordered: Ordered) -> None:
+    def write_orders(self, orders: bytes, before: Ordered, digest: str) -> Ordered:
         """Other orders for who runs. In this sequence: an agent that dies in between does it again, never too little."""
+        ordered = replace(before, digest=digest)
         files.replace(self.path / "run.json", orders, durable=False)
         self._write_ordered(ordered)
+        return ordered
 
     def _write_ordered(self, ordered: Ordered) -> None:
         tree = {
