@@ -81,7 +81,8 @@ def test_a_sink_and_a_server_that_are_killed_lose_and_repeat_nothing(place: Plac
     # invariant: S1
     chance = random.Random(4)
     program = f"from halftrack_dataplane.engines.{place.module} import {place.name} as Sink\n"
-    stream = Stream(folder, program, "program:Sink", data=place.data)
+    slots = 1 << 15  # half a minute: with less, a slow machine's sink is gone for longer than the ring lasts
+    stream = Stream(folder, program, "program:Sink", data=place.data, slots=slots)
     try:
         sink = stream.sink(**place.params)
         stream.start(stream.source)

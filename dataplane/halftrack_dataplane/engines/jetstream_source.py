@@ -170,9 +170,7 @@ class JetStreamSource:
                 continue
             self._quiet_from = time.monotonic()
             self._deliveries += 1
-            if (
-                found.delivery != self._deliveries
-            ):  # one was lost on the way here: it and all behind it are asked for again
+            if found.delivery != self._deliveries:  # one was lost on its way: all from there on is asked for again
                 self._lose_link()
                 break
             self._asked -= 1
