@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 from rich.table import Table
 
-from halftrack_controller import cli_edit, graph_drawing, render
+from halftrack_controller import cli_edit, cli_rewire, graph_drawing, render
 from halftrack_controller.cli_frame import DONE, Program, Terminal, verb
 from halftrack_proto.gauges import RingRow
 
@@ -20,6 +20,7 @@ def declare(program: Program) -> None:
         """Look at streams, and change them while they run."""
 
     cli_edit.declare(group)
+    cli_rewire.declare(group)
 
     @verb(group, "top", "halftrack stream top", "halftrack stream top --environment tank --watch")
     @click.option("--environment", default="", help="Only the rings of this environment.")

@@ -10,7 +10,7 @@ from halftrack_model.errors import InvalidInput
 from halftrack_model.graph import Role, StreamGraph, Vertex
 from halftrack_model.graph_rules import state_misfit
 from halftrack_model.ids import checked_name
-from halftrack_model.rewiring import asked
+from halftrack_model.rewiring import asked, carried
 from halftrack_proto import messages as said
 
 Declared = Environment | Host | StreamGraph
@@ -213,7 +213,9 @@ def _place_problems(before: Snapshot, graph: StreamGraph) -> Iterator[str]:
     for vertex in graph.vertices if known is not None else ():
         if known is None or not _at_work(before, graph, vertex.name):
             continue
-        old = known.vertex(vertex.name)
+        old = next((each for each in carried(known).vertices if each.name == vertex.name), None)
+        if old is None:  # it was there before, and is to begin again
+            continue
         homes = [placement.home(of, each) for of, each in ((known, old), (graph, vertex))]
         if old.role is not Role.SINK and homes[0] != homes[1]:
             yield (

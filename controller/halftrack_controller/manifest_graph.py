@@ -204,6 +204,11 @@ class StreamGraphSpec(Strict):
     editors: list[Name] = Field(
         default=[], max_length=64, description="Operators who may change it; leave it out for all.", examples=[["ada"]]
     )
+    live: bool = Field(
+        default=False,
+        description="Whether what its vertices read can be changed while they run; they have an inlet each then. For a graph's whole life.",
+        examples=[True],
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ to the domain's types
@@ -212,7 +217,9 @@ class StreamGraphSpec(Strict):
 def graph_of(name: str, spec: StreamGraphSpec) -> StreamGraph:
     """The graph that the fields mean; yet to be judged."""
     edges = tuple(_edge(fields) for fields in spec.edges)
-    return StreamGraph(name, spec.environment, tuple(map(_vertex, spec.vertices)), edges, tuple(spec.editors))
+    return StreamGraph(
+        name, spec.environment, tuple(map(_vertex, spec.vertices)), edges, tuple(spec.editors), spec.live
+    )
 
 
 def _vertex(fields: VertexFields) -> Vertex:

@@ -20,6 +20,8 @@ def graph_manifest(graph: StreamGraph) -> str:
         "vertices": [_vertex(vertex) for vertex in graph.vertices],
         "edges": [_edge(edge) for edge in graph.edges],
     }
+    if graph.live:
+        spec["live"] = True
     if graph.editors:
         spec["editors"] = list(graph.editors)
     tree = {"apiVersion": API_VERSION, "kind": "StreamGraph", "metadata": {"name": graph.name}, "spec": spec}

@@ -132,7 +132,9 @@ def _deployed(snapshot: Snapshot, graph: StreamGraph, vertex: Vertex, reasons: l
     """What the vertex shall run now; None while it has no release."""
     key = (graph.environment, graph.name, vertex.name)
     force, rollout = standing.in_force(snapshot, *key), standing.moving(snapshot, *key)
-    blue = _occupant(snapshot, vertex, force.version, force.generation) if force else None
+    blue = (
+        _occupant(snapshot, vertex, force.version, force.generation) if force else _still_read(snapshot, graph, vertex)
+    )
     if rollout is None or rollout.phase in UNDOING:
         return Deployed(blue) if blue else None
     green = _occupant(snapshot, vertex, rollout.to_version, rollout.to_generation)
@@ -150,6 +152,17 @@ def _deployed(snapshot: Snapshot, graph: StreamGraph, vertex: Vertex, reasons: l
     if lost := no_way_back(blue.release, green.release):
         reasons.append(_about(graph, vertex, f"once {green.release.version} counts, it cannot be aborted: {lost}"))
     return Deployed(blue, green, rollout.rollout_id)
+
+
+def _still_read(snapshot: Snapshot, graph: StreamGraph, vertex: Vertex) -> Occupant | None:
+    """What a vertex of a live graph runs whose first release has failed: an inlet may read it by now, so it goes by an edit only."""
+    last = max(
+        snapshot.rollouts_of(graph.environment, graph.name, vertex.name), key=lambda r: r.to_generation, default=None
+    )
+    if not graph.live or last is None or last.phase not in UNDOING:
+        return None
+    planned = any(standing.plan_carries(plan, last) for plan in standing.plans_of(snapshot, graph.environment))
+    return _occupant(snapshot, vertex, last.to_version, last.to_generation) if planned else None
 
 
 def _occupant(snapshot: Snapshot, vertex: Vertex, version: str, generation: int) -> Occupant | None:

@@ -189,6 +189,11 @@ def advance(snapshot: Snapshot, now_ms: int) -> tuple[RolloutChange, ...]:
 
 
 def _advanced(snapshot: Snapshot, rollout: Rollout, begun: set[tuple[str, str]]) -> RolloutChange | None:
+    if rollout.phase in (P.PENDING, P.RUNNING) and standing.leaves(snapshot, rollout):
+        if standing.vertex_of(snapshot, rollout) is None:
+            return _moved(rollout, E.REPLACE, "its vertex has left the graph")
+        if rollout.phase is P.PENDING:
+            return RolloutChange(replace(rollout, reason="does not begin: its vertex is leaving the graph"))
     match rollout.phase:
         case P.PENDING:
             return _from_pending(snapshot, rollout, begun)

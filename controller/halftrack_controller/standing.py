@@ -15,6 +15,7 @@ from halftrack_model.graph import Role, StreamGraph, Vertex
 from halftrack_model.observed import Owner
 from halftrack_model.plan import Plan
 from halftrack_model.release import Release
+from halftrack_model.rewiring import carried
 from halftrack_model.swap import Phase, SwapRecord, SwapSpec
 from halftrack_model.versions import Version
 from halftrack_proto.graph_messages import GraphQuery
@@ -195,10 +196,17 @@ def release_of(snapshot: Snapshot, graph: StreamGraph, vertex: Vertex) -> Releas
 
 
 def vertex_of(snapshot: Snapshot, rollout: Rollout) -> tuple[StreamGraph, Vertex] | None:
-    """The graph and vertex that the rollout is for, while they exist."""
-    graph = snapshot.graph(rollout.environment, rollout.graph)
+    """The graph and vertex that the rollout is for, while hosts carry them."""
+    stored = snapshot.graph(rollout.environment, rollout.graph)
+    graph = carried(stored) if stored else None
     vertex = next((v for v in graph.vertices if v.name == rollout.vertex), None) if graph else None
     return None if graph is None or vertex is None else (graph, vertex)
+
+
+def leaves(snapshot: Snapshot, rollout: Rollout) -> bool:
+    """Has an edit taken the vertex out of its graph, which is live?"""
+    graph = snapshot.graph(rollout.environment, rollout.graph)
+    return graph is not None and graph.live and all(vertex.name != rollout.vertex for vertex in graph.vertices)
 
 
 def hands_over(rollout: Rollout, vertex: Vertex) -> bool:

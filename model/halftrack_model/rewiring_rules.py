@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from halftrack_model import rewiring
 from halftrack_model.graph import Edge, JoinBy, Role, StreamGraph
-from halftrack_model.graph_rules import MAX_INPUTS, cycle
+from halftrack_model.graph_rules import cycle
 
 NUMBERED = (JoinBy.SEQUENCE, JoinBy.UNION)
 
@@ -141,11 +141,6 @@ def _of_generations(after: StreamGraph, changed: Collection[str]) -> Iterator[st
             continue
         if len(each.old) >= rewiring.MAX_GENERATIONS:
             yield f"{each.vertex} has still to go over to what it was told last, and to what before: wait for it (`halftrack stream graph`)"
-        if (inputs := len(rewiring.carried(after).into(each.vertex))) > MAX_INPUTS:
-            yield (
-                f"{each.vertex} would read {inputs} streams while it goes over, and an inlet reads {MAX_INPUTS}: change fewer at once, or put "
-                "vertices in between"
-            )
 
 
 def _truth(value: bool) -> str:

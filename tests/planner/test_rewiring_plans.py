@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from halftrack_controller import deciding, graph_views, live, placement
-from halftrack_controller.snapshot import Snapshot
+from halftrack_controller.snapshot import RolloutPhase, Snapshot
 from halftrack_model.edits import Edit, GraphRecord, Insert, Remove, Replace, Reroute, SetPolicy, Split
 from halftrack_model.errors import HalftrackError, InvalidInput, Refused
 from halftrack_model.graph import NOTHING, Edge, Policy, Role, StreamGraph
@@ -66,6 +66,11 @@ class Live:
     def edit(self, edit: Edit) -> None:
         after, _ = live.edited(self.snapshot(), self.record, edit, "ada", 0)
         self.become(after)
+
+    def edit_only(self, edit: Edit) -> None:
+        """The same, and no host has heard of it yet."""
+        self.world.graphs[0], _ = live.edited(self.snapshot(), self.record, edit, "ada", 0)
+        self.revision += 1
 
     def become(self, after: StreamGraph) -> None:
         self.revision += 1
@@ -265,3 +270,58 @@ def test_what_was_declared_otherwise_cannot_be_reverted_to_at_once() -> None:
     run.declared = replace(LIVE, live=False)
     with pytest.raises(Refused, match="it was declared live: true"):
         live.reverted(run.snapshot(), run.record)
+
+
+def test_an_insert_whose_release_fails_is_carried_until_it_is_taken_back() -> None:
+    """It may have come into force before it failed: only an edit, and what the host tells of that, lets it go."""
+    # invariant: S1
+    run = Live()
+    run.edit_only(Insert("clean", "twins", vertex("flag", Role.SINGLE, A)))
+    run.world.settle()
+    (rollout_id,) = [each for each in run.world.rollouts if each.startswith("tank.live.flag.")]
+    failed = replace(run.world.rollouts[rollout_id], phase=RolloutPhase.FAILED)
+    run.world.rollouts[rollout_id] = failed
+    run.obey()
+    assert [each.name for each in run.inputs("twins")] == ["clean", "flag@2"]
+    run.edit(Remove("flag"))
+    assert [each.name for each in run.inputs("twins")] == ["clean", "flag@2", "clean@3"]
+    run.over("twins", 7)
+    run.heard()
+    assert [each.name for each in run.inputs("twins")] == ["clean@3"]
+    assert (A, "live.flag") not in run.digests()
+
+
+def test_a_first_release_of_who_has_left_stands_in_nobodys_way() -> None:
+    run = Live()
+    run.edit_only(Insert("clean", "twins", vertex("flag", Role.SINGLE, A)))
+    run.world.settle()  # planned, and never seen to run
+    run.edit_only(Remove("flag"))
+    run.over("twins", 7)
+    for graph, _ in deciding.settled(run.snapshot()):
+        run.world.graphs[0] = graph
+    run.world.settle()
+    (mine,) = [each for each in run.world.rollouts.values() if each.vertex == "flag"]
+    assert (mine.phase, mine.reason) == (RolloutPhase.ABORTED, "its vertex has left the graph")
+    run.world.publish(release("twins", "1.1.0", writes="", reads=()))
+    run.obey()
+    assert run.plan(B).swaps
+
+
+def test_a_release_does_not_begin_at_a_vertex_that_leaves() -> None:
+    run = Live()
+    run.edit(Remove("clean"))
+    run.world.publish(release("clean", "1.1.0", writes="", reads=()))
+    run.obey()
+    assert [each for each in run.world.rollouts.values() if each.vertex == "clean" and each.to_version == "1.1.0"] == []
+
+
+def test_what_one_inlet_has_told_settles_nothing_of_another() -> None:
+    """Both stand on one host."""
+    # invariant: S1
+    run = Live()
+    run.edit(SetPolicy("clean", "display", Policy.LOSSY))
+    run.edit(Insert("source", "clean", vertex("flag", Role.SINGLE, A)))
+    run.over("clean", 5)
+    run.heard()
+    assert [each.name for each in run.inputs("clean")] == ["flag@3"]
+    assert [each.name for each in run.inputs("display")] == ["clean", "clean@2"]
