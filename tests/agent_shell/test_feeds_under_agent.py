@@ -84,18 +84,6 @@ def live(tmp_path: Path, port: int) -> Iterator[LiveController]:
         controller.stop()
 
 
-@pytest.fixture
-def agent(tmp_path: Path, live: LiveController) -> Iterator[AgentProcess]:
-    agent = AgentProcess(tmp_path)
-    with live.operator() as client:
-        (tmp_path / "token").write_text(client.create_token("tank-a", 600).token)
-    done = agent.command("enrol", "--token-file", str(tmp_path / "token"))
-    assert done.returncode == 0, done.stderr
-    agent.start()
-    yield agent
-    agent.clear()
-
-
 def lines(agent: AgentProcess) -> list[str]:
     """What the sink has made durable, whole lines only."""
     try:

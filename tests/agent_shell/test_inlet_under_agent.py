@@ -33,7 +33,7 @@ class Sink:
 
 
 def source(name: str) -> Vertex:
-    return Vertex(name, Role.SOURCE, "counter", ("tank-a",), {}, 1 << 20, 256)
+    return Vertex(name, Role.SOURCE, "counter", ("tank-a",), {}, 8 << 20, 8192)
 
 
 def joined(join: Join) -> StreamGraph:
@@ -62,18 +62,6 @@ def live(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LiveControl
         yield controller
     finally:
         controller.stop()
-
-
-@pytest.fixture
-def agent(tmp_path: Path, live: LiveController) -> Iterator[AgentProcess]:
-    agent = AgentProcess(tmp_path)
-    with live.operator() as client:
-        (tmp_path / "token").write_text(client.create_token("tank-a", 600).token)
-    done = agent.command("enrol", "--token-file", str(tmp_path / "token"))
-    assert done.returncode == 0, done.stderr
-    agent.start()
-    yield agent
-    agent.clear()
 
 
 def lines(agent: AgentProcess) -> list[str]:

@@ -87,18 +87,6 @@ def live(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LiveControl
         controller.stop()
 
 
-@pytest.fixture
-def agent(tmp_path: Path, live: LiveController) -> Iterator[AgentProcess]:
-    agent = AgentProcess(tmp_path)
-    with live.operator() as client:
-        (tmp_path / "token").write_text(client.create_token("tank-a", 600).token)
-    done = agent.command("enrol", "--token-file", str(tmp_path / "token"))
-    assert done.returncode == 0, done.stderr
-    agent.start()
-    yield agent
-    agent.clear()
-
-
 def rows(agent: AgentProcess) -> list[tuple[int, bool, int, int]]:
     """(number, declared lost, input, inputs that the state knew) of what the sink has stored."""
     try:
