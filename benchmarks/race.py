@@ -57,6 +57,7 @@ def seen(sides: Sequence[Side], *, pinned: bool = False) -> list[Seen]:
     for number, (side, (up, down)) in enumerate(zip(sides, wires, strict=True)):
         child = os.fork()
         if child == 0:
+            _close_all_but((up[1], down[0]), wires)
             _live(side, processors[number] if pinned and len(processors) >= len(sides) else None, up[1], down[0])
         children.append(child)
     for up, down in wires:  # a side that ends must be seen to have ended
@@ -79,6 +80,13 @@ def seen(sides: Sequence[Side], *, pinned: bool = False) -> list[Seen]:
     if any(statuses):
         raise Wrong("a side could not end well; its reason is above")
     return [Seen(*_MOMENTS.unpack(moment)) for moment in moments]
+
+
+def _close_all_but(own: tuple[int, int], wires: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> None:
+    """In a child: whoever holds another side's wire hides that side's end from us all."""
+    for up, down in wires:
+        for end in {*up, *down} - set(own):
+            os.close(end)
 
 
 def _all_say(wires: list[int], size: int) -> list[bytes]:
