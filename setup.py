@@ -4,10 +4,12 @@ Each component is a folder whose import package is nested inside it (`model/half
 relative `cimport` and mypy all see the same layout; docs/adr/0002 has the measurements behind that.
 """
 
+import os
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
 
 COMPONENTS = ("model", "proto", "controller", "agent", "dataplane")
 ROOT = Path(__file__).parent
@@ -47,20 +49,48 @@ USE_THE_CORE = (
 )
 
 
+HEADERS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / NATIVE).glob("*.h"))]
+CORE = [str(path.relative_to(ROOT)) for path in sorted((ROOT / NATIVE).glob("*.c"))]
+FLAGS = ["-O2", "-std=gnu11", "-Wall", "-Wno-unused-function"]
+
+
 def extensions() -> list[Extension]:
     """One extension for each `.pyx` of the data plane; those that touch rings carry the C core."""
-    headers = [str(path.relative_to(ROOT)) for path in sorted((ROOT / NATIVE).glob("*.h"))]
-    core = [str(path.relative_to(ROOT)) for path in sorted((ROOT / NATIVE).glob("*.c"))]
     return [
         Extension(
             f"halftrack_dataplane.{source.stem}",
-            [str(source.relative_to(ROOT)), *(core if source.stem in USE_THE_CORE else [])],
-            depends=headers,
+            [str(source.relative_to(ROOT))],
+            depends=[*HEADERS, *(CORE if source.stem in USE_THE_CORE else [])],
             include_dirs=[NATIVE],
-            extra_compile_args=["-O2", "-std=gnu11", "-Wall", "-Wno-unused-function"],
+            extra_compile_args=FLAGS,
         )
         for source in sorted((ROOT / "dataplane/halftrack_dataplane").glob("*.pyx"))
     ]
+
+
+class BuildExtensions(build_ext):
+    """Compiles the core once instead of once for each extension, and extensions on all processors."""
+
+    def finalize_options(self) -> None:
+        """As many at a time as there are processors, unless somebody has said."""
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+    def build_extensions(self) -> None:
+        """The core first, if anything is older than it."""
+        using = [each for each in self.extensions if each.name.rpartition(".")[2] in USE_THE_CORE]
+        if any(self._stale(each) for each in using):
+            compiled = self.compiler.compile(
+                CORE, output_dir=self.build_temp, include_dirs=[NATIVE], extra_postargs=FLAGS, depends=HEADERS
+            )
+            for each in using:
+                each.extra_objects += compiled
+        super().build_extensions()
+
+    def _stale(self, extension: Extension) -> bool:
+        path = Path(self.get_ext_fullpath(extension.name))
+        newest = max(Path(name).stat().st_mtime for name in [*extension.sources, *extension.depends])
+        return bool(self.force) or not path.exists() or path.stat().st_mtime <= newest
 
 
 NAMES, FOLDERS = packages()
@@ -75,5 +105,8 @@ setup(
         },
     },
     data_files=[("share/doc/halftrack", ["README.md", "CHANGELOG.md"])],  # what the units' Documentation= names
-    ext_modules=cythonize(extensions(), language_level=3, annotate=False) if extensions() else [],
+    cmdclass={"build_ext": BuildExtensions},
+    ext_modules=cythonize(extensions(), language_level=3, annotate=False, nthreads=os.cpu_count() or 1)
+    if extensions()
+    else [],
 )
