@@ -145,7 +145,8 @@ class Link:
             self.up, self._channel = False, None
             # Not awaited for long: the other side of a cut link never says goodbye.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(channel.close(None), 1.0)
+                async with asyncio.timeout(1.0):
+                    await channel.close(None)
 
     async def _talk(self, channel: grpc.aio.Channel) -> None:
         call: Any = session_pb2_grpc.SessionStub(channel).Connect()
@@ -229,7 +230,8 @@ class Link:
             await asyncio.sleep(OBSERVED_EVERY_S)
             left_ms = beat_at_ms - clock.boot_ms()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stirred.wait(), max(0.0, left_ms / 1000))
+                async with asyncio.timeout(max(0.0, left_ms / 1000)):
+                    await self._stirred.wait()
 
     async def _doubt(self) -> None:
         """End the session when the controller has been silent for too long; a write into a cut link never fails by itself."""

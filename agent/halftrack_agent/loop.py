@@ -92,7 +92,8 @@ class Loop:
             self._woken.clear()
             self.step()
             try:
-                await asyncio.wait_for(self._woken.wait(), self._pause_s())
+                async with asyncio.timeout(self._pause_s()):
+                    await self._woken.wait()
             except TimeoutError:
                 continue
 

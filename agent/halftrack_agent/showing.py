@@ -109,6 +109,7 @@ def _batch(wish: WantFrames, reader: Reader, left: int) -> tuple[ShownFrame, ...
 
 async def _more(reader: Reader) -> None:
     try:
-        await asyncio.wait_for(aio.readable(reader), QUIET_S)
+        async with asyncio.timeout(QUIET_S):
+            await aio.readable(reader)
     except TimeoutError:
         return

@@ -99,7 +99,8 @@ class Sessions:
     async def changed(self, patience_s: float) -> None:
         """Return at a change, or after `patience_s`."""
         try:
-            await asyncio.wait_for(self._bell.wait(), patience_s)
+            async with asyncio.timeout(patience_s):
+                await self._bell.wait()
         except TimeoutError:
             return
         self._bell.clear()
@@ -360,7 +361,8 @@ class SessionService(session_pb2_grpc.SessionServicer):
 async def _next(context: Context, patience_s: float) -> said.AgentSays | None:
     """What the agent says next; None when it has hung up or fallen silent."""
     try:
-        message = await asyncio.wait_for(context.read(), patience_s)
+        async with asyncio.timeout(patience_s):
+            message = await context.read()
     except TimeoutError:
         return None
     return None if message is grpc.aio.EOF else codec.agent_of(message)

@@ -65,13 +65,15 @@ class Looks:
         """What a host shows; waits while the operator is slow. False when nobody looks any more."""
         while (look := self._open.get(shown.watch)) is not None and look.host == host:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(look.queue.put(shown), 1.0)
+                async with asyncio.timeout(1.0):
+                    await look.queue.put(shown)
                 return True
         return False
 
     async def _first(self, look: _Look, host: str) -> Shown:
         try:
-            return await asyncio.wait_for(look.queue.get(), FIRST_S)
+            async with asyncio.timeout(FIRST_S):
+                return await look.queue.get()
         except TimeoutError:
             raise HostFault(
                 "no-answer", f"{host} shows nothing: its agent may be too old for this, or its link has just gone"
@@ -80,7 +82,8 @@ class Looks:
     async def _next(self, look: _Look, host: str) -> Shown:
         while True:
             with contextlib.suppress(TimeoutError):
-                return await asyncio.wait_for(look.queue.get(), 1.0)
+                async with asyncio.timeout(1.0):
+                    return await look.queue.get()
             if not self._sessions.connected(host):
                 raise HostFault("not-connected", f"{host} is not connected any more; its streams go on")
 

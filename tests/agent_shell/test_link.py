@@ -97,7 +97,8 @@ def together(
         link = Link(Identity(folder, member, b"", b"", b""), ends)
         running = asyncio.get_running_loop().create_task(link.run())
         try:
-            await asyncio.wait_for(work(bench, link), 30)
+            async with asyncio.timeout(30):
+                await work(bench, link)
             assert not running.done()
         finally:
             running.cancel()

@@ -38,7 +38,8 @@ def with_hosts(work: Any, *names: str) -> None:
     async def run() -> None:
         hosts = [Host(name) for name in names]
         try:
-            await asyncio.wait_for(work(*hosts), 30)
+            async with asyncio.timeout(30):
+                await work(*hosts)
         finally:
             for host in hosts:
                 await host.peers.close()

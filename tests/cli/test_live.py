@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
+import queue
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -62,14 +63,24 @@ class ScriptedHost:
         self.agent.hello(name)
         self.plan: Plan | None = None
 
-    def obey(self, until_swap: bool | None = None) -> Plan:
-        """Take plans until the newest has (or lacks) a swap, and say so."""
-        while True:
-            self.plan = plan_of(self.agent.expect(said.PlanPush))
-            self.agent.say(said.Accepted(self.plan.revision))
-            self.show()
-            if until_swap is None or bool(self.plan.swaps) == until_swap:
-                return self.plan
+    def obey(self) -> Plan:
+        """Take the next plan, and say so. Whoever publishes several releases may get a plan for each, or one for all."""
+        self.plan = plan_of(self.agent.expect(said.PlanPush))
+        self.agent.say(said.Accepted(self.plan.revision))
+        self.show()
+        return self.plan
+
+    def obey_until(self, what: str, settled: Callable[[Plan], bool]) -> Plan:
+        """Take plans until one is as the test waits for it."""
+        while not settled(plan := self._next(what)):
+            pass
+        return plan
+
+    def _next(self, what: str) -> Plan:
+        try:
+            return self.obey()
+        except queue.Empty:
+            raise AssertionError(f"{self.name} got no plan with {what}; its last one: {self.plan}") from None
 
     def show(self) -> None:
         assert self.plan is not None
@@ -230,7 +241,7 @@ def _swap_that_works(operator: Operator, hosts: list[ScriptedHost]) -> None:
     with ThreadPoolExecutor(1) as pool:
         assert second in operator.publish("spectrometer", "1.1.0")[1]
         for each in hosts:
-            each.obey(until_swap=True)
+            each.obey_until("a swap", lambda plan: bool(plan.swaps))
         watching = pool.submit(operator.run, "rollout", "status", second, "--watch", "-o", "json")
         hosts[0].tell(Phase.SHADOWING)
         eventually(lambda: "shadowing" in operator.run("rollout", "status", second)[1])
@@ -247,14 +258,14 @@ def _swap_that_works(operator: Operator, hosts: list[ScriptedHost]) -> None:
     assert lines[-1][0]["phase"] == "succeeded"
     for each in hosts:
         each.swaps = ()
-        each.obey(until_swap=False)
+        each.obey_until("no swap", lambda plan: not plan.swaps)
 
 
 def _swap_that_fails(operator: Operator, hosts: list[ScriptedHost]) -> None:
     third = "tank.spectra.spectrometer.3"
     operator.publish("spectrometer", "1.2.0")
     for each in hosts:
-        each.obey(until_swap=True)
+        each.obey_until("a swap", lambda plan: bool(plan.swaps))
     hosts[0].tell(Phase.UNDONE, "spectrometer 1.2.0 failed on tank-a: exit status 1")
     eventually(lambda: operator.phase(third) == "failed")
     status, out = operator.run("rollout", "status", third)
@@ -263,7 +274,7 @@ def _swap_that_fails(operator: Operator, hosts: list[ScriptedHost]) -> None:
     assert "spectrometer 1.1.0 is in force (generation 2)" in operator.run("explain", "spectra/spectrometer")[1]
     for each in hosts:
         each.swaps = ()
-        each.obey(until_swap=False)
+        each.obey_until("no swap", lambda plan: not plan.swaps)
 
 
 def _swap_that_waits(operator: Operator) -> None:

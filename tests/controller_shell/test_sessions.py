@@ -1,5 +1,6 @@
 """Sessions over loopback mutual TLS: who may speak, and what is sent when."""
 
+import asyncio
 import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from halftrack_controller import ca, galaxy, keys
 from halftrack_controller.operator_client import OperatorClient
 from halftrack_controller.pushing import Pushing
+from halftrack_controller.session import Sessions
 from halftrack_model import seals
 from halftrack_model.errors import HalftrackError, HostFault, InvalidInput, Untrusted
 from halftrack_model.ids import digest_of
@@ -357,3 +359,22 @@ def test_a_full_disk_is_refused_loudly_and_everything_else_goes_on(
         assert agent.expect(said.ReportsAcked).upto == len(reports)
     finally:
         agent.close()
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_who_waits_for_a_change_can_be_stopped_in_the_moment_it_comes(turns: int) -> None:
+    """A controller that misses this once never ends (gh-86296 of CPython: so with `asyncio.wait_for`, before 3.12)."""
+
+    async def cancelled() -> bool:
+        sessions = Sessions()
+        waiting = asyncio.create_task(sessions.changed(60))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        sessions.wake()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asked = waiting.cancel()
+        await asyncio.wait([waiting])
+        return not asked or waiting.cancelled()
+
+    assert asyncio.run(cancelled())

@@ -92,4 +92,4 @@ def test_asyncio_takes_frames_from_another_process_beside_other_work(ring: Ring,
         return turns
 
     with ring.reader() as reader, peer(produce):
-        assert asyncio.run(asyncio.wait_for(consume(), 60)) > 10
+        assert asyncio.run(consume()) > 10

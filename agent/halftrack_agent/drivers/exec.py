@@ -27,9 +27,7 @@ from halftrack_agent.events import InstanceSeen
 from halftrack_model.errors import HalftrackError, HostFault, InvalidInput
 from halftrack_model.workload import Workload
 
-GRACE_S = (
-    2.0  # between SIGTERM and SIGKILL: a member writes a last snapshot in it; the drain of a swap takes one second
-)
+GRACE_S = 2.0  # between SIGTERM and SIGKILL: a member writes a last snapshot in it, a swap drains for a second
 READY_S = 10.0  # a shim that has not told who it is by then never will; measured: 30 ms
 LOG_BYTES = 4 << 20  # per file; two files an instance
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@+_-]{0,199}")
@@ -177,7 +175,8 @@ class ExecDriver:
             instance.popen = await asyncio.to_thread(self._begin, instance, launch, ready_write)
             os.close(ready_write)
             ready_write = -1
-            await asyncio.wait_for(_readable(ready_read), READY_S)
+            async with asyncio.timeout(READY_S):
+                await _readable(ready_read)
         except HalftrackError as error:
             return self._end(instance, Ending(None, None, f"not started: {error.message}"))
         except TimeoutError:
@@ -253,7 +252,8 @@ class ExecDriver:
             if number == signal.SIGKILL:
                 await asyncio.to_thread(self._cgroups.kill, instance.ordered.cgroup)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(instance.ended.wait(), GRACE_S)
+                async with asyncio.timeout(GRACE_S):
+                    await instance.ended.wait()
         if instance.ending is None:
             self._trouble(
                 instance, f"{instance.ordered.workload} does not end, not even by SIGKILL: it hangs in the kernel"

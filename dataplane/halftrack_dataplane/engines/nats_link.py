@@ -130,7 +130,8 @@ class Link:
             await asyncio.sleep(0)
         elif not self._heard:
             try:
-                await asyncio.wait_for(self._bell.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._bell.wait()
             except TimeoutError:
                 return
 
@@ -139,7 +140,7 @@ class Link:
             work.close()
             raise self._away("the connection has ended")
         try:
-            return self._loop.run_until_complete(asyncio.wait_for(work, timeout_s))
+            return self._loop.run_until_complete(_within(timeout_s, work))
         except (OSError, TimeoutError, self._errors.Error, asyncio.InvalidStateError) as error:
             raise self._away(str(error) or type(error).__name__) from None
 
@@ -149,7 +150,7 @@ class Link:
     def close(self) -> None:
         """Whatever state it is in."""
         try:
-            self._loop.run_until_complete(asyncio.wait_for(self._client.close(), 1.0))
+            self._loop.run_until_complete(_within(1.0, self._client.close()))
         except Exception as error:  # noqa: BLE001 - it is being thrown away, and its own state may be anything
             self._error = str(error)
         for task in asyncio.all_tasks(self._loop):
@@ -169,3 +170,8 @@ def answer_of(data: bytes) -> dict[str, Any]:
     if isinstance(error := tree.get("error"), dict):
         raise ServerError(int(error.get("err_code", 0)), str(error.get("description", "refused")))
     return tree
+
+
+async def _within(timeout_s: float, work: Coroutine[Any, Any, T]) -> T:
+    async with asyncio.timeout(timeout_s):
+        return await work
