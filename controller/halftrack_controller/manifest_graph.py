@@ -21,6 +21,8 @@ from halftrack_controller.manifest_types import (
 from halftrack_model.feed import DEFAULT_BUFFER_BYTES, MAX_FEEDS, Feed, Protocol, parsed_bind
 from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Role, Sample, StreamGraph, Vertex
 
+RoleName = Literal["source", "single", "pair", "sink"]
+
 
 def _bind(text: str) -> str:
     parsed_bind(text)  # whose ValueError says what to write
@@ -78,12 +80,14 @@ class FeedFields(Strict):
     )
 
 
-class VertexFields(Strict):
-    """A step of the graph."""
+class StepFields(Strict):
+    """What any step of a stream has, wherever its inputs come from."""
 
     name: Name = Field(description="Its name in the graph.", examples=["spectrometer"])
-    role: Literal["source", "single", "pair", "sink"] = Field(
-        description="Begins a stream, transforms one alone or as two members, or ends one.", examples=["pair"]
+    role: RoleName | None = Field(
+        default=None,
+        description="As in a graph; left out: source for the first, sink for the last, else single on one host and pair on two.",
+        examples=["pair"],
     )
     product: Name = Field(description="The product whose releases it runs.", examples=["spectrometer"])
     hosts: list[Name] = Field(
@@ -95,9 +99,6 @@ class VertexFields(Strict):
     params: Params = Field(default={}, description="Settings; they win over the release's.", examples=[{"rate": 32}])
     ring: RingFields | None = Field(
         default=None, description="The ring that it writes; a sink has none.", examples=[{"size": "256MiB"}]
-    )
-    join: JoinFields | None = Field(
-        default=None, description="How its inputs become one; needed from two on.", examples=[{"by": "sequence"}]
     )
     state: str = Field(
         default="",
@@ -121,6 +122,17 @@ class VertexFields(Strict):
         default=None,
         description="Limits of each member; the release's apply where this says nothing.",
         examples=[{"cpu": 0.5, "memory": "256MiB"}],
+    )
+
+
+class VertexFields(StepFields):
+    """A step of the graph."""
+
+    role: RoleName = Field(
+        description="Begins a stream, transforms one alone or as two members, or ends one.", examples=["pair"]
+    )
+    join: JoinFields | None = Field(
+        default=None, description="How its inputs become one; needed from two on.", examples=[{"by": "sequence"}]
     )
 
 
@@ -149,11 +161,9 @@ class ReplayFields(Strict):
     from_ms: AgoMs = Field(alias="from", description="So far back, by stream time.", examples=["-30s"])
 
 
-class EdgeFields(Strict):
-    """A stream from one vertex to another."""
+class ReadingFields(Strict):
+    """How a step reads what it does."""
 
-    source: Name = Field(alias="from", description="The vertex that produces it.", examples=["source"])
-    target: Name = Field(alias="to", description="The vertex that consumes it.", examples=["spectrometer"])
     policy: Literal["lossless", "lossy", "sample"] = Field(
         default="lossless",
         description="Whether a slow consumer holds up the source, misses frames, or takes only some.",
@@ -195,6 +205,17 @@ class EdgeFields(Strict):
     )
 
 
+class EndsFields(Strict):
+    """From where to where."""
+
+    source: Name = Field(alias="from", description="The vertex that produces it.", examples=["source"])
+    target: Name = Field(alias="to", description="The vertex that consumes it.", examples=["spectrometer"])
+
+
+class EdgeFields(ReadingFields, EndsFields):
+    """A stream from one vertex to another."""
+
+
 class StreamGraphSpec(Strict):
     """A stream graph in one environment."""
 
@@ -216,24 +237,22 @@ class StreamGraphSpec(Strict):
 
 def graph_of(name: str, spec: StreamGraphSpec) -> StreamGraph:
     """The graph that the fields mean; yet to be judged."""
-    edges = tuple(_edge(fields) for fields in spec.edges)
-    return StreamGraph(
-        name, spec.environment, tuple(map(_vertex, spec.vertices)), edges, tuple(spec.editors), spec.live
-    )
+    edges = tuple(edge_of(fields.source, fields.target, fields) for fields in spec.edges)
+    vertices = tuple(vertex_of(fields, Role(fields.role), _join(fields.join)) for fields in spec.vertices)
+    return StreamGraph(name, spec.environment, vertices, edges, tuple(spec.editors), spec.live)
 
 
-def _vertex(fields: VertexFields) -> Vertex:
+def vertex_of(fields: StepFields, role: Role, join: Join | None) -> Vertex:
+    """The vertex that the fields mean."""
     return Vertex(
         name=fields.name,
-        role=Role(fields.role),
+        role=role,
         product=fields.product,
         hosts=tuple(fields.hosts),
         params=dict(fields.params),
         ring_bytes=fields.ring.size if fields.ring else 0,
         ring_slots=fields.ring.slots if fields.ring else 0,
-        join=None
-        if fields.join is None
-        else Join(JoinBy(fields.join.by), fields.join.width_ms or 0, fields.join.partial),
+        join=join,
         state=fields.state,
         rate=_rate(fields.rate),
         capacity=_rate(fields.capacity),
@@ -242,15 +261,20 @@ def _vertex(fields: VertexFields) -> Vertex:
     )
 
 
+def _join(fields: JoinFields | None) -> Join | None:
+    return None if fields is None else Join(JoinBy(fields.by), fields.width_ms or 0, fields.partial)
+
+
 def _rate(fields: RateFields | None) -> Rate | None:
     return None if fields is None else Rate(fields.bytes_per_s or 0, fields.frames_per_s or 0)
 
 
-def _edge(fields: EdgeFields) -> Edge:
+def edge_of(source: str, target: str, fields: ReadingFields) -> Edge:
+    """The edge between the two that the fields mean."""
     sample, cut = fields.sample, fields.partition
     return Edge(
-        source=fields.source,
-        target=fields.target,
+        source=source,
+        target=target,
         policy=Policy(fields.policy),
         sample=None if sample is None else Sample(sample.every or 0, sample.rate_per_s or 0, sample.latest),
         partition=None if cut is None else Partition(cut.offset, cut.key_bytes, cut.of, tuple(cut.take)),

@@ -1,7 +1,7 @@
 """The manifest format `halftrack/v1`, as pydantic models: the field reference, and the source of `halftrack schema`.
 
 Each field has a description and an example; the example is what an error message tells the author to write. Nothing here reads
-files or knows lines: that is `manifests.py`. What a stream graph holds is in `manifest_graph.py`. Models never leave these files; the rest of the
+files or knows lines: that is `manifests.py`. What streams hold is in `manifest_stream.py` and `manifest_graph.py`. Models never leave these files; the rest of the
 house sees model types.
 """
 
@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from halftrack_controller.manifest_graph import StreamGraphSpec
+from halftrack_controller.manifest_stream import StreamSpec
 from halftrack_controller.manifest_types import (
     Address,
     DurationMs,
@@ -264,6 +265,14 @@ class HostManifest(Object):
     spec: HostSpec = Field(description="Its fields.", examples=[{"environment": "tank", "address": "10.0.0.1"}])
 
 
+class StreamManifest(Object):
+    """`kind: Stream`; a stream graph in a line, which no graph of the same name can stand beside."""
+
+    kind: Literal["Stream"] = Field(description="What this is.", examples=["Stream"])
+    metadata: Metadata = Field(description="Its name.", examples=[{"name": "spectra"}])
+    spec: StreamSpec = Field(description="Its fields.", examples=[{"environment": "tank", "steps": []}])
+
+
 class StreamGraphManifest(Object):
     """`kind: StreamGraph`."""
 
@@ -283,6 +292,7 @@ class ReleaseManifest(Object):
 KINDS: dict[str, type[Object]] = {
     "Environment": EnvironmentManifest,
     "Host": HostManifest,
+    "Stream": StreamManifest,
     "StreamGraph": StreamGraphManifest,
     "Release": ReleaseManifest,
 }

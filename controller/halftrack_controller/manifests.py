@@ -5,7 +5,7 @@ It applies nothing. `halftrack schema` and the field reference come from `manife
 """
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -19,6 +19,7 @@ from halftrack_controller import manifest_schema as schema
 from halftrack_controller.documents import label_of
 from halftrack_controller.manifest_graph import graph_of
 from halftrack_controller.manifest_schema import API_VERSION, KINDS
+from halftrack_controller.manifest_stream import stream_of
 from halftrack_controller.snapshot import Environment, Host
 from halftrack_controller.yaml_lines import Document, Fault, Place, path_text
 from halftrack_controller.yaml_lines import documents as yaml_documents
@@ -265,10 +266,10 @@ def _domain(
             return Environment(metadata.name, dict(environment.labels), environment.track), []
         case schema.HostManifest(metadata=metadata, spec=host):
             return _host(metadata.name, host), []
+        case schema.StreamManifest(metadata=metadata, spec=line):
+            return _judged(document, stream_of(metadata.name, line), _line_place)
         case schema.StreamGraphManifest(metadata=metadata, spec=fields):
-            graph = graph_of(metadata.name, fields)
-            faults = [_graph_fault(document, graph, text) for text in placement.problems(graph)]
-            return (None if faults else graph), faults
+            return _judged(document, graph_of(metadata.name, fields), _graph_place)
         case schema.ReleaseManifest(spec=release):
             return _release(file, document, release)
         case _:
@@ -287,17 +288,33 @@ def _host(name: str, spec: schema.HostSpec) -> Host:
     )
 
 
-def _graph_fault(document: Document, graph: StreamGraph, text: str) -> Fault:
-    """At the line of the vertex or edge that the sentence names."""
+def _judged(
+    document: Document, graph: StreamGraph, place_of: Callable[[str, int], Place]
+) -> tuple[StreamGraph | None, list[Fault]]:
+    """The graph, or what is wrong with it, each at the line of the vertex or edge that the sentence names."""
+    faults = []
+    for text in placement.problems(graph):
+        place = next(_named(graph, text, place_of), ("spec",))
+        faults.append(Fault(document.line(place), f"{path_text(place)}: {text}"))
+    return (None if faults else graph), faults
+
+
+def _named(graph: StreamGraph, text: str, place_of: Callable[[str, int], Place]) -> Iterator[Place]:
     for number, vertex in enumerate(graph.vertices):
         if text.startswith(f"vertex {vertex.name!r}"):
-            place: Place = ("spec", "vertices", number)
-            return Fault(document.line(place), f"{path_text(place)}: {text}")
+            yield place_of("vertices", number)
     for number, edge in enumerate(graph.edges):
         if text.startswith(f"{edge}:"):
-            place = ("spec", "edges", number)
-            return Fault(document.line(place), f"{path_text(place)}: {text}")
-    return Fault(document.line(("spec",)), f"spec: {text}")
+            yield place_of("edges", number)
+
+
+def _graph_place(among: str, number: int) -> Place:
+    return ("spec", among, number)
+
+
+def _line_place(among: str, number: int) -> Place:
+    """In a line, an edge stands with the step that reads it."""
+    return ("spec", "steps", number) if among == "vertices" else ("spec", "steps", number + 1)
 
 
 def _release(file: str, document: Document, spec: schema.ReleaseSpec) -> tuple[ReleaseDraft | None, list[Fault]]:

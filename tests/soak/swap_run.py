@@ -48,17 +48,14 @@ metadata: {name: tank-b}
 spec: {environment: soak, address: 10.77.0.3}
 ---
 apiVersion: halftrack/v1
-kind: StreamGraph
+kind: Stream
 metadata: {name: soak}
 spec:
   environment: soak
-  vertices:
-    - {name: numbers, role: source, product: numbers, hosts: [tank-a], params: {rate: %d, burst_us: %d}, ring: {size: 64MiB, slots: 524288}}
-    - {name: sums, role: pair, product: sums, hosts: [tank-a, tank-b], ring: {size: 16MiB, slots: 131072}}
-    - {name: marks, role: sink, product: marks, hosts: [tank-a]}
-  edges:
-    - {from: numbers, to: sums}
-    - {from: sums, to: marks}
+  steps:
+    - {name: numbers, product: numbers, hosts: [tank-a], params: {rate: %d, burst_us: %d}, ring: {size: 64MiB, slots: 524288}}
+    - {name: sums, product: sums, hosts: [tank-a, tank-b], ring: {size: 16MiB, slots: 131072}}
+    - {name: marks, product: marks, hosts: [tank-a]}
 """
 
 
