@@ -17,6 +17,8 @@ from halftrack_model.errors import InvalidInput, Refused
 from halftrack_model.graph import NOTHING, StreamGraph
 from halftrack_model.ids import checked_digest, checked_name
 from halftrack_model.plan import Plan
+from halftrack_model.release import state_faults, strategy_faults
+from halftrack_model.resources import faults
 from halftrack_model.versions import Version
 
 OUTLOOK_STEPS = 4  # a graph's first rollouts are made, begin, and are planned: three; one more to see that it is over
@@ -110,6 +112,8 @@ def publishable(snapshot: Snapshot, published: Published, artifact_size: int | N
             f"{release.product} {release.version} is published already, with other content, and a release never changes: "
             "give this one the next version",
         )
+    if found := [*state_faults(release.state), *strategy_faults(release.strategy), *faults(release.resources)]:
+        raise InvalidInput("bad-release", "\n".join(found))
     if artifact_size is None:
         raise Refused("unknown-artifact", f"{release.artifact.digest} is not held here: send the artifact first")
     if artifact_size != release.artifact.size_bytes:

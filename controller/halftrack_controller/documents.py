@@ -7,6 +7,7 @@ from halftrack_controller import inlets, live, placement, standing
 from halftrack_controller.snapshot import Environment, Host, Snapshot
 from halftrack_model import edits
 from halftrack_model.errors import InvalidInput
+from halftrack_model.feed import Feed, clashes
 from halftrack_model.graph import Role, StreamGraph, Vertex
 from halftrack_model.graph_rules import state_misfit
 from halftrack_model.ids import checked_name
@@ -163,6 +164,7 @@ def _problems(before: Snapshot, after: Snapshot, document: Declared) -> Iterator
             yield from _graph_problems(after, document)
             yield from _ring_problems(before, document)
             if not placement.problems(document):  # what follows needs every name to mean one vertex
+                yield from _address_problems(after, document)
                 yield from _state_problems(after, document)
                 yield from _place_problems(before, document)
                 yield from _live_problems(before, document)
@@ -190,6 +192,20 @@ def _graph_problems(after: Snapshot, graph: StreamGraph) -> Iterator[str]:
             if host not in after.hosts or after.hosts[host].environment != graph.environment:
                 yield f"vertex {vertex.name!r}: {graph.environment} has no host {host!r}"
     yield from placement.problems(graph)
+
+
+def _address_problems(after: Snapshot, graph: StreamGraph) -> Iterator[str]:
+    """Of its sources' sockets, beside those of other graphs on the same hosts."""
+    others = [each for each in after.graphs if (each.environment, each.name) != (graph.environment, graph.name)]
+    for host in sorted({vertex.hosts[0] for vertex in graph.vertices if vertex.feeds}):
+        theirs = [(f"{name_of(each)}/{owner}", found) for each in others for owner, found in _bound(each, host)]
+        mine = [(f"vertex {owner!r}", found) for owner, found in _bound(graph, host)]
+        own = {owner for owner, _ in mine}
+        yield from (f"{owner}: {text}" for owner, text in clashes((*theirs, *mine)) if owner in own)
+
+
+def _bound(graph: StreamGraph, host: str) -> Iterator[tuple[str, Feed]]:
+    return ((vertex.name, each) for vertex in graph.vertices if vertex.hosts[:1] == (host,) for each in vertex.feeds)
 
 
 def _ring_problems(before: Snapshot, graph: StreamGraph) -> Iterator[str]:

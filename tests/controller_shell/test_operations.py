@@ -22,6 +22,7 @@ from halftrack_controller import daemon, galaxy, keys
 from halftrack_controller.operator_client import OperatorClient
 from halftrack_model import canonical, seals
 from halftrack_model.errors import HalftrackError, HostFault, InvalidInput, Refused, Untrusted
+from halftrack_model.resources import Resources
 from halftrack_proto import messages as said
 from halftrack_proto.channel import CLIENT_OPTIONS
 from tests.controller_shell.shell_harness import (
@@ -91,6 +92,7 @@ def test_a_release_is_verified_once_and_for_ever(client: OperatorClient, tmp_pat
     other = dataclasses.replace(made, entry="module:Other")
     absent = release("counter", "2.0.0", b"never sent")
     short = dataclasses.replace(made, version="3.0.0", artifact=dataclasses.replace(made.artifact, size_bytes=1))
+    senseless = dataclasses.replace(made, version="4.0.0", resources=Resources(memory_bytes=1))
     for sealed, kind, reason in (
         (keys.new_key().sealed(seals.RELEASE, canonical.encode(other)), Untrusted, "unknown-key"),
         (key.sealed(seals.PLAN, canonical.encode(other)), Untrusted, "wrong-kind"),
@@ -102,6 +104,7 @@ def test_a_release_is_verified_once_and_for_ever(client: OperatorClient, tmp_pat
         (key.sealed(seals.RELEASE, canonical.encode(other)), Refused, "release-exists"),
         (key.sealed(seals.RELEASE, canonical.encode(absent)), Refused, "unknown-artifact"),
         (key.sealed(seals.RELEASE, canonical.encode(short)), InvalidInput, "bad-size"),
+        (key.sealed(seals.RELEASE, canonical.encode(senseless)), InvalidInput, "bad-release"),
         (key.sealed(seals.RELEASE, b"{}"), InvalidInput, "bad-field"),
     ):
         with pytest.raises(HalftrackError) as caught:

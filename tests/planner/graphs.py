@@ -107,14 +107,19 @@ def _grow(draw: st.DrawFn, vertices: list[Vertex], edges: list[Edge], name: str,
     by = draw(st.sampled_from(JoinBy))
     join = Join(by, 10 if by is JoinBy.TIME else 0) if len(inputs) > 1 else None
     aligned = join is not None and by in (JoinBy.SEQUENCE, JoinBy.UNION)
-    mine = [draw(_edge(source, name, aligned)) for source in inputs]
+    mine = [draw(_edge(source, name, aligned, _heard(edges, source))) for source in inputs]
     if any(not edge.plain for edge in mine) or len(mine) > 1:
         mine[0] = replace(mine[0], placement=draw(st.none() | st.sampled_from(Place)))
     vertices.append(vertex(name, role, *hosts, join=join))
     edges += mine
 
 
-def _edge(source: str, target: str, aligned: bool) -> st.SearchStrategy[Edge]:
+def _heard(edges: list[Edge], source: str) -> int:
+    return sum(edge.source == source for edge in edges)
+
+
+def _edge(source: str, target: str, aligned: bool, part: int) -> st.SearchStrategy[Edge]:
+    """`part` is nobody else's: a union that gets one part two ways would be refused."""
     picked = st.just(Sample(every=3)) if aligned else st.sampled_from([Sample(every=3), Sample(latest=True)])
     return st.one_of(
         st.just(Edge(source, target)),
@@ -122,5 +127,5 @@ def _edge(source: str, target: str, aligned: bool) -> st.SearchStrategy[Edge]:
         st.just(Edge(source, target, Policy.LOSSY, replay_ms=1000)),
         st.just(Edge(source, target, credit_bytes=1 << 17, evict_after_ms=100)),
         picked.map(lambda sample: Edge(source, target, Policy.SAMPLE, sample)),
-        st.integers(2, 4).map(lambda of: Edge(source, target, partition=Partition(0, 8, of, (0,)))),
+        st.integers(8, 10).map(lambda of: Edge(source, target, partition=Partition(0, 8, of, (part,)))),
     )

@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
+
 from halftrack_agent import inbox
+from halftrack_controller import documents
 from halftrack_model.feed import Feed, Protocol
 from halftrack_model.workload import Runs, Workload
 from tests.planner.graphs import ALONE, A, running
@@ -38,3 +41,16 @@ def test_a_source_without_feeds_has_no_keeper_and_keeps_its_bytes() -> None:
     assert {name: each for name, each in plain.items() if name != "alone.source"} == {
         name: each for name, each in fed.items() if name not in ("alone.source", "alone.source.feeds")
     }
+
+
+@pytest.mark.parametrize(("bind", "clash"), [("10.0.0.1:4001", True), ("[::]:4001", True), ("0.0.0.0:4002", False)])
+def test_an_address_that_another_graph_of_the_host_has_is_refused(bind: str, clash: bool) -> None:
+    made = running(FED)
+    source, *others = FED.vertices
+    second = replace(FED, name="second", vertices=(replace(source, feeds=(replace(FEED, bind=bind),)), *others))
+    told = [f"graph tank/second: vertex 'source': feed 'data' binds {bind}, and tank/alone/source's 'data' has "]
+    found = [text[: len(told[0])] for text in documents.problems(made.snapshot(), [second])]
+    assert found == (told if clash else [])
+    assert list(documents.problems(made.snapshot(), [FED])) == [], "its own is no other's"
+    unbound = replace(FED, vertices=(replace(source, feeds=()), *others))
+    assert list(documents.problems(made.snapshot(), [unbound, second])) == [], "it goes with the same apply"
