@@ -11,6 +11,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -26,14 +27,14 @@ from benchmarks.race import PATIENCE_S, Missing, Wrong, seen
 FRAMES = 12_000
 RATE = {"zmq": 20_000, "jetstream": 4_000}  # a second; what nats-py can publish and take on two processors, with room
 BURST = 20
-SILENCE_S = 2.0  # after which the sink takes what has not come for lost
+SILENCE_S = 0.5  # after which, when all was sent, the sink takes what has not come for lost
 NUMBER = struct.Struct("<Q")
 Figures = dict[str, float]
 
 
 def pyzmq(share: float) -> Figures:
     """PUB, a worker that subscribes and publishes, SUB. The worker is stopped with SIGTERM, and the next one started when it has gone."""
-    frames = max(2000, int(FRAMES * share))
+    frames = max(10_000, int(FRAMES * share))  # a SUB socket comes back 100 ms after its PUB has gone
     with memory() as folder:
         into, out = f"ipc://{folder}/in.ipc", f"ipc://{folder}/out.ipc"
 
@@ -43,7 +44,7 @@ def pyzmq(share: float) -> Figures:
             with zmq.Context() as context, context.socket(zmq.PUB) as socket:
                 socket.bind(into)
                 yield
-                _paced(frames, RATE["zmq"], socket.send)
+                _paced(_numbers(folder, frames), RATE["zmq"], socket.send)
                 yield
 
         def read() -> Iterator[float | None]:
@@ -54,11 +55,12 @@ def pyzmq(share: float) -> Figures:
                 socket.connect(out)
                 yield None
                 came = []
-                while socket.poll(SILENCE_S * 1000):
-                    came.append((NUMBER.unpack(socket.recv())[0], time.monotonic()))
-                yield _noted(folder, came, frames)
+                while (heard := socket.poll(SILENCE_S * 1000)) or not (folder / "sent").exists():
+                    if heard:
+                        came.append((NUMBER.unpack(socket.recv())[0], time.monotonic()))
+                yield _noted(folder, came)
 
-        seen([write, read, _supervised("zmq", into, out, frames / RATE["zmq"] / 2)])
+        seen([write, read, _supervised(folder, "zmq", into, out, frames / RATE["zmq"] / 2)])
         return json.loads((folder / "figures").read_text())  # type: ignore[no-any-return]
 
 
@@ -76,7 +78,7 @@ def jetstream(share: float) -> Figures:
                 loop = asyncio.new_event_loop()
                 client = loop.run_until_complete(_connected(address))
                 yield
-                loop.run_until_complete(_published(client, frames))
+                loop.run_until_complete(_published(client, _numbers(folder, frames)))
                 yield
                 loop.run_until_complete(client.close())
 
@@ -87,23 +89,34 @@ def jetstream(share: float) -> Figures:
                     client.subscribe("out", pending_msgs_limit=0, pending_bytes_limit=0)
                 )
                 yield None
-                yield _noted(folder, loop.run_until_complete(_until_silent(subscription)), frames)
+                yield _noted(folder, loop.run_until_complete(_until_silent(subscription, (folder / "sent").exists)))
                 loop.run_until_complete(client.close())
 
-            seen([write, read, _supervised("jetstream", address, "", frames / RATE["jetstream"] / 2)])
+            seen([write, read, _supervised(folder, "jetstream", address, "", frames / RATE["jetstream"] / 2)])
         return json.loads((folder / "figures").read_text())  # type: ignore[no-any-return]
 
 
-def _paced(frames: int, rate: int, send: Callable[[bytes], object]) -> None:
+def _numbers(folder: Path, frames: int) -> Iterator[int]:
+    """Of frames to send: half of them before the worker is replaced, whatever falls into that, and half with the next one."""
+    left, number, began = frames // 2, 0, time.monotonic()
+    while left > 0 and time.monotonic() < began + PATIENCE_S:
+        yield from range(number, number + BURST)
+        number += BURST
+        left -= BURST if (folder / "again").exists() else 0
+    (folder / "sent").write_text(str(number))
+
+
+def _paced(numbers: Iterator[int], rate: int, send: Callable[[bytes], object]) -> None:
     due = time.monotonic()
-    for number in range(frames):
+    for number in numbers:
         send(NUMBER.pack(number))
         if number % BURST == BURST - 1:
             due += BURST / rate
             time.sleep(max(0.0, due - time.monotonic()))
 
 
-def _noted(folder: Path, came: list[tuple[int, float]], frames: int) -> float:
+def _noted(folder: Path, came: list[tuple[int, float]]) -> float:
+    frames = int((folder / "sent").read_text())
     if len(came) < 2:
         raise Wrong(f"{len(came)} of {frames} frames came through the worker")
     pause = max(after[1] - before[1] for before, after in pairwise(came))
@@ -113,7 +126,7 @@ def _noted(folder: Path, came: list[tuple[int, float]], frames: int) -> float:
     return pause
 
 
-def _supervised(kind: str, into: str, out: str, after_s: float) -> Callable[[], Iterator[None]]:
+def _supervised(folder: Path, kind: str, into: str, out: str, after_s: float) -> Callable[[], Iterator[None]]:
     """Who replaces the worker, half-way."""
 
     def side() -> Iterator[None]:
@@ -123,6 +136,7 @@ def _supervised(kind: str, into: str, out: str, after_s: float) -> Callable[[], 
         worker.terminate()
         worker.wait(PATIENCE_S)
         worker = _begun(kind, into, out)
+        (folder / "again").touch()
         yield
         worker.kill()
         worker.wait()
@@ -132,7 +146,8 @@ def _supervised(kind: str, into: str, out: str, after_s: float) -> Callable[[], 
 
 def _begun(kind: str, into: str, out: str) -> subprocess.Popen[bytes]:
     """Started, and ready by its own word."""
-    worker = subprocess.Popen([sys.executable, __file__, kind, into, out], stdout=subprocess.PIPE)
+    command = [sys.executable, __file__, kind, into, out]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     if worker.stdout is None or worker.stdout.readline() != b"ready\n":
         raise Missing(f"the worker for {kind} does not start")
     return worker
@@ -144,7 +159,10 @@ def _begun(kind: str, into: str, out: str) -> subprocess.Popen[bytes]:
 async def _connected(address: str) -> Any:
     import nats
 
-    return await nats.connect(address)
+    async def unheard(_error: Exception) -> None:
+        """The server goes before some of its clients, and nats-py would tell each time that it tries again."""
+
+    return await nats.connect(address, error_cb=unheard, allow_reconnect=False)
 
 
 async def _streams(address: str) -> None:
@@ -153,9 +171,9 @@ async def _streams(address: str) -> None:
     await client.close()
 
 
-async def _published(client: Any, frames: int) -> None:
+async def _published(client: Any, numbers: Iterator[int]) -> None:
     due = time.monotonic()
-    for number in range(frames):
+    for number in numbers:
         await client.publish("in", NUMBER.pack(number))
         if number % BURST == BURST - 1:
             due += BURST / RATE["jetstream"]
@@ -163,13 +181,15 @@ async def _published(client: Any, frames: int) -> None:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
 
-async def _until_silent(subscription: Any) -> list[tuple[int, float]]:
+async def _until_silent(subscription: Any, over: Callable[[], bool]) -> list[tuple[int, float]]:
     came = []
     while True:
         try:
             message = await subscription.next_msg(SILENCE_S)
         except TimeoutError:
-            return came
+            if over():
+                return came
+            continue
         came.append((NUMBER.unpack(message.data)[0], time.monotonic()))
 
 
@@ -204,7 +224,14 @@ def _relayed(into: str, out: str) -> None:
             target.send(source.recv())
 
 
+def _orphaned() -> None:
+    """Ends the worker when whoever supervises it has gone, however that went: nothing is left behind."""
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(0)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_orphaned, daemon=True).start()
     if sys.argv[1] == "zmq":
         _relayed(sys.argv[2], sys.argv[3])
     else:
