@@ -370,7 +370,7 @@ class Director:
                 yaml.dump_all(documents, file)
 
         def at_rate(documents: list[Any]) -> None:
-            source = documents[-1]["spec"]["vertices"][0]
+            source = documents[-1]["spec"]["steps"][0]
             source["params"]["rate_bytes_per_s"] = rate
             held = max(1024, RING_S * rate // FRAME_BYTES)
             source["ring"] |= {"size": f"{held * FRAME_BYTES >> 20}MiB", "slots": 1 << (held - 1).bit_length()}

@@ -162,7 +162,7 @@ def test_the_merge_costs_next_to_nothing_at_100_frames_a_second(folder: Path) ->
         before, began = sum(process.cpu_times()[:2]), time.monotonic()
         progressed(host, 200)
         share = (sum(process.cpu_times()[:2]) - before) / (time.monotonic() - began)
-        assert share < 0.06, f"{share:.1%} of a core"  # 3 % when nobody else uses the machine
+        assert share < 0.2, f"{share:.1%} of a core"  # 3 % alone, 6 beside a busy neighbour; one that spins takes half
         source = host.status("s.source")
         assert source is not None
     finally:
