@@ -42,7 +42,7 @@ class Inlet:
         self._splice = Splice()
         # Whoever is away finds what has waited for it on the disk; so nothing of it may be passed over in memory either.
         spooled = any(each.spool for each in spec.inputs)
-        self._anchor = Anchor(ring, reader_name(spec.name)) if spooled else None
+        self._anchor = Anchor(ring, reader_name(f"{spec.name}.anchor")) if spooled else None
         self._later: list[Generation] = []
         self._begin(dict(zip(spec.inputs, rings, strict=True)))
         self._step = {"order": self._in_order, "time": self._by_time}.get(

@@ -265,7 +265,7 @@ def test_a_consumer_that_is_away_or_slow_gets_every_number_once_whoever_is_kille
     spool, inlet, sink = specs_of(host)
     host.start(spool)
     host.start(inlet)
-    until(lambda: reads(ring, "g.spool") and reads(held, "g.in"), "both are there")
+    until(lambda: reads(ring, "g.spool") and reads(held, "g.in.anchor"), "both are there")
     with ring.writer() as writer:
         poured(ring, writer, frames // 2)  # nobody reads the inlet's ring: it fills up, and then the spool
         until(lambda: held.head > 15_000, "the inlet's ring is full")
@@ -295,7 +295,7 @@ def test_what_a_full_spool_drops_is_one_gap_of_exactly_those_numbers(host: Host)
     spool, inlet, sink = specs_of(host, 1 << 20, "drop-oldest")
     host.start(spool)
     host.start(inlet)
-    until(lambda: reads(ring, "g.spool") and reads(held, "g.in"), "both are there")
+    until(lambda: reads(ring, "g.spool") and reads(held, "g.in.anchor"), "both are there")
     with ring.writer() as writer:
         poured(ring, writer, 30_000)  # 2 MB and more into a spool of one
         until(lambda: (at := host.status("g.spool")) is not None and at.seq_out == 30_000, "all went to the disk")
