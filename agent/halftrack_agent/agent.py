@@ -29,6 +29,7 @@ from halftrack_agent.places import Places
 from halftrack_agent.rings import Rings
 from halftrack_agent.showing import Showing
 from halftrack_agent.sight import Sight
+from halftrack_agent.spools import Spools
 from halftrack_agent.state import AgentState
 from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError
@@ -70,7 +71,8 @@ class Agent:
         )
         secret = identity.curve_secret_path.read_bytes().strip()
         self._peers = Peers(secret, identity.member.curve_public.encode(), self._heard)
-        self._sight = Sight(self._driver, self._rings, self._store, places.status, places.counted)
+        spools = Spools(places.spools)
+        self._sight = Sight(self._driver, self._rings, self._store, places.status, places.counted, spools)
         state = self._recovered()
         self._findings += tuple(
             filter(None, (alone, *self._journal.findings, *self._outbox.findings, *self._store.findings))
@@ -96,6 +98,7 @@ class Agent:
             self._link.chunks,
             self._link.answer,
             self._wake,
+            spools,
         )
         self._loop = Loop(
             state,

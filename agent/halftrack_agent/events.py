@@ -104,6 +104,7 @@ class HostView:
     artifacts: frozenset[str]  # digests that are complete and verified in the store
     judged: Mapping[str, JudgedSeen] = field(default_factory=dict)
     usages: Mapping[str, UsageSeen] = field(default_factory=dict)  # of those that are to be measured
+    spools: frozenset[str] = frozenset()  # that have a folder here
 
 
 # --------------------------------------------------------------------------------------------------------------- events
@@ -197,6 +198,13 @@ class RemoveRing:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveSpool:
+    """Take a spool's folder away, with all that is in it; a no-op when it is gone."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fetch:
     """Bring an artifact into the store, resuming where an earlier transfer ended."""
 
@@ -285,6 +293,7 @@ Action = (
     | NackPlan
     | CreateRing
     | RemoveRing
+    | RemoveSpool
     | Fetch
     | Start
     | Reorder

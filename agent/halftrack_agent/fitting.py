@@ -8,7 +8,7 @@ address that no socket takes. Each fault is a sentence for whoever wrote the pla
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from halftrack_agent import feed_orders, inlet_orders, judge_orders
+from halftrack_agent import feed_orders, inlet_orders, judge_orders, spool_orders
 from halftrack_agent.swap import EPOCHS
 from halftrack_model.canonical import MAX_INT
 from halftrack_model.errors import InvalidInput
@@ -77,6 +77,7 @@ def _of_workloads(plan: Plan, rings: set[str]) -> Iterator[str]:
         yield from _of_inlet(workload)
         yield from _of_judge(workload)
         yield from feed_orders.refusals(workload, {other.name for other in plan.workloads})
+        yield from spool_orders.refusals(workload, plan.workloads)
         if workload.artifact:
             yield from _fault(checked_digest, workload.artifact)
         if workload.member is not None:

@@ -20,6 +20,7 @@ from halftrack_agent.journal import Journal
 from halftrack_agent.outbox import Outbox
 from halftrack_agent.peers import Peers
 from halftrack_agent.rings import Rings
+from halftrack_agent.spools import Spools
 from halftrack_model.errors import HalftrackError, Refused
 from halftrack_proto.messages import Accepted, Declined
 
@@ -51,9 +52,11 @@ class Hands:
         source: Source,
         answer: Callable[[Accepted | Declined], None],
         woken: Callable[[], None],
+        spools: Spools | None = None,
     ) -> None:
         self._journal, self._outbox, self._driver, self._rings = journal, outbox, driver, rings
         self._store, self._peers, self._source, self._answer, self._woken = store, peers, source, answer, woken
+        self._spools = spools
         self._transfers: dict[str, _Transfer] = {}
         self._troubles: dict[str, str] = {}
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
@@ -100,6 +103,10 @@ class Hands:
                 self._rings.create(ring)
             case events.RemoveRing(name):
                 self._rings.remove(name)
+            case events.RemoveSpool(name):
+                if self._spools is not None:
+                    log.info("remove spool %s: the plan in force has none of that name", name)
+                    self._spools.remove(name)
             case events.ProposeCut(ring, epoch, generation, fence, label):
                 self._rings.propose_cut(ring, epoch, generation, fence, label)
             case events.WithdrawCut(ring, epoch):
@@ -180,4 +187,6 @@ def _key(action: Action) -> str:
             return f"fetch {digest}"
         case events.RemoveRing(name):
             return f"ring {name}"
+        case events.RemoveSpool(name):
+            return f"spool {name}"
     return type(action).__name__

@@ -75,7 +75,7 @@ def _followed(workload: Workload, view: HostView) -> tuple[str, ...]:
     inputs = () if workload.inlet is None else inlet_orders.in_force(workload.inlet, () if own is None else own.cuts)
     return (
         workload.reads_ring,
-        *(each.ring for each in inputs if each.policy == "lossless" and not each.evict_after_ms),
+        *(e.ring for e in inputs if e.policy == "lossless" and not e.evict_after_ms and not e.spool),
     )
 
 

@@ -10,13 +10,15 @@ from halftrack_model.observed import Owner
 from halftrack_model.workload import Inlet, InletInput, Runs, Workload
 
 
-def ordered(spec: RunSpec, inlet: Inlet | None, path_of: Callable[[str], str]) -> RunSpec:
+def ordered(
+    spec: RunSpec, inlet: Inlet | None, path_of: Callable[[str], str], spool_of: Callable[[str], str]
+) -> RunSpec:
     """`spec` with what the inlet reads, and how it becomes one stream. For anything else, `spec` as it is."""
     if inlet is None:
         return spec
     return replace(
         spec,
-        inputs=tuple(_input(each, path_of(each.ring)) for each in inlet.inputs),
+        inputs=tuple(_input(each, path_of(each.ring), spool_of(each.spool)) for each in inlet.inputs),
         join=inlet.join,
         join_width_ns=inlet.join_width_ns,
         join_partial=inlet.join_partial,
@@ -26,7 +28,8 @@ def ordered(spec: RunSpec, inlet: Inlet | None, path_of: Callable[[str], str]) -
 def refusal(inlet: Inlet) -> str:
     """What the data plane would say to it when it starts; empty when it would begin."""
     try:
-        runspec.dump(ordered(RunSpec("inlet", "name", output_ring="/ring"), inlet, lambda ring: f"/{ring}"))
+        spec = RunSpec("inlet", "name", output_ring="/ring")
+        runspec.dump(ordered(spec, inlet, lambda ring: f"/{ring}", lambda spool: spool and f"/{spool}"))
     except SpecError as error:
         return str(error)
     return ""
@@ -67,7 +70,7 @@ def owners(workloads: Iterable[Workload], rings: Mapping[str, RingSeen]) -> tupl
     return tuple(sorted(found, key=lambda owner: owner.ring))
 
 
-def _input(each: InletInput, ring: str) -> runspec.InletInput:
+def _input(each: InletInput, ring: str, spool: str) -> runspec.InletInput:
     return runspec.InletInput(
         name=each.name,
         ring=ring,
@@ -82,4 +85,5 @@ def _input(each: InletInput, ring: str) -> runspec.InletInput:
         replay_ms=each.replay_ms,
         evict_after_ms=each.evict_after_ms,
         generation=each.generation,
+        spool=spool,
     )

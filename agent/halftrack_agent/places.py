@@ -79,6 +79,15 @@ class Places:
         """A sink's own durable folder."""
         return self.state / "data" / workload
 
+    @property
+    def spools(self) -> Path:
+        """One folder for each spool: on a disk, since it holds more than memory does."""
+        return self.state / "spools"
+
+    def spool(self, name: str) -> str:
+        """A spool's folder; empty for no spool."""
+        return str(self.spools / name) if name else ""
+
     def cgroup(self) -> str:
         """The name of this agent's control groups: several agents of one machine share the hierarchy."""
         return "halftrack/" + hashlib.sha256(str(self.state).encode()).hexdigest()[:8]

@@ -19,6 +19,7 @@ from halftrack_agent.events import (
     HostView,
     InstanceSeen,
     RemoveRing,
+    RemoveSpool,
     Reorder,
     Start,
     Stop,
@@ -69,7 +70,7 @@ def reconciled(
 ) -> tuple[Mapping[str, Instance], tuple[Action, ...]]:
     """The instances as they stand now, and what to do: rings first, then stops, then starts."""
     instances: dict[str, Instance] = {}
-    actions: list[Action] = list(_ring_actions(wanted, known, view))
+    actions: list[Action] = [*_ring_actions(wanted, known, view), *_spool_actions(wanted, known, view)]
     for name in sorted({*wanted.workloads, *known, *view.instances}):
         instance, steps = _one(name, wanted, known.get(name), view, now_ms, seed)
         if instance is not None:
@@ -103,6 +104,13 @@ def _ring_actions(wanted: Wanted, known: Mapping[str, Instance], view: HostView)
     written = {w.writes_ring for w in writers if w.name in view.instances and view.instances[w.name].running}
     for name in sorted(set(view.rings) - set(wanted.rings) - written):
         yield RemoveRing(name)
+
+
+def _spool_actions(wanted: Wanted, known: Mapping[str, Instance], view: HostView) -> Iterable[Action]:
+    """A spool's folder goes when the plan in force does not name it at all, and nobody is left who writes there: it may hold the only copy."""
+    named = {workload.name for workload in wanted.named}
+    for name in sorted(view.spools - named - known.keys() - view.instances.keys()):
+        yield RemoveSpool(name)
 
 
 def _one(

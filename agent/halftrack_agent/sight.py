@@ -14,6 +14,7 @@ from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.events import DifferenceSeen, Emit, HostView, InstanceSeen, JudgedSeen, ShadowSeen, UsageSeen
 from halftrack_agent.flows import Flows
 from halftrack_agent.rings import Rings
+from halftrack_agent.spools import Spools
 from halftrack_dataplane import status
 from halftrack_dataplane.judging import Judged
 from halftrack_dataplane.status import MAX_COUNT, Diverged, Status
@@ -28,8 +29,10 @@ MEASURE_EVERY_MS = 200  # of members in a swap that asks for it: windows are a s
 SAMPLE_EVERY_MS = 5_000  # a burst becomes one report with a sum, not one report a frame
 
 # A gap that a member or a sink meets is either covered by the other member or told by the merge: counted there, reported here once.
-# A member without a twin tells of its own. What a source counts as lost is a capture's: packets that network or kernel dropped, by number.
-_LOST = {"merge": ("gap_frames", "lost"), "bridge-receiver": ("lost",), "member": ("lost",), "source": ("lost",)}
+# A member without a twin tells of its own,
+# and a spool of what it could not keep. What a source counts as lost is a capture's: packets that network or kernel dropped, by number.
+_LOST = {"merge": ("gap_frames", "lost"), "bridge-receiver": ("lost",), "member": ("lost",), "source": ("lost",),
+         "spool": ("lost", "missed", "corrupt")}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +82,17 @@ def _judged(row: Judged) -> JudgedSeen:
 class Sight:
     """The eyes of one agent. What was reported stands in `counted`, so that an agent that comes back does not report it again."""
 
-    def __init__(self, driver: ExecDriver, rings: Rings, store: ArtifactStore, folder: Path, counted: Path) -> None:
+    def __init__(
+        self,
+        driver: ExecDriver,
+        rings: Rings,
+        store: ArtifactStore,
+        folder: Path,
+        counted: Path,
+        spools: Spools | None = None,
+    ) -> None:
         self._driver, self._rings, self._store, self._folder = driver, rings, store, folder
+        self._spools = spools
         self._counted = counted
         self._statuses: dict[str, tuple[int, Status]] = {}
         self._counts: dict[str, _Count] = {}
@@ -103,7 +115,9 @@ class Sight:
         }
         judged = {ring: row for found in self._judged.values() for ring, row in found.items()}
         self._measure(measured, instances)
-        return HostView(instances, self._rings.seen(), shadows, self._store.digests, judged, dict(self._usages))
+        spools = frozenset[str]() if self._spools is None else self._spools.seen()
+        rings, digests = self._rings.seen(), self._store.digests
+        return HostView(instances, rings, shadows, digests, judged, dict(self._usages), spools)
 
     def _measure(self, names: Collection[str], instances: Mapping[str, InstanceSeen]) -> None:
         now_ms = clock.boot_ms()

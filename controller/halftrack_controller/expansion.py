@@ -274,6 +274,9 @@ class _Draft:
         name = placement.inlet_name(self.graph.name, vertex.name)
         inlet = inlets.inlet_of(self.graph, vertex, edges)
         self._put(host, replace(_built_in(name, Kind.VERTEX, Runs.INLET, ring.name), inlet=inlet))
+        for edge in (edge for edge in edges if edge.spool is not None):
+            name, reads, limits = inlets.spool_of(self.graph, edge)
+            self._put(host, replace(_built_in(name, Kind.VERTEX, Runs.SPOOL, ""), reads_ring=reads, spool=limits))
         return True
 
     def _to_be_had(self, vertex: Vertex, host: str) -> list[Edge]:

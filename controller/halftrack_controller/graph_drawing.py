@@ -11,7 +11,7 @@ from halftrack_controller import placement
 from halftrack_controller.graph_layout import Layout, Point, laid_out
 from halftrack_controller.graph_readers import drops_text
 from halftrack_controller.quantities import size_text
-from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
+from halftrack_model.graph import Edge, Full, Role, StreamGraph, Vertex
 from halftrack_model.observed import Health
 from halftrack_model.rewiring import carried
 from halftrack_model.workload import Runs
@@ -53,6 +53,8 @@ def edge_text(edge: Edge) -> str:
     words += [f"from {edge.replay_ms} ms ago"] if edge.replay_ms else []
     words += [f"credit {size_text(edge.credit_bytes)}"] if edge.credit_bytes else []
     words += [f"evicted after {edge.evict_after_ms} ms"] if edge.evict_after_ms else []
+    if (spool := edge.spool) is not None:
+        words.append(f"spool {size_text(spool.size_bytes)}{', drop-oldest' if spool.full is Full.DROP_OLDEST else ''}")
     words += [f"{edge.retain_ms} ms retained"] if edge.retain_ms else []
     return ", ".join(words)
 

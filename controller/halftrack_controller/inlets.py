@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from halftrack_controller import placement
 from halftrack_model.graph import Edge, JoinBy, StreamGraph, Vertex
-from halftrack_model.workload import Inlet, InletInput, RingSpec
+from halftrack_model.workload import Inlet, InletInput, RingSpec, SpoolLimits
 
 _ALIGNED = (JoinBy.SEQUENCE, JoinBy.TIME)
 
@@ -43,6 +43,14 @@ def ring_of(graph: StreamGraph, vertex: Vertex) -> RingSpec:
     )
 
 
+def spool_of(graph: StreamGraph, edge: Edge) -> tuple[str, str, SpoolLimits]:
+    """The name of an edge's spool, the ring that it keeps, and what it may hold."""
+    assert edge.spool is not None  # noqa: S101 - asked of edges that have one
+    limits = SpoolLimits(edge.spool.size_bytes, edge.spool.retain_ms, edge.spool.full.value)
+    name = placement.spool_name(graph.name, edge.source, edge.target)
+    return name, placement.ring_name(graph.name, edge.source), limits
+
+
 def newest(edges: Sequence[Edge]) -> list[Edge]:
     """Those that the vertex shall read, without what it still reads."""
     last = max((edge.generation for edge in edges), default=0)
@@ -69,4 +77,5 @@ def _input(graph: StreamGraph, edge: Edge) -> InletInput:
         replay_ms=edge.replay_ms,
         evict_after_ms=edge.evict_after_ms,
         generation=edge.generation,
+        spool="" if edge.spool is None else placement.spool_name(graph.name, edge.source, edge.target),
     )

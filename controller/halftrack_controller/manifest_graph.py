@@ -19,7 +19,21 @@ from halftrack_controller.manifest_types import (
     Strict,
 )
 from halftrack_model.feed import DEFAULT_BUFFER_BYTES, MAX_FEEDS, Feed, Protocol, parsed_bind
-from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Role, Sample, StreamGraph, Vertex
+from halftrack_model.graph import (
+    Edge,
+    Full,
+    Join,
+    JoinBy,
+    Partition,
+    Place,
+    Policy,
+    Rate,
+    Role,
+    Sample,
+    Spool,
+    StreamGraph,
+    Vertex,
+)
 
 RoleName = Literal["source", "single", "pair", "sink"]
 
@@ -161,6 +175,23 @@ class ReplayFields(Strict):
     from_ms: AgoMs = Field(alias="from", description="So far back, by stream time.", examples=["-30s"])
 
 
+class SpoolFields(Strict):
+    """A folder on the consumer's host, which the agent keeps for as long as the graph has it."""
+
+    size: Size = Field(description="Bytes on the disk at most; twice the source's ring at least.", examples=["20GiB"])
+    retain_ms: DurationMs | None = Field(
+        default=None,
+        alias="retain",
+        description="How long it keeps what the consumer has had, room permitting; left out: not at all.",
+        examples=["2h"],
+    )
+    full: Literal["block", "drop-oldest"] = Field(
+        default="block",
+        description="What gives when it is full: the source waits, or the oldest is lost and declared so.",
+        examples=["drop-oldest"],
+    )
+
+
 class ReadingFields(Strict):
     """How a step reads what it does."""
 
@@ -202,6 +233,11 @@ class ReadingFields(Strict):
         default=None,
         description="The end where frames are picked and joined; left out: where most are made.",
         examples=["target"],
+    )
+    spool: SpoolFields | None = Field(
+        default=None,
+        description="Keep on the disk what the consumer has not had and the ring no longer holds; not in live graphs.",
+        examples=[{"size": "20GiB", "full": "drop-oldest"}],
     )
 
 
@@ -283,4 +319,9 @@ def edge_of(source: str, target: str, fields: ReadingFields) -> Edge:
         credit_bytes=fields.credit_bytes or 0,
         evict_after_ms=fields.evict_after_ms or 0,
         placement=None if fields.placement is None else Place(fields.placement),
+        spool=None if fields.spool is None else _spool(fields.spool),
     )
+
+
+def _spool(fields: SpoolFields) -> Spool:
+    return Spool(fields.size, fields.retain_ms or 0, Full(fields.full))

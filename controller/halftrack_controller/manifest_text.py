@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from halftrack_controller.manifest_schema import API_VERSION
 from halftrack_controller.quantities import exact_duration_text, exact_size_text
-from halftrack_model.graph import Edge, Join, Policy, Rate, StreamGraph, Vertex
+from halftrack_model.graph import Edge, Full, Join, Policy, Rate, Spool, StreamGraph, Vertex
 
 
 def graph_manifest(graph: StreamGraph) -> str:
@@ -76,8 +76,16 @@ def _edge(edge: Edge) -> dict[str, Any]:
         credit=exact_size_text(edge.credit_bytes) if edge.credit_bytes else None,
         evictAfter=_duration(edge.evict_after_ms),
         placement=edge.placement and edge.placement.value,
+        spool=_spool(edge.spool),
     )
     return {"from": edge.source} | fields
+
+
+def _spool(spool: Spool | None) -> dict[str, Any] | None:
+    if spool is None:
+        return None
+    full = None if spool.full is Full.BLOCK else spool.full.value
+    return _said(size=exact_size_text(spool.size_bytes), retain=_duration(spool.retain_ms), full=full)
 
 
 def _duration(number_ms: int) -> str | None:

@@ -38,9 +38,9 @@ def inlet_host(graph: StreamGraph, vertex: Vertex) -> str:
     """The host where a vertex's inlet runs: its own if an edge says so, else where most of its inputs are made.
 
     Of equals the one that is also the vertex's own, then the first input's: what is joined there need not cross a link again.
-    In a live graph always its own, since its inputs may change.
+    In a live graph always its own, since its inputs may change; and with a spool, which is for who consumes.
     """
-    if graph.live or any(edge.placement is Place.TARGET for edge in graph.into(vertex.name)):
+    if graph.live or any(edge.placement is Place.TARGET or edge.spool for edge in graph.into(vertex.name)):
         return home(graph, vertex)
     made = [home(graph, graph.vertex(name)) for name in graph.inputs(vertex.name)]
     return max(made, key=lambda host: (made.count(host), host in vertex.hosts))
@@ -96,6 +96,11 @@ def member_name(graph: str, vertex: str, member: str, version: str) -> str:
 def inlet_name(graph: str, vertex: str) -> str:
     """The inlet of a vertex."""
     return f"{graph}.{vertex}.in"
+
+
+def spool_name(graph: str, source: str, target: str) -> str:
+    """What puts an edge's stream on the disk for its target's inlet, and the folder there."""
+    return f"{graph}.{target}.spool-{source}"
 
 
 def keeper_name(graph: str, vertex: str) -> str:

@@ -8,7 +8,7 @@ ctypedef struct item_t:
     const char *at
     uint64_t length, seq, epoch, lost, lost_seq, late, cost
     int64_t time
-    bint none
+    bint none, held  # held: on the disk, not in the ring
 
 
 @cython.final
@@ -25,6 +25,8 @@ cdef class Branch:
     cdef uint64_t pending, pending_seq
     cdef uint64_t every
     cdef bint folds, latest, torn, begun
+    cdef object refill  # where to ask for what the ring no longer has; None: nowhere
+    cdef list maps      # [memory of the spool that frames at hand lie in, its buffer, the sequence behind the last of them]
     cdef int64_t pause, last
     cdef uint64_t key_offset, key_bytes, key_of
     cdef bytes taken
@@ -34,8 +36,9 @@ cdef class Branch:
     cdef int lost_how                     # of `lost_end`: BEFORE the stream, DECLARED, or LATE
     cdef int _check(self) except -1
     cdef bint _lose(self, uint64_t end, bint before, bint late) noexcept
-    cdef int _take(self, Py_ssize_t most, uint64_t cost) except -1
-    cdef int _push(self, uint64_t seq) except -1
+    cdef int _take(self, const ht_found *found, bint held, Py_ssize_t most, uint64_t cost) except -1
+    cdef bint _refilled(self, Py_ssize_t most, uint64_t cost) except -1
+    cdef int _push(self, const ht_found *found, bint held, uint64_t seq) except -1
     cdef bint _mine(self, const char *at, uint64_t length) noexcept
     cdef uint64_t _place(self) noexcept
     cdef bint _whole(self, Py_ssize_t number) except -1

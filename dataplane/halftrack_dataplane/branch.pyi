@@ -1,3 +1,4 @@
+from halftrack_dataplane.refill import Refill
 from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.ring_reader import Reader
 
@@ -21,6 +22,7 @@ class Branch:
         key_take: tuple[int, ...] = (),
         folds: bool = False,
         last_ns: int | None = None,
+        refill: Refill | None = None,
     ) -> None: ...
     count: int
     cost: int

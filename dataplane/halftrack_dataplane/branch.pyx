@@ -1,12 +1,14 @@
 """One input of an inlet: frames read ahead of a reader's cursor, as far as its edge's policy takes them.
 
-Owns what is at hand: pointers into the ring, never a copy. The cursor follows behind what was passed on (`settle`), so a death between the two
+Owns what is at hand: pointers into the ring, or into the spool where the ring has let it go; never a copy. The cursor follows behind what was passed on (`settle`), so a death between the two
 costs nothing; whoever copies asks afterwards whether the bytes were whole all the time. Never writes a ring, and never decides what is joined.
 """
 
 import cython
 
 from halftrack_dataplane.frames import Evicted
+from halftrack_dataplane.spool_cursor import Lost
+from halftrack_dataplane.spool_record import GAP
 
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memmove, memset
@@ -15,6 +17,7 @@ from halftrack_dataplane.mapping cimport damaged
 from halftrack_dataplane.native cimport *
 from halftrack_dataplane.ring cimport Ring
 from halftrack_dataplane.ring_reader cimport Reader
+from halftrack_dataplane.spool_record cimport Entry
 
 __all__ = ["Branch", "begins_at", "part_of"]
 
@@ -70,7 +73,7 @@ cdef class Branch:
 
     def __init__(
         self, Reader reader, position, *, every=1, rate_per_s=0, latest=False, key_offset=0, key_bytes=0, key_of=0, key_take=(), folds=False,
-        last_ns=None,
+        last_ns=None, refill=None,
     ):
         self.reader, self.h = reader, reader.r.h
         self.every, self.latest, self.folds = every, latest, folds
@@ -81,6 +84,7 @@ cdef class Branch:
         self.taken = bytes(part in key_take for part in range(key_of))
         self.position = -(-position // every) * every
         self.missed = self.torn_frames = 0
+        self.refill, self.maps = refill, []
 
     def __dealloc__(self):
         free(self.items)
@@ -104,6 +108,10 @@ cdef class Branch:
             if rc == HT_NOTHING:
                 break
             if rc == HT_BEHIND:
+                if self.refill is not None:
+                    if self._refilled(most, cost):
+                        continue
+                    break
                 tail = ht_load(&self.h.tail)
                 if self.torn:  # far from being overrun again at once
                     tail += (ht_load(&self.h.head) - tail) // 2
@@ -116,7 +124,7 @@ cdef class Branch:
                 if not self._lose(self.found.end, self.found.flags & HT_BEFORE, False):
                     break
             else:
-                self._take(most, cost)
+                self._take(&self.found, False, most, cost)
         if not self.count:
             self._release()  # nor is anything held that comes below a position which was skipped to
 
@@ -137,21 +145,47 @@ cdef class Branch:
         self.position = ht_round(end, self.every)
         return True
 
-    cdef int _take(self, Py_ssize_t most, uint64_t cost) except -1:
-        """The frames of the record that was found."""
-        cdef uint64_t seq = self.position, end = self.found.end
+    cdef bint _refilled(self, Py_ssize_t most, uint64_t cost) except -1:
+        """The ring is past us: what the spool has there, or the loss of what neither has. Can we go on?"""
+        cdef uint64_t tail = ht_load(&self.h.tail)  # before the spool is asked: what went by then is there, if it ever was
+        cdef const unsigned char[:] bytes
+        cdef ht_found found
+        cdef Entry entry
+        what = self.refill.at(self.position)
+        if what is None and self.torn and self.refill.trouble:  # without a spool: far from being overrun again at once
+            tail += (ht_load(&self.h.head) - tail) // 2
+        self.torn = False
+        if what is None or isinstance(what, Lost):
+            return self._lose(tail if what is None else min(tail, what.end), False, True)
+        entry = what.entry
+        if entry.flags & GAP:
+            return self._lose(entry.seq + entry.count, False, entry.flags != GAP)
+        bytes = what.file.data
+        memset(&found, 0, sizeof(found))
+        found.first, found.end, found.length = entry.seq, entry.seq + entry.count, entry.frame_bytes
+        found.bytes = <const char *>&bytes[0] + entry.at
+        found.epoch, found.timestamp_ns = entry.epoch, entry.timestamp_ns
+        if not self.maps or self.maps[-1][0] is not what.file.data:
+            self.maps.append([what.file.data, bytes, 0])
+        self.maps[-1][2] = found.end
+        self._take(&found, True, most, cost)
+        return True
+
+    cdef int _take(self, const ht_found *found, bint held, Py_ssize_t most, uint64_t cost) except -1:
+        """The frames of the record that was found, which is `held` by the spool or the ring's."""
+        cdef uint64_t seq = self.position, end = found.end
         while seq < end and self.count < most and self.cost < cost:
             if self.pause:
-                if self.begun and 0 <= self.found.timestamp_ns - self.last < self.pause:
+                if self.begun and 0 <= found.timestamp_ns - self.last < self.pause:
                     seq = end
                     break
-                self.begun, self.last = True, self.found.timestamp_ns
-            self._push(seq)
+                self.begun, self.last = True, found.timestamp_ns
+            self._push(found, held, seq)
             seq += self.every
         self.position = seq
         return 0
 
-    cdef int _push(self, uint64_t seq) except -1:
+    cdef int _push(self, const ht_found *found, bint held, uint64_t seq) except -1:
         cdef item_t *item
         cdef item_t *grown
         if self.begin + self.count == self.room:
@@ -164,9 +198,9 @@ cdef class Branch:
                     raise MemoryError("no memory for the frames at hand")
                 self.items, self.room = grown, max(2 * self.room, 256)
         item = self.items + self.begin + self.count
-        item.at, item.length, item.seq = ht_frame_at(&self.found, seq), self.found.length, seq
-        item.epoch, item.time = self.found.epoch, self.found.timestamp_ns
-        item.lost, item.lost_seq, item.cost = self.pending, self.pending_seq, ht_round(self.found.length, 64)
+        item.at, item.length, item.seq = ht_frame_at(found, seq), found.length, seq
+        item.epoch, item.time, item.held = found.epoch, found.timestamp_ns, held
+        item.lost, item.lost_seq, item.cost = self.pending, self.pending_seq, ht_round(found.length, 64)
         item.late = self.pending_late
         item.none = item.length == sizeof(ht_parts) and memcmp(item.at, &NONE, sizeof(ht_parts)) == 0
         if self.key_of and not item.none and not self._mine(item.at, item.length):
@@ -319,6 +353,8 @@ cdef class Branch:
     def _release(self):
         """The cursor moves up to the first frame that was not passed on yet. A gap needs no holding: what has gone is lost all the same."""
         cdef uint64_t place = self.items[self.begin].seq if self.count else self.position
+        while self.maps and self.maps[0][2] <= place:
+            del self.maps[0]
         place = min(place, ht_load(&self.h.head))
         if place > self.reader.r.cursor:
             ht_done(&self.reader.r, place)
@@ -328,6 +364,8 @@ cdef class Branch:
         """Were the bytes of frame `number` and of those behind it whole until now? If not, they are looked for anew."""
         cdef Py_ssize_t at
         self._check()
+        while number < self.count and self.items[self.begin + number].held:  # what the disk has, nobody reclaims under us
+            number += 1
         if self.reader.r.lossless or number >= self.count or ht_intact(self.h, self.items[self.begin + number].seq):
             return True
         self.pending, self.pending_seq = self.items[self.begin + number].lost, self.items[self.begin + number].lost_seq

@@ -12,6 +12,7 @@ from halftrack_dataplane import join, parts, splice
 from halftrack_dataplane.branch import Branch, begins_at
 from halftrack_dataplane.frames import reader_name
 from halftrack_dataplane.join import Drop, Head, Lose, Pass, Wait
+from halftrack_dataplane.refill import Refill
 from halftrack_dataplane.ring import Reader, Ring, Writer
 from halftrack_dataplane.runspec import BY_NUMBER, InletInput, RunSpec
 from halftrack_dataplane.runtime import EXIT_RING, Unable
@@ -45,12 +46,24 @@ class Input:
     reader: Reader
     branch: Branch
     grip: Grip
+    refill: Refill | None = None
     dropped: int = 0  # frames that were for nobody any more
     gaps: int = 0  # numbers that it had lost
     overrun: int = 0  # numbers that were gone before an earlier reader of ours got to them
     gone: int = 0  # numbers that the stream had lost, as an earlier reader found
     alive_at: float = 0.0
     looked_at: float = 0.0
+
+    def close(self) -> None:
+        """Let go of its ring, and of its spool if it has one."""
+        self.reader.close()
+        if self.refill is not None:
+            self.refill.close()
+
+    @property
+    def lag_frames(self) -> int:
+        """What is published and not yet passed on, wherever it lies."""
+        return self.reader.lag_frames if self.refill is None else max(0, self.ring.head - self.branch.place)
 
     def head(self, gone: bool) -> Head:
         """As joins by number want it."""
@@ -148,7 +161,7 @@ def begin_of(each: InletInput, ring: Ring) -> tuple[int, str]:
     begins = begins_at(ring)
     oldest = ring.tail if begins is None else begins
     if not each.replay_ms:
-        return (oldest if each.numbered else ring.head), ""
+        return min(oldest, _spooled(each, ring, oldest)) if each.numbered else ring.head, ""
     newest = ring.peek(ring.head - 1) if ring.head > oldest else None
     if newest is None:
         return oldest, f"{each.name} has nothing to be replayed yet"
@@ -159,6 +172,16 @@ def begin_of(each: InletInput, ring: Ring) -> tuple[int, str]:
     short = at == oldest and first is not None and first.timestamp_ns > wanted_ns
     told = f"{each.name} begins at {at}, {back_s:.3f} s back"
     return at, told + (f", the oldest that is retained of {each.replay_ms / 1000:g} s" if short else "")
+
+
+def _spooled(each: InletInput, ring: Ring, oldest: int) -> int:
+    """Where its spool would have it begin: who died before its first frame had begun before what the ring holds now."""
+    if not each.spool:
+        return oldest
+    refill = Refill(each.spool, ring)
+    begin = refill.begin()
+    refill.close()
+    return oldest if begin is None else begin
 
 
 def opened(
@@ -175,15 +198,17 @@ def opened(
     patience_s = each.evict_after_ms / 1000
     if grip is Grip.PINNED:
         patience_s = min(patience_s or PIN_S, PIN_S)
+    lossless = each.policy == "lossless" and not each.spool and grip is not Grip.LOOSE
     reader = ring.reader(
-        policy="lossless" if each.policy == "lossless" and grip is not Grip.LOOSE else "lossy",
+        policy="lossless" if lossless else "lossy",
         name=reader_name(spec.name),
         start=min(position, ring.head),
         evict_after_s=patience_s or None,
     )
+    refill = Refill(each.spool, ring) if each.spool else None
     branch = Branch(
         reader,
-        max(position, reader.cursor) if fresh else position,
+        max(position, reader.cursor) if fresh and not each.spool else position,
         every=each.every,
         rate_per_s=each.rate_per_s,
         latest=each.latest,
@@ -193,8 +218,9 @@ def opened(
         key_take=each.key_take,
         folds=not numbered(spec),
         last_ns=last_ns,
+        refill=refill,
     )
-    return Input(each, ring, reader, branch, grip)
+    return Input(each, ring, reader, branch, grip, refill)
 
 
 class Generation:
@@ -212,7 +238,7 @@ class Generation:
     def close(self) -> None:
         """Let go of its inputs."""
         for each in self.inputs:
-            each.reader.close()
+            each.close()
 
     def chosen(self, which: Sequence[int]) -> tuple[Input, ...]:
         """Some of its inputs."""
@@ -275,7 +301,7 @@ class Generation:
         for which, each in enumerate(self.inputs):
             if each.branch.evicted:
                 position, last_ns = each.branch.place, each.branch.last_ns
-                each.reader.close()
+                each.close()
                 grip = Grip.ORDERED if each.grip is Grip.ORDERED else Grip.LOOSE
                 fresh = opened(self._spec, each.spec, each.ring, position, last_ns, grip=grip)
                 self.inputs[which] = each.followed_by(fresh)
@@ -289,7 +315,7 @@ class Generation:
         for which in waiting:
             each = self.inputs[which]
             self.inputs[which] = opened(self._spec, each.spec, each.ring, expected * each.spec.every)
-            each.reader.close()  # after the new one has joined: in between, nothing is let go
+            each.close()  # after the new one has joined: in between, nothing is let go
         self._sew()
         return bool(waiting)
 

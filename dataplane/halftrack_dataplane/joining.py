@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from halftrack_dataplane import inlet_inputs, join, parts, splice
-from halftrack_dataplane.frames import Evicted, RingError, RingFull
+from halftrack_dataplane import inlet_inputs, join, parts, refill, splice
+from halftrack_dataplane.anchor import Anchor
+from halftrack_dataplane.frames import Evicted, RingError, RingFull, reader_name
 from halftrack_dataplane.inlet_inputs import AHEAD, AHEAD_BYTES, LEAST_NS, Generation, Grip, Input, Place
 from halftrack_dataplane.join import Drop, Lose, Pass, Take, Wait
 from halftrack_dataplane.ring import Ring, Writer
@@ -20,6 +21,7 @@ from halftrack_dataplane.status import Status, StatusFile
 
 PARTS = 4  # a chunk of a bucket holds a quarter of its ring at most, so that its writer never waits for us while we wait for it
 SLICE_S = 0.004  # of waiting for one of several, any of which may be next
+ANCHORED_S = 0.005  # of waiting for room that an anchor gives, which nobody tells us of
 ORDERS_S = 0.1  # between two looks at whether there are new orders
 
 
@@ -38,6 +40,9 @@ class Inlet:
         self._floor: int | None = None
         self._last_ns = LEAST_NS
         self._splice = Splice()
+        # Whoever is away finds what has waited for it on the disk; so nothing of it may be passed over in memory either.
+        spooled = any(each.spool for each in spec.inputs)
+        self._anchor = Anchor(ring, reader_name(f"{spec.name}.anchor")) if spooled else None
         self._later: list[Generation] = []
         self._begin(dict(zip(spec.inputs, rings, strict=True)))
         self._step = {"order": self._in_order, "time": self._by_time}.get(
@@ -53,6 +58,8 @@ class Inlet:
         """Let go of all inputs; the output's writer is whoever's who opened it."""
         for each in (self._now, *self._later):
             each.close()
+        if self._anchor is not None:
+            self._anchor.close()
 
     # ---- beginning ------------------------------------------------------------------------------------------------------
 
@@ -121,7 +128,7 @@ class Inlet:
                 self._record(mine, self._ring.head)
         except RingError:
             for each in opened.keys() - held.keys():
-                opened[each].reader.close()
+                opened[each].close()
             raise
         before = {each.number: each for each in (self._now, *self._later)}
         made = [
@@ -140,12 +147,15 @@ class Inlet:
     def _leave(self, each: Input) -> None:
         self._past["late"] += each.dropped
         self._past["missed"] += each.branch.missed
-        each.reader.close()
+        each.close()
 
     # ---- one step -------------------------------------------------------------------------------------------------------
 
     def step(self, now: float, timeout_s: float = TICK_S) -> tuple[Input, ...]:
         """Do the next thing, and wait for room up to `timeout_s`; whom it waits for, if there is nothing to do."""
+        if self._anchor is not None:
+            self._anchor.follow()
+            timeout_s = min(timeout_s, ANCHORED_S)
         try:
             return self._step(now, timeout_s)
         except Evicted:
@@ -306,9 +316,16 @@ class Inlet:
                         return
                 if waiting := self.step(now):
                     self._wait(waiting, now)
+                self._commit()
                 file.offer(self._status)
         finally:
             file.offer(self._status, last=True)
+
+    def _commit(self) -> None:
+        """Say to spools what they need not keep for us: what is in our own ring."""
+        for each in self._inputs:
+            if each.refill is not None:
+                each.refill.commit(each.branch.place)
 
     def _obeys(self, orders: Orders) -> bool:
         """Take new orders, if there are any; False if this life cannot."""
@@ -346,8 +363,9 @@ class Inlet:
         }
         out = ", ".join(mine.inputs[which].spec.name for which in sorted(mine.patience.gone(time.monotonic())))
         left_out = f"left out, since silent: {out}" if out else ""
-        message = "; ".join(filter(None, [self._message, self._waits, left_out]))
-        lag = max(each.reader.lag_frames for each in mine.inputs)
+        spools = [each.refill.trouble for each in mine.inputs if each.refill is not None]
+        message = "; ".join(filter(None, [self._message, self._waits, left_out, *spools]))
+        lag = max(each.lag_frames for each in mine.inputs)
         inputs = {
             each.spec.name: each.counts(late, mine.patience.outs.get(which, 0))
             for which, each in enumerate(mine.inputs)
@@ -361,6 +379,10 @@ def run(spec: RunSpec, stop: Stop, orders: Orders) -> None:
     with ring_writer(ring, spec.name, stop) as writer:
         # It begins with what it cannot do without. What is not in force yet, and may not even be there, is taken up on the way.
         begin = inlet_inputs.in_force(spec, ring)
+        if ring.head == ring.base_seq:  # later, there is a place to go on from, whether the spool is back or not
+            for each in begin.inputs:
+                if each.spool:
+                    refill.awaited(each.spool, stop)
         inlet = Inlet(begin, [open_ring(each.ring, stop) for each in begin.inputs], ring, writer)
         try:
             if begin != spec:

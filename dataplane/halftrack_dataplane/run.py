@@ -26,6 +26,7 @@ _MODULES = {
     "inlet": "joining",
     "judge": "judge",
     "keeper": "keeper",
+    "spool": "spooling",
 }
 
 

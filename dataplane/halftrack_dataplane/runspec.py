@@ -4,16 +4,18 @@ Owns the file's form and the rules of which role needs what. Never opens what th
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from halftrack_dataplane import feed_orders, judge_orders
+from halftrack_dataplane import feed_orders, judge_orders, spool_orders
 from halftrack_dataplane.feed_orders import FeedSpec
 from halftrack_dataplane.judge_orders import JudgeOrders
+from halftrack_dataplane.spool_orders import SpoolOrders
 
 Param = str | int | bool
+Orders = TypeVar("Orders")
 
 MAX_SPEC_BYTES = 1 << 20  # a spec of a few kilobytes is usual; its params may be longer, not endless
 
@@ -40,6 +42,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "inlet": ("output_ring",),
     "judge": ("program", "entry", "input_ring"),
     "keeper": ("feed_dir",),
+    "spool": ("input_ring",),
 }
 ROLES = tuple(_NEEDS)
 
@@ -81,7 +84,7 @@ class InletInput:
     `policy` "sample" takes sequences that `every` divides, at most `rate_per_s` a second of the stream's own time, or the `latest` only. A
     partition (`key_of` > 0) takes frames whose key, bytes [`key_offset`, `key_offset + key_bytes`), falls into a part of `key_take`.
     `replay_ms`: how far back it begins, once. `evict_after_ms`: how long this input may hold others up, the writer of its ring or the join;
-    0: for ever. `spool`: kept for the folder that has what the ring no longer has; empty so far. Inputs of one `generation` are joined with each
+    0: for ever. `spool`: the folder that has what the ring no longer has; then nobody is held up. Inputs of one `generation` are joined with each
     other; those of a later one take the place of those before (`splice.py`).
     """
 
@@ -155,6 +158,7 @@ class RunSpec:
     feeds: tuple[FeedSpec, ...] = ()
     feed_dir: str = ""
     taker_path: str = ""
+    spool: SpoolOrders | None = None
 
 
 def dump(spec: RunSpec) -> bytes:
@@ -186,7 +190,8 @@ def load(data: bytes) -> RunSpec:
     values["params"] = _params(values["params"])
     values["snapshot_peers"] = _peers(values["snapshot_peers"])
     values["inputs"] = _inputs(values["inputs"])
-    values["judge"] = None if values["judge"] is None else _judge(values["judge"])
+    values["judge"] = _read(values["judge"], judge_orders.read)
+    values["spool"] = _read(values["spool"], spool_orders.read)
     values["feeds"] = _feeds(values["feeds"])
     spec = RunSpec(**values)
     _check(spec)
@@ -217,6 +222,9 @@ def _check(spec: RunSpec) -> None:
         _check_join(spec)
     _expect((spec.judge is not None) == (spec.role == "judge"), "judge", "orders for a judge, and for nobody else")
     if spec.judge is not None and (fault := judge_orders.fault(spec.judge)):
+        raise SpecError(fault)
+    _expect((spec.spool is not None) == (spec.role == "spool"), "spool", "orders for a spool, and for nobody else")
+    if spec.spool is not None and (fault := spool_orders.fault(spec.spool)):
         raise SpecError(fault)
     if spec.role == "keeper" and (fault := feed_orders.fault(spec.feeds)):
         raise SpecError(fault)
@@ -262,8 +270,8 @@ def _check_input(each: InletInput, where: str) -> None:
         _expect(
             path.startswith("/") or (name == "spool" and not path), f"{where}.{name}", f"an absolute path, not {path!r}"
         )
-    _expect(each.spool == "", f"{where}.spool", "nothing: an inlet reads rings only so far")
     _expect(each.policy in POLICIES, f"{where}.policy", f"one of {', '.join(POLICIES)}, not {each.policy!r}")
+    _expect(not each.spool or each.policy == "lossless", f"{where}.spool", "a folder only where all is read")
     for name in ("rate_per_s", "key_offset", "key_bytes", "key_of", "replay_ms", "evict_after_ms", "generation"):
         _expect(getattr(each, name) >= 0, f"{where}.{name}", "an integer from 0 on")
     _expect(each.generation <= MAX_GENERATION, f"{where}.generation", f"at most {MAX_GENERATION}")
@@ -370,9 +378,9 @@ def _inputs(tree: Any) -> tuple[InletInput, ...]:
     return tuple(found)
 
 
-def _judge(tree: Any) -> JudgeOrders:
+def _read(tree: Any, read: Callable[[Any], Orders]) -> Orders | None:
     try:
-        return judge_orders.read(tree)
+        return None if tree is None else read(tree)
     except ValueError as error:
         raise SpecError(str(error)) from None
 

@@ -266,8 +266,8 @@ class Bookmark:
             raise SpoolBusy(f"another process reads {folder} as {name!r}; a consumer is one process") from None
         self.place = read_place(os.pread(self._fd, 2 * PLACE_BYTES, 0))
 
-    def commit(self, seq: int) -> None:
-        """Everything below `seq` is done with, on the disk when this returns. A place never goes back."""
+    def commit(self, seq: int, *, durable: bool = True) -> None:
+        """Everything below `seq` is done with, if `durable` on the disk when this returns. A place never goes back."""
         if self.place is not None and seq <= self.place.seq:
             return
         place = Place(1 if self.place is None else self.place.number + 1, seq)
@@ -275,7 +275,7 @@ class Bookmark:
         if self.place is None:
             os.fsync(self._fd)
             Disk().sync_folder(self._path.parent)
-        else:
+        elif durable:
             os.fdatasync(self._fd)
         self.place = place
 

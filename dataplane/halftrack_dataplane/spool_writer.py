@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from halftrack_dataplane.frames import Evicted
+from halftrack_dataplane.frames import Evicted, reader_name
 from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.ring_reader import Reader
 from halftrack_dataplane.spool_files import STATES, Disk, Folder, Lock, Mark, SegmentFile, segment_path
@@ -38,6 +38,8 @@ SYNC_BYTES = 16 << 20  # a group of 8 MiB and more reaches what the disk can do;
 PACK_BYTES = 4 << 20  # in one write: much more than a system call costs, little enough for a look at the clock
 TEND_S = 1.0  # how often consumers' places are looked at while nothing is short
 LOOK_S = 0.05  # how often while something is
+SEGMENT_BYTES = 64 << 20
+SHARE = 8  # a limit holds as many segments at least: what goes, goes in such parts
 PRIORITY = 255  # the highest: a writer that spares anybody spares the one who reads for many
 _WAITABLE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -65,6 +67,7 @@ class Spooler:
         *,
         start: Start = "now",
         sync_s: float = SYNC_S,
+        name: str = "spool",
         disk: Disk | None = None,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -72,6 +75,7 @@ class Spooler:
             raise ValueError(f"segments of {limits.segment_bytes} bytes; a frame of this ring may need more")
         self.ring, self.folder, self.limits = ring, Folder(path), limits
         self._disk = disk or Disk()
+        self._name = reader_name(name)
         self._tell = tell
         self._sync_ns, self._sync_bytes = int(sync_s * 1e9), min(SYNC_BYTES, ring.capacity_bytes // 4)
         self._identity = Identity(ring.label, ring.schema, ring.frame_bytes, ring.generation, ring.base_seq)
@@ -126,7 +130,7 @@ class Spooler:
     def _join(self, start: Start) -> int:
         """Join the ring, and say at which sequence the spool goes on; what the ring no longer has from there becomes a gap."""
         verify, priority = self.ring.checked, PRIORITY
-        reader = self.ring.reader(policy="lossless", name="spool", start=start, verify=verify, priority=priority)
+        reader = self.ring.reader(policy="lossless", name=self._name, start=start, verify=verify, priority=priority)
         self._reader, self._packer = reader, Packer(reader, self._salt)
         at = reader.cursor
         self._gap_to = at if isinstance(start, int) and at > start else None
@@ -314,6 +318,11 @@ class Spooler:
     def end_seq(self) -> int:
         """The next sequence to be written."""
         return self._end
+
+    @property
+    def held_bytes(self) -> int:
+        """What its segments take on the disk."""
+        return sum(segment.bytes for segment in self._segments)
 
     def _say(self, state: str) -> None:
         if state != self.state:

@@ -11,12 +11,10 @@ from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.spool_cursor import SpoolCursor
 from halftrack_dataplane.spool_files import STATES, Folder, Lock, Mark, segment_path
 from halftrack_dataplane.spool_segments import Full, Limits, Losses
-from halftrack_dataplane.spool_writer import SYNC_S, Spooler, segment_bytes_for
+from halftrack_dataplane.spool_writer import SEGMENT_BYTES, SHARE, SYNC_S, Spooler, segment_bytes_for
 from halftrack_dataplane.stream_cli_frame import DONE, Failed, Program, Terminal, size_bytes, size_text, stoppable, verb
 
 STEP_S = 0.1  # how late a signal may be seen
-SEGMENT_BYTES = 64 << 20
-SHARE = 8  # a limit holds as many segments at least: what goes, goes in such parts
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 

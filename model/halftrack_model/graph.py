@@ -90,6 +90,25 @@ class Partition:
     take: tuple[int, ...]
 
 
+class Full(Enum):
+    """What gives when a spool has reached its size: the source waits, or the oldest goes, as a declared gap."""
+
+    BLOCK = "block"
+    DROP_OLDEST = "drop-oldest"
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """What an edge's consumer has not had and the ring no longer holds, on the disk of the consumer's host: `size_bytes` at most.
+
+    What the consumer has had stays for `retain_ms`, room permitting.
+    """
+
+    size_bytes: int
+    retain_ms: int = 0
+    full: Full = Full.BLOCK
+
+
 @dataclass(frozen=True, slots=True)
 class Vertex:
     """A step of a graph. `hosts` has one host; two for a pair whose members (`a` on the first, `b` on the second) are apart.
@@ -136,11 +155,12 @@ class Edge:
     evict_after_ms: int = canonical.added(0)
     placement: Place | None = canonical.added(None)
     generation: int = canonical.added(0)
+    spool: Spool | None = canonical.added(None)
 
     @property
     def plain(self) -> bool:
         """Its consumer can read the ring itself: every frame, held back by nobody's bound. `retain_ms` is the ring's affair."""
-        asked = (self.sample, self.partition, self.replay_ms, self.credit_bytes, self.evict_after_ms)
+        asked = (self.sample, self.partition, self.replay_ms, self.credit_bytes, self.evict_after_ms, self.spool)
         return self.policy is Policy.LOSSLESS and not any(asked)
 
     def __str__(self) -> str:

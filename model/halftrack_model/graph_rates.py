@@ -40,7 +40,8 @@ def carried(graph: StreamGraph, edge: Edge) -> Rate:
 
 def inflow(graph: StreamGraph, vertex: Vertex) -> Rate:
     """What lossless edges bring to `vertex` at most: nobody can make it less, so the vertex must be able to take it."""
-    rates = [carried(graph, edge) for edge in graph.into(vertex.name) if edge.policy is Policy.LOSSLESS]
+    held = [edge for edge in graph.into(vertex.name) if edge.policy is Policy.LOSSLESS and edge.spool is None]
+    rates = [carried(graph, edge) for edge in held]  # what is more than it can take for a while is what a spool is for
     aligned = vertex.join is not None and vertex.join.by in _ALIGNED
     frames = [rate.frames_per_s for rate in rates]
     return Rate(sum(rate.bytes_per_s for rate in rates), max(frames, default=0) if aligned else sum(frames))

@@ -16,6 +16,7 @@ MAX_VERTICES, MAX_EDGES = 256, 1024  # of one graph: what a person can still loo
 MIN_RING_BYTES = 1 << 16
 MAX_INPUTS = 32  # as many as an inlet of the data plane takes
 MAX_PARTS = 4096  # of a partition, there too
+MAX_RETAIN_MS = 10**11  # three years, as a ring
 MAX_KEY_BYTES = 4096  # a key is a field of a frame, not the frame
 HOSTS = {Role.SOURCE: (1,), Role.SINGLE: (1,), Role.PAIR: (1, 2), Role.SINK: (1,)}
 
@@ -139,6 +140,7 @@ def _of_edge(graph: StreamGraph, edge: Edge, twice: bool) -> Iterator[str]:
         yield f"reads {edge.policy.value}, so it holds up nobody and is never evicted: leave evictAfter out"
     if edge.credit_bytes and edge.credit_bytes < MIN_RING_BYTES:
         yield f"its credit is the buffer of its inlet, which needs at least {MIN_RING_BYTES} bytes"
+    yield from _of_spool(graph, edge)
     if edge.placement is not None and not graph.has_inlet(edge.target):
         yield "places an inlet, and needs none: leave placement out"
     if edge.placement is not None and any(edge.placement is not other for other in _places(graph, edge)):
@@ -163,6 +165,25 @@ def _of_sample(graph: StreamGraph, edge: Edge) -> Iterator[str]:
         yield "cannot sample less than nothing"
     elif join is not None and join.by in (JoinBy.SEQUENCE, JoinBy.UNION) and not sample.every:
         yield f"picks frames by the time, and {edge.target} joins by {join.by.value}: sample every so many, or join by time or order"
+
+
+def _of_spool(graph: StreamGraph, edge: Edge) -> Iterator[str]:
+    spool = edge.spool
+    if spool is None:
+        return
+    ring_bytes = graph.vertex(edge.source).ring_bytes
+    if edge.policy is not Policy.LOSSLESS:
+        yield f"reads {edge.policy.value}, so it has nothing to be kept for: leave spool out, or read lossless"
+    if graph.live:
+        yield "has a spool, which would not follow what a live graph reads next: leave spool out, or live"
+    if edge.evict_after_ms:
+        yield "has a spool, so its consumer holds up nobody: leave evictAfter out"
+    if Place.SOURCE in _places(graph, edge):
+        yield "has a spool, which lies with its consumer: write placement: target, or leave it out"
+    if spool.size_bytes < 2 * ring_bytes:
+        yield f"its spool must hold twice what the ring of {edge.source} does: write a size of at least {2 * ring_bytes} bytes"
+    if not 0 <= spool.retain_ms <= MAX_RETAIN_MS:
+        yield "its spool cannot keep that long what its consumer has had: write retain: 2h"
 
 
 def _places(graph: StreamGraph, edge: Edge) -> list[Place]:

@@ -31,6 +31,7 @@ class Runs(Enum):
     JUDGE = "judge"
     INLET = "inlet"
     KEEPER = "keeper"
+    SPOOL = "spool"
     BRIDGE_SERVER = "bridge-server"
     BRIDGE_RECEIVER = "bridge-receiver"
 
@@ -85,6 +86,7 @@ class InletInput:
     replay_ms: int
     evict_after_ms: int
     generation: int = canonical.added(0)
+    spool: str = canonical.added("")  # the workload that puts `ring` on the disk for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,15 @@ class Inlet:
     join: str
     join_width_ns: int
     join_partial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolLimits:
+    """What a spool may hold, for how long what its inlet has had, and what gives at the limit: block | drop-oldest."""
+
+    size_bytes: int
+    retain_ms: int
+    full: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +147,7 @@ class Workload:
     feeds: tuple[Feed, ...] = canonical.added(())  # KEEPER, which holds them, and the SOURCE that reads them
     keeps_for: str = canonical.added("")  # KEEPER only: the workload that may have its sockets
     resources: Resources | None = canonical.added(None)
+    spool: SpoolLimits | None = canonical.added(None)  # SPOOL only, which puts `reads_ring` on the disk
 
     @property
     def read_rings(self) -> tuple[str, ...]:

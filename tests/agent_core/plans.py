@@ -8,7 +8,7 @@ from halftrack_model.plan import Peer, Plan
 from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrategy
 from halftrack_model.seals import Sealed
 from halftrack_model.swap import Seat, SwapSpec
-from halftrack_model.workload import Inlet, InletInput, Kind, Member, RingSpec, Runs, Workload
+from halftrack_model.workload import Inlet, InletInput, Kind, Member, RingSpec, Runs, SpoolLimits, Workload
 from tests.sim import keys
 
 GALAXY = "sim"
@@ -81,6 +81,18 @@ def inlet(**fields: object) -> Workload:
         runs=Runs.INLET,
         writes_ring="spectra/spectrometer.in",
         inlet=Inlet(inputs, "union", 0, False),
+    )
+
+
+def spool() -> Workload:
+    """What keeps the first of the inlet's streams for it."""
+    return replace(
+        merge(),
+        name="spectra.spectrometer.spool-left",
+        runs=Runs.SPOOL,
+        reads_ring="spectra/left",
+        writes_ring="",
+        spool=SpoolLimits(1 << 30, 5000, "drop-oldest"),
     )
 
 

@@ -105,3 +105,5 @@ def test_an_inlet_follows_each_input_that_may_not_be_lost() -> None:
     )
     assert verdict(lossless, {"spectra/left": 0, "spectra/right": 900}).health is Health.HEALTHY
     assert verdict(inlet(), {"spectra/left": 900, "spectra/right": 0}).health is Health.HEALTHY
+    spooled = inlet(evict_after_ms=0, spool="spectra.spectrometer.spool-left")
+    assert verdict(spooled, {"spectra/left": 900, "spectra/right": 0}).health is Health.HEALTHY, "it may be far behind"

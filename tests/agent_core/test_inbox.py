@@ -15,8 +15,8 @@ from halftrack_model.errors import HalftrackError
 from halftrack_model.plan import MAX_PLAN_BYTES, Plan
 from halftrack_model.report import Happened
 from halftrack_model.seals import Sealed
-from halftrack_model.workload import Runs, Workload
-from tests.agent_core.plans import A, B, inlet, member, merge, plan, ring, sealed, sealed_release
+from halftrack_model.workload import Runs, SpoolLimits, Workload
+from tests.agent_core.plans import A, B, inlet, member, merge, plan, ring, sealed, sealed_release, spool
 from tests.sim import keys
 
 TRUST = keys.trust_of(A)
@@ -52,10 +52,10 @@ def peer_changed(**values: object) -> Sealed:
     return changed(peers=(replace(plan().peers[0], **values),))  # type: ignore[arg-type]
 
 
-def inlet_added(wanted: Workload) -> Sealed:
+def inlet_added(wanted: Workload, *others: Workload) -> Sealed:
     """The plan with an inlet and all rings that it should need."""
     rings = tuple(ring(f"spectra/{name}") for name in ("left", "right", "spectrometer.in"))
-    return changed(workloads=(*plan().workloads, wanted), rings=(*plan().rings, *rings))
+    return changed(workloads=(*plan().workloads, *others, wanted), rings=(*plan().rings, *rings))
 
 
 def ring_added(**values: object) -> Sealed:
@@ -114,6 +114,18 @@ REFUSED: dict[str, tuple[str, Callable[[], Sealed]]] = {
     "a merge with an inlet's orders": ("plan-misfit", lambda: inlet_added(replace(inlet(), runs=Runs.MERGE))),
     "an inlet of a ring that nobody makes": ("plan-misfit", lambda: inlet_added(inlet(ring="spectra/nothing"))),
     "an inlet of a policy that there is not": ("plan-misfit", lambda: inlet_added(inlet(policy="greedy"))),
+    "an inlet that asks a spool which there is not": ("plan-misfit", lambda: inlet_added(inlet(spool=spool().name))),
+    "an inlet that asks a spool of another ring": (
+        "plan-misfit",
+        lambda: inlet_added(inlet(spool=spool().name), replace(spool(), reads_ring="spectra/right")),
+    ),
+    "a spool without limits": ("plan-misfit", lambda: inlet_added(inlet(), replace(spool(), spool=None))),
+    "a spool without a ring": ("plan-misfit", lambda: inlet_added(inlet(), replace(spool(), reads_ring=""))),
+    "a spool of no size": (
+        "plan-misfit",
+        lambda: inlet_added(inlet(), replace(spool(), spool=SpoolLimits(0, 0, "block"))),
+    ),
+    "a merge with a spool's limits": ("plan-misfit", lambda: inlet_added(inlet(), replace(spool(), runs=Runs.MERGE))),
     "an inlet of a part beyond all": ("plan-misfit", lambda: inlet_added(inlet(key_take=(3,)))),
     "a generation below all": ("plan-misfit", lambda: ring_added(member=replace(member("a", "1.0.0"), generation=-1))),
     "a generation without epochs": (
@@ -228,3 +240,7 @@ def test_an_inlet_that_lacks_nothing_is_accepted() -> None:
     assert isinstance(actions[0], ev.JournalPlan)
     assert state.plan is not None
     assert state.plan.plan.workloads[-1] == inlet()
+    asks = inlet(spool=spool().name)
+    state, _ = core.advance(holding(HELD), ev.PlanArrived(inlet_added(asks, spool())), 0)
+    assert state.plan is not None
+    assert state.plan.plan.workloads[-2:] == (spool(), asks)

@@ -10,7 +10,7 @@ from halftrack_agent import events as ev
 from halftrack_agent.lifecycle import Phase
 from halftrack_agent.reconcile import PAUSE_CAP_MS, Instance, Wanted, fell_by, pause_ms, reconciled
 from halftrack_model.workload import Kind, Workload
-from tests.agent_core.plans import inlet, member_workload, merge, ring
+from tests.agent_core.plans import inlet, member_workload, merge, ring, spool
 
 LOOK_MS = 100
 ARTIFACTS = {member_workload("a", version).artifact: 1000 for version in ("1.0.0", "1.1.0")}
@@ -181,6 +181,25 @@ def test_a_ring_goes_after_its_writer_also_under_a_fresh_agent() -> None:
     host.end(member.name, 0, None)
     _, then = reconciled(wanted, {}, host.view(), 1, 1)
     assert ev.RemoveRing(member.writes_ring) in then, "readers keep what they have mapped"
+
+
+def test_a_spool_goes_only_when_the_plan_in_force_does_not_name_it_and_nobody_writes_there() -> None:
+    # invariant: R3
+    kept = spool()
+    host = Host(artifacts=set(ARTIFACTS))
+
+    def removed(named: tuple[Workload, ...]) -> bool:
+        wanted = replace(wanted_of(frozenset()), named=named)
+        _, actions = reconciled(wanted, {}, replace(host.view(), spools=frozenset({kept.name})), 0, 1)
+        return ev.RemoveSpool(kept.name) in actions
+
+    assert not removed((kept,)), "named is enough, wanted now or not"
+    host.run(kept)
+    assert not removed(())
+    host.end(kept.name, 0, None)
+    assert not removed(()), "it has ended, and is forgotten first"
+    del host.instances[kept.name]
+    assert removed(())
 
 
 def test_all_that_the_plan_may_ever_run_is_fetched_at_once() -> None:

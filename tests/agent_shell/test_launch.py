@@ -13,13 +13,14 @@ from halftrack_agent.identity import Identity, Membership
 from halftrack_agent.places import Places
 from halftrack_dataplane import restoring
 from halftrack_dataplane.runspec import RunSpec, load
+from halftrack_dataplane.spool_orders import SpoolOrders
 from halftrack_model.feed import Feed, Protocol
 from halftrack_model.ids import digest_of
 from halftrack_model.plan import Peer
 from halftrack_model.release import OnStateLoss
 from halftrack_model.verdict import Check, FieldTolerance, Verdict
 from halftrack_model.workload import Judge, JudgedPair, Runs, Workload
-from tests.agent_core.plans import inlet, member_workload
+from tests.agent_core.plans import inlet, member_workload, spool
 
 PROGRAM = b"program"
 PEER = Peer("tank-b", "10.0.0.2:7450", "10.0.0.2:7451", "k" * 40)
@@ -62,6 +63,7 @@ def test_each_role_has_only_the_keys_and_the_network_that_it_needs(
         inlet=inlet().inlet if role is Runs.INLET else None,
         judge=JUDGE if role is Runs.JUDGE else None,
         feeds=(Feed("data", Protocol.UDP, "0.0.0.0:4001", 1 << 20),) if role is Runs.KEEPER else (),
+        spool=spool().spool if role is Runs.SPOOL else None,
         keeps_for="spectra.source" if role is Runs.KEEPER else "",
     )
     launch = launcher(workload)
@@ -88,6 +90,16 @@ def test_an_inlet_is_told_the_rings_by_path_and_everything_else_as_the_plan_has_
     for told, planned in zip(orders.inputs, inlet().inlet.inputs, strict=True):  # type: ignore[union-attr]
         for name in set(planned.__dataclass_fields__) - {"ring"}:
             assert getattr(told, name) == getattr(planned, name)
+
+
+def test_a_spool_and_its_inlet_are_told_one_folder(launcher: Launcher, tmp_path: Path) -> None:
+    folder = tmp_path / "state/spools/spectra.spectrometer.spool-left"
+    orders = load(launcher(spool()).orders)
+    assert orders.spool == SpoolOrders(str(folder), 1 << 30, 5000, "drop-oldest")
+    assert orders.input_ring == str(tmp_path / "run/rings/spectra/left.ring")
+    assert folder.is_dir()
+    asked = load(launcher(inlet(spool=spool().name)).orders).inputs
+    assert [each.spool for each in asked] == [str(folder), ""]
 
 
 def test_a_judge_is_told_the_rings_by_path_and_asks_what_the_plan_asks(launcher: Launcher, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from halftrack_controller.graph_layout import laid_out
 from halftrack_controller.graph_views import graph_view
 from halftrack_dataplane.frames import reader_name
 from halftrack_model.errors import Refused
-from halftrack_model.graph import Edge, Partition, Policy, Role, Sample, StreamGraph, Vertex
+from halftrack_model.graph import Edge, Full, Partition, Policy, Role, Sample, Spool, StreamGraph, Vertex
 from halftrack_model.observed import Health
 from halftrack_model.swap import Phase
 from halftrack_proto.gauges import FlowRow, RingRow
@@ -234,6 +234,8 @@ def test_a_graph_that_is_not_there_or_there_twice_is_refused() -> None:
             Edge("a", "b", credit_bytes=1 << 20, evict_after_ms=5),
             "lossless, credit 1MiB, evicted after 5 ms",
         ),
+        (Edge("a", "b", spool=Spool(20 << 30)), "lossless, spool 20GiB"),
+        (Edge("a", "b", spool=Spool(1 << 20, 5, Full.DROP_OLDEST)), "lossless, spool 1MiB, drop-oldest"),
     ],
 )
 def test_an_edge_says_in_words_what_it_carries(edge: Edge, words: str) -> None:

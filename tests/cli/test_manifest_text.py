@@ -14,7 +14,7 @@ from halftrack_controller.manifest_text import graph_manifest
 from halftrack_controller.params import param_of
 from halftrack_controller.yaml_lines import documents as yaml_documents
 from halftrack_model.errors import InvalidInput
-from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Sample, StreamGraph
+from halftrack_model.graph import Edge, Full, Join, JoinBy, Partition, Place, Policy, Rate, Sample, Spool, StreamGraph
 from halftrack_model.release import Param
 from tests.cli.test_manifests import GOOD
 
@@ -59,11 +59,17 @@ def test_what_a_vertex_may_say_is_read_back(join: Join, rate: Rate, capacity: Ra
     st.none() | st.builds(Partition, st.integers(0, 9), st.integers(1, 9), st.integers(2, 9), st.just((0, 1))),
     st.lists(st.integers(0, 10**9), min_size=4, max_size=4),
     st.none() | st.sampled_from(Place),
+    st.none() | st.builds(Spool, st.integers(1, 10**12 - 1), st.integers(0, 10**9), st.sampled_from(Full)),
 )
 def test_what_an_edge_may_say_is_read_back(
-    policy: Policy, sample: Sample | None, partition: Partition | None, numbers: list[int], place: Place | None
+    policy: Policy,
+    sample: Sample | None,
+    partition: Partition | None,
+    numbers: list[int],
+    place: Place | None,
+    spool: Spool | None,
 ) -> None:
-    edge = Edge("source", "spectrometer", policy, sample, partition, *numbers, placement=place)
+    edge = Edge("source", "spectrometer", policy, sample, partition, *numbers, placement=place, spool=spool)
     assert _fields_read(dataclasses.replace(SPECTRA, edges=(edge, SPECTRA.edges[1]))).edges[0] == edge
 
 

@@ -11,7 +11,7 @@ from halftrack_controller import manifests, quantities
 from halftrack_controller.manifest_schema import json_schema
 from halftrack_controller.manifests import BadManifests
 from halftrack_controller.snapshot import Environment, Host
-from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Role, Sample
+from halftrack_model.graph import Edge, Full, Join, JoinBy, Partition, Place, Policy, Rate, Role, Sample, Spool
 from halftrack_model.release import Approval, Compare, Migration, OnStateLoss, StateSchemas, SwapStrategy
 
 ROOT = Path(__file__).parents[2]
@@ -180,7 +180,7 @@ spec:
   edges:
     - {from: left, to: beam, partition: {offset: 8, bytes: 4, of: 3, take: [0, 2]}, credit: 64MiB, evictAfter: 2s}
     - {from: right, to: beam, policy: lossy, placement: target}
-    - {from: beam, to: sink, retain: 1m}
+    - {from: beam, to: sink, retain: 1m, spool: {size: 20GiB, retain: 2h, full: drop-oldest}}
     - {from: left, to: display, policy: sample, sample: {rate: 25/s}, replay: {from: -2s}}
 """
 
@@ -194,7 +194,8 @@ def test_a_graph_may_say_all_that_an_edge_and_a_vertex_can() -> None:
     parted = Edge("left", "beam", partition=Partition(8, 4, 3, (0, 2)), credit_bytes=64 << 20, evict_after_ms=2000)
     sampled = Edge("left", "display", Policy.SAMPLE, Sample(rate_per_s=25), replay_ms=2000)
     lossy = Edge("right", "beam", Policy.LOSSY, placement=Place.TARGET)
-    assert graph.edges == (parted, lossy, Edge("beam", "sink", retain_ms=60_000), sampled)
+    kept = Edge("beam", "sink", retain_ms=60_000, spool=Spool(20 << 30, 7_200_000, Full.DROP_OLDEST))
+    assert graph.edges == (parted, lossy, kept, sampled)
 
 
 def test_the_examples_are_right() -> None:
@@ -213,6 +214,10 @@ def test_the_examples_are_right() -> None:
         ("policy: lossy", "policy: loosy", 21, "spec.edges[1].policy: 'loosy' is not possible here; did you mean lossy?"),
         ("by: sequence", "by: tyme", 14, "spec.vertices[2].join.by: 'tyme' is not possible here; did you mean time?"),
         ("take: [0, 2]", "take: [3]", 20, "spec.edges[0]: edge left → beam: takes part 3 of 3; parts count from 0 to 2"),
+        ("full: drop-oldest", "full: drop-newest", 22, "spec.edges[2].spool.full: 'drop-newest' is not possible here; did you mean drop-oldest?"),
+        ("size: 20GiB", "size: 15MiB", 22, "spec.edges[2]: edge beam → sink: its spool must hold twice what the ring of beam does"),
+        ("{size: 20GiB, ", "{", 22, "spec.edges[2].spool.size: is missing"),
+        ("to: sink, retain: 1m,", "to: sink, retain: 1m, policy: lossy,", 22, "spec.edges[2]: edge beam → sink: reads lossy, so it has nothing to be kept for"),
         ("credit: 64MiB", "credit: 64B", 20, "spec.edges[0]: edge left → beam: its credit is the buffer of its inlet"),
         ("{bytes: 1GB/s}", "{bytes: 1MB/s}", 9, "spec.vertices[2]: vertex 'beam': can take 1000000 bytes/s, and lossless"),
     ],

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from halftrack_controller import manifests
 from halftrack_controller.manifests import BadManifests
-from halftrack_model.graph import Policy, Role
+from halftrack_model.graph import Policy, Role, Spool
 from tests.cli.test_live import Operator, live, operator  # noqa: F401 - fixtures
 
 RING = {"size": "1MiB", "slots": 64}
@@ -72,6 +72,14 @@ def test_how_a_step_reads_is_its_edge() -> None:
     (graph,) = parsed(line(step("adc"), EYE | {"reads": READS[1]})).graphs
     assert [vertex.role for vertex in graph.vertices] == [Role.SOURCE, Role.SINK]
     assert [(edge.source, edge.target, edge.policy) for edge in graph.edges] == [("adc", "eye", Policy.LOSSY)]
+
+
+def test_a_step_may_have_a_spool_but_not_in_a_live_stream() -> None:
+    eye = EYE | {"reads": {"spool": {"size": "8MiB"}}}
+    (graph,) = parsed(line(step("adc"), eye)).graphs
+    assert graph.edges[0].spool == Spool(8 << 20)
+    with pytest.raises(BadManifests, match="would not follow what a live graph reads next"):
+        parsed(line(step("adc"), eye, live=True))
 
 
 STREAM = """\

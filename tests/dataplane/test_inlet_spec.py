@@ -46,7 +46,7 @@ def test_a_join_that_cannot_be_is_refused(change: dict[str, object], message: st
         ({"policy": "guess"}, "policy"),
         ({"ring": "adc.ring"}, "absolute path"),
         ({"spool": "spool"}, "absolute path"),
-        ({"spool": "/spool"}, "rings only so far"),
+        ({"spool": "/spool", "policy": "lossy"}, "a folder only where all is read"),
         ({"name": "gps"}, "names that differ"),
         ({"every": 2}, "and that with policy 'sample'"),
         ({"every": 0}, "an integer from 1 on"),

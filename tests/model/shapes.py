@@ -2,7 +2,21 @@
 
 from hypothesis import strategies as st
 
-from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Role, Sample, StreamGraph, Vertex
+from halftrack_model.graph import (
+    Edge,
+    Full,
+    Join,
+    JoinBy,
+    Partition,
+    Place,
+    Policy,
+    Rate,
+    Role,
+    Sample,
+    Spool,
+    StreamGraph,
+    Vertex,
+)
 from halftrack_model.observed import Health, InstanceObserved, Observed, SwapWaits
 from halftrack_model.plan import Peer, Plan
 from halftrack_model.release import (
@@ -20,7 +34,18 @@ from halftrack_model.seals import Seal, Sealed
 from halftrack_model.swap import Phase, Seat, SwapRecord, SwapSpec
 from halftrack_model.verdict import Check, FieldTolerance, Verdict
 from halftrack_model.versions import Version
-from halftrack_model.workload import Inlet, InletInput, Judge, JudgedPair, Kind, Member, RingSpec, Runs, Workload
+from halftrack_model.workload import (
+    Inlet,
+    InletInput,
+    Judge,
+    JudgedPair,
+    Kind,
+    Member,
+    RingSpec,
+    Runs,
+    SpoolLimits,
+    Workload,
+)
 
 TEXT = st.text(max_size=12)
 NUMBERS = st.integers(-(2**63) + 1, 2**63 - 1)
@@ -102,6 +127,7 @@ inlet_inputs = st.builds(
     ),
     latest=st.booleans(),
     key_take=st.lists(NUMBERS, **FEW).map(tuple),
+    spool=st.just("") | TEXT,
 )
 inlets = st.builds(
     Inlet, inputs=st.lists(inlet_inputs, **FEW).map(tuple), join=TEXT, join_width_ns=NUMBERS, join_partial=st.booleans()
@@ -128,6 +154,7 @@ workloads = st.builds(
     state=schemas,
     member=st.none() | members,
     inlet=st.none() | inlets,
+    spool=st.none() | st.builds(SpoolLimits, size_bytes=NUMBERS, retain_ms=NUMBERS, full=TEXT),
     judge=st.none() | judges,
 )
 seals = st.builds(Seal, key_id=TEXT, signature=st.binary(max_size=8))
@@ -226,6 +253,8 @@ edges = st.builds(
     partition=st.none() | partitions,
     **dict.fromkeys(("replay_ms", "retain_ms", "credit_bytes", "evict_after_ms"), _small),
     placement=st.none() | st.sampled_from(Place),
+    spool=st.none()
+    | st.builds(Spool, size_bytes=st.sampled_from([0, 1 << 30]), retain_ms=_small, full=st.sampled_from(Full)),
 )
 graphs = st.builds(
     StreamGraph,

@@ -7,7 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halftrack_model import canonical
-from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Rate, Role, Sample, StreamGraph, Vertex
+from halftrack_model.graph import (
+    Edge,
+    Full,
+    Join,
+    JoinBy,
+    Partition,
+    Place,
+    Policy,
+    Rate,
+    Role,
+    Sample,
+    Spool,
+    StreamGraph,
+    Vertex,
+)
 from halftrack_model.graph_rates import carried, inflow
 from halftrack_model.graph_rules import problems
 from tests.model.shapes import graphs
@@ -22,6 +36,7 @@ def _take(source: str, target: str, *parts: int, of: int = 2) -> Edge:
     return Edge(source, target, partition=Partition(0, 8, of, parts))
 
 
+SPOOL = Spool(1 << 30, 5000, Full.DROP_OLDEST)
 UNION, SEQUENCE = Join(JoinBy.UNION), Join(JoinBy.SEQUENCE)
 # A source whose stream is parted between two singles; they meet again; a sampled part of the source goes to a display.
 GOOD = StreamGraph(
@@ -108,12 +123,24 @@ def test_a_graph_that_uses_everything_has_no_problems() -> None:
         (_edge(5, sample=Sample(rate_per_s=1001)), "samples 1001 frames/s of a stream that has 1000"),
         (_edge(5, replay_ms=2000), "would replay 2000 ms, which at the declared rate are 2000000 bytes; the ring of source has 1048576"),
         (_edge(5, retain_ms=1100), "would retain 1100 ms, which at the declared rate are 1100 slots; the ring of source has 1024"),
+        (_edge(5, spool=SPOOL), "reads sample, so it has nothing to be kept for: leave spool out"),
+        (_edge(2, spool=SPOOL), "has a spool, so its consumer holds up nobody: leave evictAfter out"),
+        (_edge(3, spool=SPOOL, placement=Place.SOURCE), "write placement: target"),
+        (_edge(3, spool=replace(SPOOL, size_bytes=(2 << 20) - 1)), "must hold twice what the ring of right does: write a size of at least 2097152"),
+        (_edge(3, spool=replace(SPOOL, retain_ms=-1)), "cannot keep that long what its consumer has had"),
+        (replace(_edge(3, spool=SPOOL), live=True), "would not follow what a live graph reads next: leave spool out, or live"),
         (_edge(5, retain_ms=100), "replays 200 ms, and the ring of source keeps 100: let an edge retain as much"),
     ],
     ids=lambda value: value[:60] if isinstance(value, str) else "",
 )  # fmt: skip
 def test_each_rule_is_said_in_words(graph: StreamGraph, said: str) -> None:
     assert any(said in problem for problem in problems(graph)), problems(graph)
+
+
+def test_who_has_a_spool_may_be_slower_than_what_feeds_it() -> None:
+    slow = replace(GOOD.vertex("right"), capacity=Rate(0, 499))
+    graph = replace(_edge(1, spool=SPOOL), vertices=tuple(slow if v.name == "right" else v for v in GOOD.vertices))
+    assert problems(graph) == ()
 
 
 def test_all_errors_come_at_once() -> None:
@@ -225,6 +252,7 @@ def test_who_reads_a_ring_itself_reads_all_of_it(graph: StreamGraph) -> None:
         {"replay_ms": 5},
         {"credit_bytes": 1 << 16},
         {"evict_after_ms": 5},
+        {"spool": SPOOL},
     ],
     ids=str,
 )

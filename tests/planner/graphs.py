@@ -5,7 +5,20 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from halftrack_controller.snapshot import Environment
-from halftrack_model.graph import Edge, Join, JoinBy, Partition, Place, Policy, Role, Sample, StreamGraph, Vertex
+from halftrack_model.graph import (
+    Edge,
+    Full,
+    Join,
+    JoinBy,
+    Partition,
+    Place,
+    Policy,
+    Role,
+    Sample,
+    Spool,
+    StreamGraph,
+    Vertex,
+)
 from tests.planner.world import World, host, release
 
 A, B, C = "tank-a", "tank-b", "tank-c"
@@ -109,7 +122,10 @@ def _grow(draw: st.DrawFn, vertices: list[Vertex], edges: list[Edge], name: str,
     aligned = join is not None and by in (JoinBy.SEQUENCE, JoinBy.UNION)
     mine = [draw(_edge(source, name, aligned, _heard(edges, source))) for source in inputs]
     if any(not edge.plain for edge in mine) or len(mine) > 1:
-        mine[0] = replace(mine[0], placement=draw(st.none() | st.sampled_from(Place)))
+        mine[0] = replace(
+            mine[0],
+            placement=draw(st.none() | st.sampled_from([Place.TARGET] if any(e.spool for e in mine) else Place)),
+        )
     vertices.append(vertex(name, role, *hosts, join=join))
     edges += mine
 
@@ -127,5 +143,6 @@ def _edge(source: str, target: str, aligned: bool, part: int) -> st.SearchStrate
         st.just(Edge(source, target, Policy.LOSSY, replay_ms=1000)),
         st.just(Edge(source, target, credit_bytes=1 << 17, evict_after_ms=100)),
         picked.map(lambda sample: Edge(source, target, Policy.SAMPLE, sample)),
+        st.just(Edge(source, target, spool=Spool(4 << 20, 1000, Full.DROP_OLDEST))),
         st.integers(8, 10).map(lambda of: Edge(source, target, partition=Partition(0, 8, of, (part,)))),
     )

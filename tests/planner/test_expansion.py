@@ -10,7 +10,7 @@ from halftrack_agent import inbox
 from halftrack_controller import inlets, placement
 from halftrack_model.graph import Edge, Policy, Role, StreamGraph, Vertex
 from halftrack_model.plan import Plan
-from halftrack_model.workload import Runs, Workload
+from halftrack_model.workload import Runs, SpoolLimits, Workload
 from tests.planner.graphs import ALONE, CHAIN, HOSTS, LONE, SURVEY, A, B, C, graphs, running, world
 from tests.planner.world import World, release
 
@@ -79,6 +79,21 @@ def test_both_members_read_one_stream_and_all_that_is_picked_is_picked_once(grap
             assert workload.inlet is not None
             assert tuple(one.name for one in workload.inlet.inputs) == graph.inputs(each.name)
             assert readers[each.name] == {workload.writes_ring}
+
+
+@FEW
+@given(graphs())
+def test_an_edge_with_a_spool_is_kept_beside_its_inlet_from_the_ring_that_the_inlet_reads(graph: StreamGraph) -> None:
+    plans = _plans(running(graph))
+    wanted = {placement.spool_name(graph.name, e.source, e.target): e for e in graph.edges if e.spool is not None}
+    assert Counter(w.name for p in plans.values() for w in p.workloads if w.runs is Runs.SPOOL) == Counter(list(wanted))
+    for name, edge in wanted.items():
+        host = placement.home(graph, graph.vertex(edge.target))
+        at = {w.name: w for w in plans[host].workloads}
+        inlet, spool = at[placement.inlet_name(graph.name, edge.target)], at[name]
+        assert inlet.inlet is not None
+        assert (name, spool.reads_ring) in [(each.spool, each.ring) for each in inlet.inlet.inputs]
+        assert spool.spool == SpoolLimits(4 << 20, 1000, "drop-oldest")
 
 
 @FEW

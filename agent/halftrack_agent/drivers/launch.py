@@ -6,7 +6,7 @@ Owns the mapping from a plan's words to paths on this host. Starts nothing.
 import sys
 from collections.abc import Mapping, Sequence
 
-from halftrack_agent import feed_orders, files, inlet_orders, judge_orders
+from halftrack_agent import feed_orders, files, inlet_orders, judge_orders, spool_orders
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.drivers import egress
 from halftrack_agent.drivers.instances import Launch
@@ -116,7 +116,10 @@ class Launcher:
         if workload.feeds:
             files.make_folder(places.feeds(reader))
         spec = feed_orders.ordered(spec, workload, str(places.feeds(reader)), who)
-        spec = inlet_orders.ordered(spec, workload.inlet, places.ring)
+        if workload.spool is not None:
+            files.make_folder(places.spools / workload.name)
+        spec = spool_orders.ordered(spec, workload.spool, places.spool(workload.name))
+        spec = inlet_orders.ordered(spec, workload.inlet, places.ring, places.spool)
         return judge_orders.ordered(spec, workload.judge, places.ring)
 
     def _twins_of(self, workload: Workload) -> frozenset[str]:

@@ -1,0 +1,324 @@
+"""Inlets whose edge has a spool: what the ring has let go comes from the disk, in order and once, whoever dies and whoever is away.
+
+invariant: S1
+invariant: S2
+"""
+
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from halftrack_dataplane import spooling
+from halftrack_dataplane.frames import RingFull
+from halftrack_dataplane.joining import Inlet
+from halftrack_dataplane.refill import AT_WORK, CONSUMER
+from halftrack_dataplane.ring import Ring, Writer
+from halftrack_dataplane.runspec import InletInput, RunSpec, SpecError, dump, load
+from halftrack_dataplane.runtime import Unable
+from halftrack_dataplane.spool_files import Folder
+from halftrack_dataplane.spool_orders import SpoolOrders
+from halftrack_dataplane.spool_writer import Spooler
+from tests.dataplane import inlet_reference as reference
+from tests.dataplane.inlet_reference import Given, Stream, noise, told
+from tests.dataplane.processes import PROGRAM, Host, until
+from tests.dataplane.spool_disks import abandon
+from tests.dataplane.stream_program import ledger
+from tests.dataplane.test_inlet_rings import Act, spec_of
+
+COUNT = 150
+STREAMS = [
+    [None if which and seq % 17 == 3 else Given(seq, 0, noise(seq + 1000 * which, 40)) for seq in range(COUNT)]
+    for which in range(2)
+]
+
+
+class Spooled:
+    """Rings of eight frames, a spool each, and an inlet of all; any of them may die between any two steps."""
+
+    def __init__(self, folder: Path, streams: Sequence[Stream], spec: RunSpec, size_bytes: int, full: str) -> None:
+        self.streams = streams
+        self.rings = [Ring.create(folder / f"in{n}", slots=8, capacity_bytes=4096) for n in range(len(streams))]
+        self.writers: list[Writer] = [ring.writer() for ring in self.rings]
+        self.orders = [SpoolOrders(str(folder / f"spool{n}"), size_bytes, 0, full) for n in range(len(streams))]
+        self.spoolers: list[Spooler | None] = [self.spooler(n) for n in range(len(streams))]
+        self.output = Ring.create(folder / "out", slots=1 << 12, capacity_bytes=1 << 20)
+        inputs = [replace(each, spool=orders.folder) for each, orders in zip(spec.inputs, self.orders, strict=True)]
+        self.spec = replace(spec, inputs=tuple(inputs))
+        self.begin()
+
+    def spooler(self, which: int) -> Spooler:
+        return spooling.begun(self.rings[which], self.orders[which], f"s{which}", lambda text: None)
+
+    def begin(self) -> None:
+        self.writer = self.output.writer()
+        self.inlet = Inlet(self.spec, self.rings, self.output, self.writer)
+
+    def die(self) -> None:
+        self.inlet.close()
+        self.writer.close()
+
+    def spool(self, which: int) -> None:
+        held = self.spoolers[which]
+        if held is None:
+            self.spoolers[which] = self.spooler(which)
+        else:
+            held.step(0)
+            held.sync()
+
+    def publish(self, which: int, count: int) -> bool:
+        stream, ring, writer = self.streams[which], self.rings[which], self.writers[which]
+        for each in stream[ring.head : ring.head + count]:
+            try:
+                if each is None:
+                    writer.gap(1, timeout_s=0)
+                else:
+                    writer.write(each.payload, epoch=each.epoch, timestamp_ns=each.time_ns, timeout_s=0)
+            except RingFull:
+                return False
+        return ring.head < len(stream)
+
+    def step(self, most: int) -> bool:
+        found = [self.inlet.step(0.0, 0) for _ in range(most)]
+        for each in self.inlet._inputs:
+            assert each.refill is not None
+            each.refill._commit_at = 0.0  # as if each step took a second: what may go, goes at once
+        self.inlet._commit()
+        return () in found
+
+    def play(self, acts: Sequence[Act]) -> None:
+        for what, number in acts:
+            which = number % len(self.rings)
+            if what == "die":
+                self.die()
+                self.begin()
+            elif what == "crash" and (held := self.spoolers[which]) is not None:
+                abandon(held)  # what it has not released is in the ring, until somebody needs the room
+                self.spoolers[which] = None
+            elif what == "spool":
+                self.spool(which)
+            elif what == "step":
+                self.step(number)
+            elif what.isdecimal():
+                self.publish(int(what) % len(self.rings), number)
+
+    def finish(self) -> None:
+        """All is published while the inlet sleeps, as far as that goes; then it wakes up."""
+        for _ in range(2000):
+            for which in range(len(self.rings)):
+                self.spool(which)
+                self.publish(which, 64)
+            if all(ring.head == len(stream) for ring, stream in zip(self.rings, self.streams, strict=True)):
+                break
+            self.step(1)
+        for _ in range(2000):
+            if not self.step(8):
+                return
+        raise AssertionError("it does not come to an end")
+
+    def close(self) -> None:
+        self.die()
+        for held in self.spoolers:
+            if held is not None:
+                held.close()
+        for writer in self.writers:
+            writer.close()
+        for ring in [*self.rings, self.output]:
+            ring.close()
+
+
+def played(acts: Sequence[Act], streams: Sequence[Stream], spec: RunSpec, full: str = "block") -> Spooled:
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="halftrack-inlet-") as folder:
+        size = (8 if full == "block" else 3) * 8192  # segments of two pages; three of them hold less than flows
+        made = Spooled(Path(folder), streams, spec, size, full)
+        try:
+            made.play(acts)
+            made.finish()
+            made.found = reference.read(made.output)  # type: ignore[attr-defined]
+            made.status = made.inlet._status()  # type: ignore[attr-defined]
+            return made
+        finally:
+            made.close()
+
+
+acts = st.lists(
+    st.tuples(st.sampled_from(["0", "1", "0", "1", "spool", "spool", "step", "die", "crash"]), st.integers(1, 24)),
+    max_size=40,
+)
+
+
+@settings(max_examples=40)
+@given(acts)
+def test_a_sequence_comes_whole_from_rings_and_spools_whoever_dies(acts: list[Act]) -> None:
+    calm = [act for act in acts if act[0] != "crash"]
+    made = played(calm, STREAMS, spec_of(2, "sequence"))
+    assert made.found == reference.sequence(STREAMS, False, [1, 1])  # type: ignore[attr-defined]
+
+
+@settings(max_examples=25)
+@given(acts)
+def test_in_order_each_input_comes_whole_from_rings_and_spools(acts: list[Act]) -> None:
+    begun = [("step", 1), *((what, number) for what, number in acts if what not in ("crash", "die"))]
+    made = played(begun, STREAMS, spec_of(2, "order"))
+    parts = reference.order(STREAMS)
+    assert [told(out) for out in made.found if out][: len(parts)] == parts  # type: ignore[attr-defined]
+
+
+@settings(max_examples=40)
+@given(acts, st.sampled_from(["block", "drop-oldest"]))
+def test_what_neither_ring_nor_spool_has_is_declared_and_nothing_else(acts: list[Act], full: str) -> None:
+    made = played(acts, STREAMS[:1], spec_of(1), full)
+    found, whole = made.found, reference.single(STREAMS[0])  # type: ignore[attr-defined]
+    assert len(found) == COUNT
+    assert all(out is None or out == wanted for out, wanted in zip(found, whole, strict=True))
+    lives = any(what == "die" for what, _ in acts)
+    counts = made.status.inputs["in0"]  # type: ignore[attr-defined]
+    assert lives or counts["missed"] + counts["lost"] == found.count(None)
+    if full == "block" and not any(what == "crash" for what, _ in acts):
+        assert found == whole
+
+
+def test_a_spool_of_another_stream_is_set_aside_and_one_such_is_kept(folder: Path) -> None:
+    orders = SpoolOrders(str(folder / "spool"), 1 << 20, 0, "block")
+    said: list[str] = []
+    for life in range(3):
+        with (
+            Ring.create(folder / f"ring{life}", capacity_bytes=1 << 14, slots=64, generation=life) as ring,
+            ring.writer() as writer,
+            spooling.begun(ring, orders, "s", said.append) as spooler,
+        ):
+            writer.write(b"frame")
+            spooler.step(0)
+            assert spooler.end_seq == 1
+    assert sum("set aside in" in text for text in said) == 2
+    assert sorted(path.name for path in (folder / "spool").iterdir()) == ["aside", AT_WORK]
+
+
+def test_a_spool_that_could_not_hold_two_segments_is_refused(folder: Path) -> None:
+    with (
+        Ring.create(folder / "ring", capacity_bytes=1 << 20, slots=64) as ring,
+        pytest.raises(Unable, match="write a size of at least"),
+    ):
+        spooling.limits_of(ring, SpoolOrders("/spool", 1 << 20, 0, "block"))
+
+
+def test_orders_of_a_spool_go_to_a_spool_alone_and_come_back_as_they_were() -> None:
+    spec = RunSpec("spool", "s", input_ring="/ring", spool=SpoolOrders("/spool", 1 << 20, 5, "drop-oldest"))
+    assert load(dump(spec)) == spec
+    for wrong, why in (
+        (replace(spec, spool=None), "orders for a spool"),
+        (replace(spec, role="keeper", feed_dir="/feeds"), "orders for a spool"),
+        (replace(spec, spool=SpoolOrders("spool", 1, 0, "block")), "absolute path"),
+        (replace(spec, spool=SpoolOrders("/spool", 0, 0, "block")), "a size from 1 on"),
+        (replace(spec, spool=SpoolOrders("/spool", 1, 0, "burst")), "spool.full"),
+    ):
+        with pytest.raises(SpecError, match=why):
+            dump(wrong)
+    with pytest.raises(SpecError, match="whole number"):
+        load(dump(spec).replace(b'"keep_ms": 5', b'"keep_ms": true'))
+
+
+# ------------------------------------------------------------------------------------------------------------ processes
+
+
+@pytest.fixture
+def host(folder: Path) -> Iterator[Host]:
+    host = Host(folder / "host")
+    yield host
+    host.close()
+
+
+def specs_of(host: Host, size_bytes: int = 64 << 20, full: str = "block") -> tuple[RunSpec, RunSpec, RunSpec]:
+    """The spool, the inlet and the sink of one edge."""
+    folder, status = str(host.folder / "spool"), host.folder / "status"
+    orders = SpoolOrders(folder, size_bytes, 0, full)
+    spool = RunSpec("spool", "g.spool", input_ring=host.path("g/a"), status_path=str(status / "g.spool"), spool=orders)
+    reads = InletInput("a", host.path("g/a"), spool=folder)
+    inlet = RunSpec("inlet", "g.in", output_ring=host.path("g/in"), status_path=str(status / "g.in"), inputs=(reads,))
+    sink = RunSpec(
+        "sink",
+        "g.sink",
+        program=str(PROGRAM),
+        entry="stream_program:Ledger",
+        input_ring=host.path("g/in"),
+        data_dir=str(host.folder / "data"),
+        status_path=str(status / "g.sink"),
+    )
+    return spool, inlet, sink
+
+
+def reads(ring: Ring, name: str) -> bool:
+    return any(each.name == name for each in ring.stats().readers)
+
+
+def poured(ring: Ring, writer: Writer, count: int) -> None:
+    for seq in range(ring.head, ring.head + count):
+        writer.write(noise(seq, 64), timeout_s=20)
+
+
+def test_a_consumer_that_is_away_or_slow_gets_every_number_once_whoever_is_killed(host: Host) -> None:
+    frames, rng = 80_000, random.Random(11)
+    ring = host.ring("g/a", slots=1024, capacity_bytes=1 << 18)
+    held = host.ring("g/in", slots=1 << 14, capacity_bytes=2 << 20)
+    spool, inlet, sink = specs_of(host)
+    host.start(spool)
+    host.start(inlet)
+    until(lambda: reads(ring, "g.spool") and reads(held, "g.in.anchor"), "both are there")
+    with ring.writer() as writer:
+        poured(ring, writer, 60_000)  # nobody reads the inlet's ring: it fills up, and then the spool
+        until(lambda: (at := host.status("g.spool")) is not None and at.seq_out == 60_000, "all went to the disk")
+        until(lambda: held.head > 16_000, "the inlet's ring is full, of records if not of bytes")
+        assert (held.tail, held.head < 60_000) == (0, True), "it waits, and passes nothing over"
+        host.start(sink)
+        for _ in range(4):
+            name = rng.choice(["g.spool", "g.in", "g.sink"])
+            host.kill(name)
+            poured(ring, writer, 100)
+            host.start({"g.spool": spool, "g.in": inlet, "g.sink": sink}[name])
+            until(lambda: reads(ring, "g.spool"), "a spooler is there")
+            poured(ring, writer, 3000)
+        poured(ring, writer, frames - ring.head)
+    ledgered = host.folder / "data" / "ledger"
+    until(lambda: held.head == frames, "all have come", 30)
+    until(lambda: len(ledger(ledgered)) >= frames, f"the sink has all of {frames}", 30)
+    host.check()
+    rows = ledger(ledgered)
+    assert [(row[0], row[1]) for row in rows] == [(seq, 0) for seq in range(frames)]
+    at_work = Folder(host.folder / "spool" / AT_WORK)
+    until(lambda: at_work.consumers()[CONSUMER].seq == frames, "what was passed on need not be kept")
+
+
+def test_what_a_full_spool_drops_is_one_gap_of_exactly_those_numbers(host: Host) -> None:
+    ring = host.ring("g/a", slots=1024, capacity_bytes=1 << 18)
+    held = host.ring("g/in", slots=1024, capacity_bytes=1 << 14)  # 256 frames, so that one gap is more than all of it
+    spool, inlet, sink = specs_of(host, 1 << 20, "drop-oldest")
+    host.start(spool)
+    host.start(inlet)
+    until(lambda: reads(ring, "g.spool") and reads(held, "g.in.anchor"), "both are there")
+    with ring.writer() as writer:
+        poured(ring, writer, 30_000)  # 2 MB and more into a spool of one
+        until(lambda: (at := host.status("g.spool")) is not None and at.seq_out == 30_000, "all went to the disk")
+    host.start(sink)
+    until(lambda: held.head == 30_000, "all that is left has come", 30)
+    rows: list[tuple[int, int, int, int]] = []
+
+    def whole() -> bool:
+        rows[:] = ledger(host.folder / "data" / "ledger")
+        return bool(rows) and rows[-1][0] + max(rows[-1][1], 1) == 30_000
+
+    until(whole, "the sink has it")
+    host.check()
+    gaps = [(seq, gap) for seq, gap, _, _ in rows if gap]
+    expected = 0
+    for seq, gap, _, _ in rows:
+        assert seq == expected, "neither a hole nor twice"
+        expected += gap or 1
+    assert len(gaps) == 1
+    assert gaps[0][1] > 5000
+    counted = gaps[0][1]
+    until(lambda: (at := host.status("g.in")) is not None and at.inputs["a"]["missed"] == counted, "it is counted")
