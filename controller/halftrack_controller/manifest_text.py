@@ -10,7 +10,9 @@ from ruamel.yaml import YAML
 
 from halftrack_controller.manifest_schema import API_VERSION
 from halftrack_controller.quantities import exact_duration_text, exact_size_text
+from halftrack_model.feed import Feed
 from halftrack_model.graph import Edge, Full, Join, Policy, Rate, Spool, StreamGraph, Vertex
+from halftrack_model.resources import Resources
 
 
 def graph_manifest(graph: StreamGraph) -> str:
@@ -45,7 +47,21 @@ def _vertex(vertex: Vertex) -> dict[str, Any]:
         state=vertex.state,
         rate=_rate(vertex.rate),
         capacity=_rate(vertex.capacity),
+        feeds=[_feed(each) for each in vertex.feeds],
+        resources=_resources(vertex.resources),
     )
+
+
+def _feed(feed: Feed) -> dict[str, Any]:
+    size = exact_size_text(feed.buffer_bytes)
+    return {"name": feed.name, "protocol": feed.protocol.value, "bind": feed.bind, "receiveBuffer": size}
+
+
+def _resources(resources: Resources | None) -> dict[str, Any] | None:
+    if resources is None:
+        return None
+    memory = exact_size_text(resources.memory_bytes) if resources.memory_bytes else None
+    return _said(cpu=resources.cpu_milli / 1000, memory=memory, pids=resources.pids)
 
 
 def _join(join: Join | None) -> dict[str, Any] | None:

@@ -14,8 +14,23 @@ from halftrack_controller.manifest_text import graph_manifest
 from halftrack_controller.params import param_of
 from halftrack_controller.yaml_lines import documents as yaml_documents
 from halftrack_model.errors import InvalidInput
-from halftrack_model.graph import Edge, Full, Join, JoinBy, Partition, Place, Policy, Rate, Sample, Spool, StreamGraph
+from halftrack_model.feed import Feed, Protocol
+from halftrack_model.graph import (
+    Edge,
+    Full,
+    Join,
+    JoinBy,
+    Partition,
+    Place,
+    Policy,
+    Rate,
+    Sample,
+    Spool,
+    StreamGraph,
+    Vertex,
+)
 from halftrack_model.release import Param
+from halftrack_model.resources import Resources
 from tests.cli.test_manifests import GOOD
 
 (SPECTRA,) = manifests.parsed([("good", GOOD)]).graphs
@@ -41,15 +56,34 @@ def test_what_is_written_is_read_back(params: dict[str, Param], size: int, slots
 
 RATES = st.builds(Rate, st.integers(0, 10**12 - 1), st.integers(0, 10**12 - 1)).filter(lambda rate: rate != Rate())
 
+FEEDS = st.builds(
+    Feed,
+    st.sampled_from(["data", "control"]),
+    st.sampled_from(Protocol),
+    st.sampled_from(["0.0.0.0:4001", "[::1]:80"]),
+    st.integers(1 << 16, 1 << 30),
+)
+RESOURCES = st.builds(
+    Resources, st.integers(10, 64_000), st.just(0) | st.integers(1 << 24, 10**12 - 1), st.integers(0, 4096)
+)
+
 
 @given(
     st.builds(Join, st.sampled_from(JoinBy), st.integers(1, 10**9)),
     RATES,
     RATES,
     st.sampled_from(["", "spectra"]),
+    st.lists(FEEDS, max_size=3).map(tuple),
+    st.none() | RESOURCES,
 )
-def test_what_a_vertex_may_say_is_read_back(join: Join, rate: Rate, capacity: Rate, state: str) -> None:
-    source = dataclasses.replace(SPECTRA.vertices[0], join=join, rate=rate, capacity=capacity, state=state)
+def test_what_a_vertex_may_say_is_read_back(
+    join: Join, rate: Rate, capacity: Rate, state: str, feeds: tuple[Feed, ...], resources: Resources | None
+) -> None:
+    said = {"join": join, "rate": rate, "capacity": capacity, "state": state, "feeds": feeds, "resources": resources}
+    source = dataclasses.replace(SPECTRA.vertices[0], **said)
+    assert len(said) == len(dataclasses.fields(Vertex)) - 7, (
+        "and what the test above has: a field more belongs into one of them"
+    )
     assert _fields_read(dataclasses.replace(SPECTRA, vertices=(source, *SPECTRA.vertices[1:]))).vertices[0] == source
 
 
