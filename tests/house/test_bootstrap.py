@@ -11,9 +11,10 @@ import pytest
 
 from tests.house.source import ROOT
 
+# No program runs once it has begun: bash overlooks an interrupt that comes while it waits for one that ends well.
 _PYTHON = """#!/bin/bash
 [ "$1" = -m ] || exit 0
-mkdir -p .venv/bin build && touch .venv/begun "$TMPDIR/pip-unpack"
+mkdir -p .venv/bin build && : >"$TMPDIR/pip-unpack" && : >.venv/begun
 echo "no space left on device"
 {ending}
 """
