@@ -78,7 +78,7 @@ def test_lines_pass_between_programs_that_know_nothing_of_rings(ring: Path) -> N
     assert payloads(ring) == [b"%d" % number for number in range(1, 5001)]
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(["raw", "framed", "lines"]), st.integers(1, 5000), st.integers(0, 300), st.integers())
 def test_what_is_read_is_what_was_written(folder: Path, form: str, size: int, count: int, seed: int) -> None:
     """Bytes from a seed: a large example drawn byte by byte takes longer than the processes."""

@@ -15,7 +15,7 @@ from tests.sim.run import told
 from tests.sim.world import VERDICT, World
 
 SEEDS = 300
-BUDGET_S = 24.0  # on a machine that is busy with other things, fewer seeds are tried, but never less than ENOUGH
+BUDGET_S = 12.0  # on a machine that is busy with other things, fewer seeds are tried, but never less than ENOUGH
 ENOUGH = 40
 ROOT = Path(__file__).parents[2]
 
