@@ -72,7 +72,7 @@ class Agent:
         secret = identity.curve_secret_path.read_bytes().strip()
         self._peers = Peers(secret, identity.member.curve_public.encode(), self._heard)
         spools = Spools(places.spools)
-        self._sight = Sight(self._driver, self._rings, self._store, places.status, places.counted, spools)
+        self._sight = Sight(self._driver, self._rings, spools, self._store, places.status, places.counted)
         state = self._recovered()
         self._findings += tuple(
             filter(None, (alone, *self._journal.findings, *self._outbox.findings, *self._store.findings))
@@ -93,12 +93,12 @@ class Agent:
             self._outbox,
             self._driver,
             self._rings,
+            spools,
             self._store,
             self._peers,
             self._link.chunks,
             self._link.answer,
             self._wake,
-            spools,
         )
         self._loop = Loop(
             state,

@@ -47,16 +47,15 @@ class Hands:
         outbox: Outbox,
         driver: ExecDriver,
         rings: Rings,
+        spools: Spools,
         store: ArtifactStore,
         peers: Peers,
         source: Source,
         answer: Callable[[Accepted | Declined], None],
         woken: Callable[[], None],
-        spools: Spools | None = None,
     ) -> None:
-        self._journal, self._outbox, self._driver, self._rings = journal, outbox, driver, rings
+        self._journal, self._outbox, self._driver, self._rings, self._spools = journal, outbox, driver, rings, spools
         self._store, self._peers, self._source, self._answer, self._woken = store, peers, source, answer, woken
-        self._spools = spools
         self._transfers: dict[str, _Transfer] = {}
         self._troubles: dict[str, str] = {}
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
@@ -104,9 +103,8 @@ class Hands:
             case events.RemoveRing(name):
                 self._rings.remove(name)
             case events.RemoveSpool(name):
-                if self._spools is not None:
-                    log.info("remove spool %s: the plan in force has none of that name", name)
-                    self._spools.remove(name)
+                log.info("remove spool %s: the plan in force has none of that name", name)
+                self._spools.remove(name)
             case events.ProposeCut(ring, epoch, generation, fence, label):
                 self._rings.propose_cut(ring, epoch, generation, fence, label)
             case events.WithdrawCut(ring, epoch):

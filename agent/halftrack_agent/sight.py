@@ -29,8 +29,8 @@ MEASURE_EVERY_MS = 200  # of members in a swap that asks for it: windows are a s
 SAMPLE_EVERY_MS = 5_000  # a burst becomes one report with a sum, not one report a frame
 
 # A gap that a member or a sink meets is either covered by the other member or told by the merge: counted there, reported here once.
-# A member without a twin tells of its own,
-# and a spool of what it could not keep. What a source counts as lost is a capture's: packets that network or kernel dropped, by number.
+# A member without a twin tells of its own, and a spool of what it could not keep. What a source counts as lost is a capture's: packets that
+# network or kernel dropped, by number.
 _LOST = {"merge": ("gap_frames", "lost"), "bridge-receiver": ("lost",), "member": ("lost",), "source": ("lost",),
          "spool": ("lost", "missed", "corrupt")}  # fmt: skip
 
@@ -83,13 +83,7 @@ class Sight:
     """The eyes of one agent. What was reported stands in `counted`, so that an agent that comes back does not report it again."""
 
     def __init__(
-        self,
-        driver: ExecDriver,
-        rings: Rings,
-        store: ArtifactStore,
-        folder: Path,
-        counted: Path,
-        spools: Spools | None = None,
+        self, driver: ExecDriver, rings: Rings, spools: Spools, store: ArtifactStore, folder: Path, counted: Path
     ) -> None:
         self._driver, self._rings, self._store, self._folder = driver, rings, store, folder
         self._spools = spools
@@ -115,8 +109,7 @@ class Sight:
         }
         judged = {ring: row for found in self._judged.values() for ring, row in found.items()}
         self._measure(measured, instances)
-        spools = frozenset[str]() if self._spools is None else self._spools.seen()
-        rings, digests = self._rings.seen(), self._store.digests
+        rings, spools, digests = self._rings.seen(), self._spools.seen(), self._store.digests
         return HostView(instances, rings, shadows, digests, judged, dict(self._usages), spools)
 
     def _measure(self, names: Collection[str], instances: Mapping[str, InstanceSeen]) -> None:

@@ -1,7 +1,8 @@
 """One input of an inlet: frames read ahead of a reader's cursor, as far as its edge's policy takes them.
 
-Owns what is at hand: pointers into the ring, or into the spool where the ring has let it go; never a copy. The cursor follows behind what was passed on (`settle`), so a death between the two
-costs nothing; whoever copies asks afterwards whether the bytes were whole all the time. Never writes a ring, and never decides what is joined.
+Owns what is at hand: pointers into the ring, or into the spool where the ring has let it go; never a copy. The cursor follows behind what
+was passed on (`settle`), so a death between the two costs nothing; whoever copies asks afterwards whether the bytes were whole all the
+time. Never writes a ring, and never decides what is joined.
 """
 
 import cython

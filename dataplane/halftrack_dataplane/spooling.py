@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from halftrack_dataplane.refill import AT_WORK
 from halftrack_dataplane.ring import Ring
@@ -16,7 +17,7 @@ from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import EXIT_SPEC, TICK_S, Stop, Unable, open_ring
 from halftrack_dataplane.spool_files import Disk
 from halftrack_dataplane.spool_orders import SpoolOrders
-from halftrack_dataplane.spool_segments import Limits, Losses, SpoolFailed, SpoolMismatch
+from halftrack_dataplane.spool_segments import Full, Limits, Losses, SpoolFailed, SpoolMismatch
 from halftrack_dataplane.spool_writer import SEGMENT_BYTES, SHARE, Spooler, segment_bytes_for
 from halftrack_dataplane.status import Status, StatusFile
 
@@ -32,8 +33,7 @@ def limits_of(ring: Ring, orders: SpoolOrders) -> Limits:
             f"a spool of {orders.size_bytes} bytes holds no two segments of {segment}, which a frame of {ring.path} may need: "
             f"write a size of at least {2 * segment}",
         )
-    full = "block" if orders.full == "block" else "drop-oldest"
-    return Limits(orders.size_bytes, segment, orders.keep_ms * 1_000_000, full)  # type: ignore[arg-type]
+    return Limits(orders.size_bytes, segment, orders.keep_ms * 1_000_000, cast(Full, orders.full))
 
 
 def begun(ring: Ring, orders: SpoolOrders, name: str, tell: Callable[[str], None]) -> Spooler:

@@ -10,6 +10,7 @@ from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.flows import Flows
 from halftrack_agent.rings import Rings
 from halftrack_agent.sight import Sight
+from halftrack_agent.spools import Spools
 from halftrack_dataplane.status import Status, dump, load
 from halftrack_proto.gauges import FlowGauge
 from tests.agent_shell.test_rings_and_sight import Runs
@@ -46,7 +47,9 @@ def test_inputs_are_told_apart_and_those_with_one_by_their_own_word() -> None:
 
 def test_what_an_earlier_life_has_left_is_not_counted_again(tmp_path: Path) -> None:
     rings, runs = Rings(tmp_path / "rings"), Runs("end")
-    eyes = Sight(runs, rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted")  # type: ignore[arg-type]
+    eyes = Sight(
+        runs, rings, Spools(tmp_path / "spools"), ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted"
+    )  # type: ignore[arg-type]
 
     def say(frames: int) -> None:
         (tmp_path / "new").write_bytes(dump(Status("end", "sink", counters={"gap_frames": frames})))

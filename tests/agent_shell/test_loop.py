@@ -19,6 +19,7 @@ from halftrack_agent.loop import Loop
 from halftrack_agent.outbox import Outbox
 from halftrack_agent.places import Places
 from halftrack_agent.rings import Rings
+from halftrack_agent.spools import Spools
 from halftrack_model import canonical, seals
 from halftrack_model.errors import HostFault, Refused
 from halftrack_model.plan import Plan
@@ -59,6 +60,7 @@ class Body:
             self.outbox,
             None,  # type: ignore[arg-type]
             self.rings,
+            Spools(folder / "spools"),
             self.store,
             None,  # type: ignore[arg-type]
             nobody,

@@ -13,6 +13,7 @@ from halftrack_agent.drivers import meter
 from halftrack_agent.events import CutSeen, DifferenceSeen, Emit, InstanceSeen, JudgedSeen, ShadowSeen
 from halftrack_agent.rings import Rings
 from halftrack_agent.sight import SAMPLE_EVERY_MS, Sight
+from halftrack_agent.spools import Spools
 from halftrack_dataplane import status
 from halftrack_dataplane.frames import NAME_BYTES, reader_name
 from halftrack_dataplane.judging import Difference, Judged
@@ -188,7 +189,9 @@ def test_counters_become_few_reports_with_sums(tmp_path: Path) -> None:
     rings, runs, say = Rings(tmp_path / "rings"), Runs("src", "m"), Saying(tmp_path)
 
     def sight() -> Sight:
-        return Sight(runs, rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted")  # type: ignore[arg-type]
+        return Sight(
+            runs, rings, Spools(tmp_path / "spools"), ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted"
+        )  # type: ignore[arg-type]
 
     eyes = sight()
     say("m", "merge", gap_frames=2, refused_rings=9)
@@ -213,7 +216,9 @@ def test_counters_become_few_reports_with_sums(tmp_path: Path) -> None:
 def test_what_a_judge_says_counts_only_from_the_process_that_runs_now(tmp_path: Path) -> None:
     """A file that an earlier life has left may be about another green."""
     rings, runs, ring = Rings(tmp_path / "rings"), Runs("judge"), "spectra/s.a@1.1.0"
-    eyes = Sight(runs, rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted")  # type: ignore[arg-type]
+    eyes = Sight(
+        runs, rings, Spools(tmp_path / "spools"), ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted"
+    )  # type: ignore[arg-type]
     row = Judged(2, 9, 1, 0, 8, 300, 400, 500, (Difference(7, "05 → 06"),))
 
     def say(began_ms: int) -> None:
@@ -250,7 +255,9 @@ def test_a_lost_state_and_lost_frames_are_told_with_their_numbers_once(tmp_path:
     rings, runs = Rings(tmp_path / "rings"), Runs("s.m", "s.a")
 
     def sight() -> Sight:
-        return Sight(runs, rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted")  # type: ignore[arg-type]
+        return Sight(
+            runs, rings, Spools(tmp_path / "spools"), ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted"
+        )  # type: ignore[arg-type]
 
     def say(name: str, role: str, at: int, lost: tuple[tuple[int, int], ...] = (), **counters: int) -> None:
         said = status.dump(Status(name, role, counters=counters, message="made anew from input 9 on", lost=lost))
@@ -280,7 +287,14 @@ def test_a_lost_state_and_lost_frames_are_told_with_their_numbers_once(tmp_path:
 
 def test_members_that_differ_are_told_by_name_with_the_first_frames(tmp_path: Path) -> None:
     rings = Rings(tmp_path / "rings")
-    sight = Sight(Runs("s.m"), rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted")  # type: ignore[arg-type]
+    sight = Sight(
+        Runs("s.m"),
+        rings,
+        Spools(tmp_path / "spools"),
+        ArtifactStore(tmp_path / "store"),
+        tmp_path,
+        tmp_path / "counted",
+    )  # type: ignore[arg-type]
 
     def say(at: int, **rows: Diverged) -> None:
         diverged = {f"spectra/s.{member}@1.0.0": row for member, row in rows.items()}
@@ -303,7 +317,14 @@ def test_members_that_differ_are_told_by_name_with_the_first_frames(tmp_path: Pa
 
 def test_a_status_file_that_is_nonsense_costs_nothing(tmp_path: Path) -> None:
     rings = Rings(tmp_path / "rings")
-    sight = Sight(Runs("a", "b", "c", "d"), rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted")  # type: ignore[arg-type]
+    sight = Sight(
+        Runs("a", "b", "c", "d"),
+        rings,
+        Spools(tmp_path / "spools"),
+        ArtifactStore(tmp_path / "store"),
+        tmp_path,
+        tmp_path / "counted",
+    )  # type: ignore[arg-type]
     (tmp_path / "a.json").write_bytes(b"\xff{")
     (tmp_path / "b.json").write_bytes(b'{"name": "b", "shadow": []}')
     (tmp_path / "d.json").write_bytes(
@@ -318,11 +339,18 @@ def test_a_status_file_that_is_nonsense_costs_nothing(tmp_path: Path) -> None:
 
 def test_counters_of_many_lives_add_up_to_what_a_report_can_hold(tmp_path: Path) -> None:
     rings, runs, say = Rings(tmp_path / "rings"), Runs("src"), Saying(tmp_path)
-    sight = Sight(runs, rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted")  # type: ignore[arg-type]
+    sight = Sight(
+        runs, rings, Spools(tmp_path / "spools"), ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted"
+    )  # type: ignore[arg-type]
     for life in (1, 2):
         runs.started_ms["src"] = life
         say("src", "source", refused=status.MAX_COUNT)
         sight.look()
     assert len(sight.samples(0)) == 1
-    assert Sight(runs, rings, ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted").samples(10**6) == ()  # type: ignore[arg-type]
+    assert (
+        Sight(
+            runs, rings, Spools(tmp_path / "spools"), ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted"
+        ).samples(10**6)
+        == ()
+    )  # type: ignore[arg-type]
     rings.close()
