@@ -71,14 +71,14 @@ class ScriptedHost:
         return self.plan
 
     def obey_until(self, what: str, settled: Callable[[Plan], bool]) -> Plan:
-        """Take plans until one is as the test waits for it."""
-        while not settled(plan := self._next(what)):
-            pass
-        return plan
+        """Take plans until the one it has is as the test waits for it: how many there are on the way depends on the moment."""
+        while self.plan is None or not settled(self.plan):
+            self._next(what)
+        return self.plan
 
-    def _next(self, what: str) -> Plan:
+    def _next(self, what: str) -> None:
         try:
-            return self.obey()
+            self.obey()
         except queue.Empty:
             raise AssertionError(f"{self.name} got no plan with {what}; its last one: {self.plan}") from None
 

@@ -105,15 +105,15 @@ def test_two_people_edit_two_parts_and_one_of_them_reverts_both(
     shown = operator.run("stream", "graph", "spectra", "-o", "dot")[1]
     assert 'spectrometer.in" [label="", style=dashed]' in shown
     assert "stroke-dasharray" in operator.run("stream", "graph", "spectra", "-o", "svg")[1]
-    both = host.reads("sink", "spectrometer", "spectrometer@3")
-    assert inputs(both, "spectrometer") == ["source", "flag@2"]
+    host.reads("sink", "spectrometer", "spectrometer@3")
+    host.reads("spectrometer", "source", "flag@2")
     host.over("spectrometer", 2, 10)
     host.over("sink", 3, 12)
     host.reads("sink", "spectrometer@3")
     assert operator.run("stream", "drift", "spectra")[0] == 2
     assert ada.run("stream", "revert", "spectra", "--no-wait")[0] == 0
-    back = host.reads("sink", "spectrometer@3", "spectrometer@4")
-    assert inputs(back, "spectrometer") == ["flag@2", "source@4"]
+    host.reads("sink", "spectrometer@3", "spectrometer@4")
+    host.reads("spectrometer", "flag@2", "source@4")
     assert operator.run("stream", "drift", "spectra")[0] == 0
     host.over("spectrometer", 4, 20)
     host.over("sink", 4, 22)
