@@ -67,7 +67,7 @@ class Scene:
     def follows(self, seat: str, release: int) -> bool:
         """Does the member compute what comes next?"""
         ring, head = self._rings[_member(seat, release)], self.merged.head
-        return ring.head + self._close > head and ring.head > ring.base_seq and ring.tail <= head
+        return ring.head + self._close > head and ring.head > ring.base_seq
 
     def dismiss(self, seat: str, release: int) -> None:
         """Stop a member, and drop its ring."""

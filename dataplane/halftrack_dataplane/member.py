@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from halftrack_dataplane import replaying, restarting, restoring
 from halftrack_dataplane.frames import Evicted, Frame, RingError, RingFull
+from halftrack_dataplane.kept import Kept
 from halftrack_dataplane.parts import NONE, is_none
 from halftrack_dataplane.ring import Reader, Ring, Writer
 from halftrack_dataplane.runspec import RunSpec
@@ -132,11 +133,18 @@ class Member:
     """One life of a member. `run` is all of it; who rehearses lives calls `arrive`, `step` and `depart` in its place."""
 
     def __init__(
-        self, spec: RunSpec, begin: restoring.Begin, reader: Reader, outlet: Outlet, folder: SnapshotFolder
+        self,
+        spec: RunSpec,
+        begin: restoring.Begin,
+        source: Ring,
+        reader: Reader,
+        outlet: Outlet,
+        folder: SnapshotFolder,
     ) -> None:
         self._spec = spec
         self._progress = Progress(begin.vertex, begin.next_in, begin.next_out, begin.suppress)
         self._reader = reader
+        self._kept = Kept(source, spec.name)
         self._outlet = outlet
         self._folder = folder
         self._instance = restoring.instance_of(spec)
@@ -157,8 +165,8 @@ class Member:
         file = StatusFile(self._spec.status_path)
         if self._foreign:
             file.offer(self._status)  # whose state it began from, should this life be a short one
-        self.arrive()
         try:
+            self.arrive()
             while not stop.asked:
                 if not self.step(TICK_S):
                     break
@@ -168,12 +176,19 @@ class Member:
         except Evicted as error:
             raise Unable(EXIT_RING, f"{error}: it lagged too far behind, or its agent took it for dead") from None
         finally:
+            self.close()
             file.offer(self._status, last=True)
+
+    def close(self) -> None:
+        """Hold nothing of the input any more."""
+        self._kept.let_go()
 
     def arrive(self) -> None:
         """Before the first output: whatever ends a life that began from another's state, the next begins here."""
-        if self._foreign and self._spec.state_writes and not self._progress.suppress:
-            self._save()
+        if self._spec.state_writes:
+            self._kept.since(self._progress.next_in)  # whoever comes next begins where this life did, until it saves
+            if self._foreign and not self._progress.suppress:
+                self._save()
         if not self._outlet.fresh and not self._progress.suppress:
             # What this life cannot bring is said at once: the merge waits to hear of a loss from every member.
             self._outlet.advance(self._progress.next_out)
@@ -207,6 +222,7 @@ class Member:
             if not self._outlet.put(number, output, frame.timestamp_ns):
                 return False
         if self._spec.state_writes:
+            self._kept.passed(progress.next_in, len(frame.payload))
             self._save_if_due()
             return True
         return self._outlet.advance(frame.seq + 1)
@@ -258,6 +274,7 @@ class Member:
             self._snapshots_failed += 1
             self._message = f"no snapshot could be written at input {snapshot.next_in}: {error.strerror}"
             return
+        self._kept.since(snapshot.next_in)
         self._foreign = self._no_room = False
         self._snapshots += 1
         self._pause_ns = time.monotonic_ns() - began_ns
@@ -300,4 +317,4 @@ def run(spec: RunSpec, stop: Stop) -> None:
         outlet = Outlet(target, writer, stop)
         reader, begin = restarting.begin(spec, make, source, target, folder, stop, outlet.advance)
         with reader:
-            Member(spec, begin, reader, outlet, folder).run(stop)
+            Member(spec, begin, source, reader, outlet, folder).run(stop)

@@ -6,6 +6,8 @@ The rules, S1 in one place:
 - Its owner is the generation of the applied cut with the greatest epoch whose `applied_at` is at most `expected`.
 - A proposed cut is applied when `expected` is exactly its fence, or at once when it has none. One whose fence has gone by is
   never applied: its proposer withdraws it and asks again further ahead.
+- A cut waits for its generation, if that begins only beyond `expected` and the owner still has what comes before: a fence in that stretch goes
+  by, and one without a fence is applied where its generation begins. So what an owner has in hand is never given up for a loss.
 - The first ring of the owner's generation that has frame `expected` passes it, and with it the run of frames that follow there, up to
   the next proposed fence. Others wait at `expected`, so that they are there when a cut falls on it, and so that what they hold can be
   compared with what passed.
@@ -80,19 +82,22 @@ Decision = Apply | Drop | Pass | Lose | Wait
 
 def decide(expected: int, cuts: Sequence[Cut], offers: Sequence[Offer]) -> Decision:
     """The one thing to do now. Whoever carries it out asks again with what is then true."""
-    if (due := due_cut(expected, cuts)) is not None:
-        return Apply(due.epoch, expected)
     for offer in offers:
         if offer.end and offer.seq < expected and (offer.end <= expected or not offer.gap):
             return Drop(offer.ring, min([offer.end, expected, *_handed_over(offer.seq, cuts)]))
+    due = due_cut(expected, cuts)
+    begins = 0 if due is None else _begins_beyond(expected, due, cuts, offers)
+    if due is not None and not begins:
+        return Apply(due.epoch, expected)
     owner = owner_of(expected, cuts)
     if owner is None:
         return Wait("")
     owned = [offer for offer in offers if offer.generation == owner.generation]
     for offer in owned:
-        if offer.seq == expected and offer.end and not offer.gap:
-            return Pass(offer.ring, owner.epoch, min([offer.end, *_fences_ahead(expected, cuts)]))
-    if count := _lost(expected, cuts, owned):
+        if _has(expected, offer):
+            bounds = [*_fences_ahead(expected, cuts), *([begins] if begins else [])]
+            return Pass(offer.ring, owner.epoch, min([offer.end, *bounds]))
+    if count := _lost(expected, cuts, owner, offers):
         return Lose(count, owner.epoch)
     waiting = [offer.ring for offer in owned if not offer.end]
     return Wait(waiting[0] if waiting else "")
@@ -115,9 +120,28 @@ def owner_of(expected: int, cuts: Sequence[Cut]) -> Cut | None:
     return max(applied, key=lambda cut: cut.epoch, default=None)
 
 
-def _lost(expected: int, cuts: Sequence[Cut], owned: Sequence[Offer]) -> int:
+def _begins_beyond(expected: int, due: Cut, cuts: Sequence[Cut], offers: Sequence[Offer]) -> int:
+    """The number, above `expected`, with which the cut's generation begins while the owner has what comes before; 0: it is to be applied.
+
+    Of a cut without a fence, which repairs something, only frames in hand are passed first: it waits for nobody.
+    """
+    owner = owner_of(expected, cuts)
+    if owner is None or owner.generation == due.generation:
+        return 0
+    speakers = _speakers(offers, due.generation)
+    if not speakers or not all(_past(expected, offer) for offer in speakers):
+        return 0
+    owned = [offer for offer in offers if offer.generation == owner.generation]
+    if due.fence is None:
+        goes_on = any(_has(expected, offer) for offer in owned)
+    else:
+        goes_on = any(offer.live and not _past(expected, offer) for offer in owned)
+    return min(offer.end if offer.gap else offer.seq for offer in speakers) if goes_on else 0
+
+
+def _lost(expected: int, cuts: Sequence[Cut], owner: Cut, offers: Sequence[Offer]) -> int:
     """How many sequences from `expected` on nobody of the owner's generation can bring."""
-    speakers = [offer for offer in owned if offer.live] or list(owned)
+    speakers = _speakers(offers, owner.generation)
     if not speakers or not all(_past(expected, offer) for offer in speakers):
         return 0
     known = min(offer.end if offer.gap and offer.seq <= expected else offer.seq for offer in speakers)
@@ -132,6 +156,16 @@ def _handed_over(seq: int, cuts: Sequence[Cut]) -> list[int]:
 def _fences_ahead(expected: int, cuts: Sequence[Cut]) -> list[int]:
     """Where the owner may change: nothing is decided across, neither a run nor a loss."""
     return [cut.fence for cut in cuts if cut.applied_at is None and cut.fence is not None and cut.fence > expected]
+
+
+def _speakers(offers: Sequence[Offer], generation: int) -> list[Offer]:
+    """Those of a generation whose word counts: while any lives, the living."""
+    mine = [offer for offer in offers if offer.generation == generation]
+    return [offer for offer in mine if offer.live] or mine
+
+
+def _has(expected: int, offer: Offer) -> bool:
+    return offer.seq == expected and offer.end > expected and not offer.gap
 
 
 def _past(expected: int, offer: Offer) -> bool:

@@ -75,7 +75,7 @@ class Lives:
             with reader:
                 if begin.next_in >= self.source.head:
                     return
-                Member(spec, begin, reader, Outlet(target, writer, stop), folder).run(stop)
+                Member(spec, begin, self.source, reader, Outlet(target, writer, stop), folder).run(stop)
 
     def outputs(self, release: str) -> dict[int, bytes]:
         ring = self.target(release)
@@ -289,7 +289,7 @@ def test_a_stateless_vertex_numbers_its_outputs_like_its_inputs(folder: Path) ->
     with target.writer() as writer:
         reader, begin = restoring.begin(spec, Odd, source, target, snapshots, stop)  # type: ignore[arg-type]
         with reader:
-            Member(spec, begin, reader, Outlet(target, writer, stop), snapshots).run(stop)
+            Member(spec, begin, source, reader, Outlet(target, writer, stop), snapshots).run(stop)
     with target.reader(start=0) as reader:
         found = [(frame.seq, frame.gap or bytes(frame.payload)) for frame in iter(lambda: reader.read(0), None)]
     assert found == [(0, 1), (1, b"\1"), (2, 1), (3, b"\3"), (4, 3), (7, b"\7"), (8, 1), (9, b"\11")]

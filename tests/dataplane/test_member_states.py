@@ -82,7 +82,7 @@ class Stage:
             self.message = begin.message
             with reader:
                 if begin.next_in < self.source.head:
-                    Member(spec, begin, reader, Outlet(target, writer, stop), self.snapshots).run(stop)
+                    Member(spec, begin, self.source, reader, Outlet(target, writer, stop), self.snapshots).run(stop)
 
     def killed(self, spec: RunSpec, kind: type, die_at: int) -> None:
         """A life that ends in a death, unless it is over before."""

@@ -72,21 +72,22 @@ class Merging(RuleBasedStateMachine):
             ring.gaps |= set(range(ring.head, ring.head + count))
             ring.head += count
 
-    @rule(ahead=st.integers(0, 5))
-    def a_green_joins(self, ahead: int) -> None:
+    @rule(ahead=st.integers(0, 5), count=st.integers(0, 6))
+    def a_green_joins(self, ahead: int, count: int) -> None:
         if len(self.rings) < 6:
             self.generation += 1
             for member in "ab":
                 name = f"{member}@{self.generation}"
                 first = self.expected + ahead
-                self.rings[name] = Model(name, self.generation, first, 0, member == "a", self.expected)
+                head = first + count if count else 0
+                self.rings[name] = Model(name, self.generation, first, head, member == "a", self.expected)
 
     @rule(number=st.integers(0, 9), ahead=st.none() | st.integers(0, 8))
     def an_agent_proposes(self, number: int, ahead: int | None) -> None:
         ring = self.pick(number)
         floor = self.expected if ahead is None else self.expected + ahead
-        if ring is None or ring.first > floor or len(self.cuts) > 40:
-            return  # an agent arms a fence only where green has outputs
+        if ring is None or len(self.cuts) > 40 or ring.first > (floor if ahead is None else ring.head - 1):
+            return  # whoever is repaired has had outputs; a green brings some by then, which may begin beyond any fence
         self.epoch += 1
         self.cuts += (Cut(self.epoch, ring.generation, None if ahead is None else floor, None, ""),)
 
@@ -212,6 +213,34 @@ def test_a_run_ends_at_the_nearest_fence_and_its_duplicates_where_the_owner_chan
     behind = [Offer("a@1", 1, 3, 20, False, True)]
     assert decide(12, (Cut(1, 1, None, 0, ""), Cut(2, 2, 8, 8, "")), behind) == Drop("a@1", 8)
     assert decide(12, (Cut(1, 1, None, 0, ""),), behind) == Drop("a@1", 12)
+
+
+GREEN_BEYOND = [Offer("a@2", 2, 9, 20, False, True), Offer("b@2", 2, 0, 8, True, True)]
+
+
+def test_a_cut_waits_for_a_generation_that_begins_beyond_what_the_owner_has() -> None:
+    # invariant: S1
+    fenced, repair = [(Cut(1, 1, None, 0, ""), Cut(2, 2, fence, None, "")) for fence in (5, None)]
+    has, has_not = Offer("a@1", 1, 5, 12, False, True), Offer("a@1", 1, 0, 0, False, True)
+    assert decide(5, fenced, [has, *GREEN_BEYOND]) == Pass("a@1", 1, 8), "the fence goes by"
+    assert decide(8, fenced, [replace(has, seq=8), replace(GREEN_BEYOND[1], seq=8, end=9)]) == Pass("a@1", 1, 12)
+    assert decide(5, repair, [has, *GREEN_BEYOND]) == Pass("a@1", 1, 8), "up to where it begins"
+    assert decide(8, repair, [replace(has, seq=8), Offer("b@2", 2, 8, 9, False, True)]) == Apply(2, 8)
+    assert decide(5, fenced, [has_not, *GREEN_BEYOND]) == Wait("a@1")
+    assert decide(5, repair, [has_not, *GREEN_BEYOND]) == Apply(2, 5), "a repair waits for nobody"
+    for cuts in (fenced, repair):
+        assert decide(5, cuts, [replace(has_not, live=False), *GREEN_BEYOND]) == Apply(2, 5)
+        assert decide(5, cuts, [replace(has, seq=6), *GREEN_BEYOND]) == Apply(2, 5), "it is lost in any case"
+        assert decide(5, cuts, [has, *GREEN_BEYOND, Offer("c@2", 2, 0, 0, False, True)]) == Apply(2, 5)
+        assert decide(5, cuts, [has, *GREEN_BEYOND, Offer("c@2", 2, 0, 0, False, False)]) != Apply(2, 5)
+
+
+def test_before_a_cut_is_applied_it_is_known_what_its_generation_has_there() -> None:
+    # invariant: S1
+    cuts = (Cut(1, 1, None, 0, ""), Cut(2, 2, 5, None, ""))
+    blue = Offer("a@1", 1, 5, 12, False, True)
+    assert decide(5, cuts, [blue, Offer("a@2", 2, 3, 5, False, True)]) == Drop("a@2", 5)
+    assert decide(5, cuts, [blue, Offer("a@2", 2, 5, 9, True, True)]) == Pass("a@1", 1, 9)
 
 
 @dataclass

@@ -254,7 +254,7 @@ class Stage:
         stop.ask()  # an output that finds no room is told, not waited for: nobody else would run meanwhile
         outlet = BookedOutlet(post.target, writer, stop)
         outlet.book, outlet.fate, outlet.post = self.book, fate, post
-        member = Member(post.spec, begin, reader, outlet, folder)
+        member = Member(post.spec, begin, self.source, reader, outlet, folder)
         post.life = Life(member, reader, writer, begin)
         post.at, post.lives, self.lives = begin.next_in, post.lives + 1, self.lives + 1
         self.tell(f"{post.name} begins {begin.message}")
@@ -281,6 +281,7 @@ class Stage:
         life, post.life = post.life, None
         if life is not None:
             post.at = min(post.at, life.reader.cursor)
+            life.member.close()
             life.reader.close()
             life.writer.close()
 
