@@ -19,12 +19,14 @@ cdef extern from "merge_wait.h" nogil:
         HT_INPUTS
     void ht_wait_for_any(ht_reader **readers, int count, uint32_t *table, uint32_t seen, int64_t deadline_ns)
     uint32_t ht_crc32c(const void *bytes, uint64_t count)
+    void ht_crc32c_each(const void *bytes, uint64_t length, uint64_t frames, uint32_t *sums)
 
 cdef enum:
     HELD = 1 << 15         # digests of what passed: a member further behind than that is not compared, and was told to be late long before
     RUN_FRAMES = 1 << 13   # of an offer, at most: a quarter of HELD, so that what passed is still known when the other member brings it;
     RUN_BYTES = 4 << 20    # and a millisecond's copying, so that the table, the other rings and an order to stop are looked at in time
     RUN_RECORDS = 256
+    SUMS = 64              # that are made at a time: they stay in the nearest cache, and their frames do
     SHOWN = 8              # of the frames that differ in one run, how many are told by number
     # On the ring that passed last, whose frame is the next one nearly always: so long nobody else has to wake us. A member's death
     # costs this much, once.
@@ -211,10 +213,15 @@ cdef class Runs:
 
     cdef void _keep(self, ht_reader *r, uint64_t count) noexcept nogil:
         cdef const char *at = ht_frame_at(&r.found, r.cursor)
-        cdef uint64_t seq
-        for seq in range(r.cursor, r.cursor + count):
-            self.kept[seq & (HELD - 1)] = seq << 32 | ht_crc32c(at, r.found.length)
-            at += r.found.length
+        cdef uint64_t seq = r.cursor, end = r.cursor + count, length = r.found.length, some, i
+        cdef uint32_t sums[SUMS]
+        while seq < end:
+            some = min(end - seq, <uint64_t>SUMS)
+            ht_crc32c_each(at, length, some, sums)
+            for i in range(some):
+                self.kept[(seq + i) & (HELD - 1)] = (seq + i) << 32 | sums[i]
+            seq += some
+            at += some * length
 
     cdef int _drop(self, ht_reader *r, uint64_t end) noexcept nogil:
         cdef uint64_t count
@@ -232,20 +239,23 @@ cdef class Runs:
     cdef bint _compare(self, ht_reader *r, uint64_t count) noexcept nogil:
         """Of frames that one record holds. False: they were not ours to the end, and nothing is counted."""
         cdef const char *at = ht_frame_at(&r.found, r.cursor)
-        cdef uint64_t seq, kept, equal = 0, different = self.different, length = r.found.length
-        cdef uint32_t sum
-        for seq in range(r.cursor, r.cursor + count):
-            kept = self.kept[seq & (HELD - 1)]
-            if kept >> 32 == <uint32_t>seq:
-                sum = ht_crc32c(at, length)
-                if sum == <uint32_t>kept:
+        cdef uint64_t seq = r.cursor, end = r.cursor + count, length = r.found.length, equal = 0, different = self.different
+        cdef uint64_t some, kept, i
+        cdef uint32_t sums[SUMS]
+        while seq < end:
+            some = min(end - seq, <uint64_t>SUMS)
+            ht_crc32c_each(at, length, some, sums)
+            for i in range(some):
+                kept = self.kept[(seq + i) & (HELD - 1)]
+                if kept == ((seq + i) << 32 | sums[i]):
                     equal += 1
-                else:
+                elif kept >> 32 == <uint32_t>(seq + i):
                     if different < SHOWN:
-                        self.shown[3 * different], self.shown[3 * different + 1] = seq, sum
+                        self.shown[3 * different], self.shown[3 * different + 1] = seq + i, sums[i]
                         self.shown[3 * different + 2] = <uint32_t>kept
                     different += 1
-            at += length
+            seq += some
+            at += some * length
         if not ht_held(r):
             return False
         self.equal += equal

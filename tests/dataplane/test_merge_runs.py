@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -108,6 +109,22 @@ def test_what_is_dropped_is_compared_as_by_hand(
         wrong = [seq for seq in known if one[seq] != other[seq]]
         assert (equal, different) == (len(known) - len(wrong), len(wrong))
         assert set(differing) <= {(seq, digest(other[seq]), digest(one[seq])) for seq in wrong}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 200), st.randoms(use_true_random=False))
+def test_frames_of_one_record_are_told_apart(length: int, frames: int, chance: Random) -> None:
+    """However many are summed up side by side. invariant: S1"""
+    with ExitStack() as stack:
+        bench = Bench(stack, slots=256)
+        one = [chance.randbytes(length) for _ in range(frames)]
+        wrong = sorted(chance.sample(range(frames), min(frames, 5)))
+        other = [bytes([frame[0] ^ 1, *frame[1:]]) if seq in wrong else frame for seq, frame in enumerate(one)]
+        for writer, batch in zip(bench.writers, (one, other), strict=True):
+            writer.write_many(batch, epoch=1, timestamp_ns=1)
+        bench.passed_all(0, 1)
+        told = [(seq, digest(other[seq]), digest(one[seq])) for seq in wrong]
+        assert bench.runs.drop(bench.readers[1], frames) == (frames - len(wrong), len(wrong), told)
 
 
 def test_a_run_stops_when_the_owner_table_changes(stack: ExitStack) -> None:

@@ -23,6 +23,8 @@ enum { HT_OK = 0, HT_NOTHING = 1, HT_BEHIND = 2, HT_DAMAGED = 3, HT_FULL = 4, HT
 extern "C"
 #endif
 uint32_t ht_crc32c(const void *bytes, uint64_t count);
+/* The sums of `frames` frames of `length` bytes each, which lie one behind the other. */
+void ht_crc32c_each(const void *bytes, uint64_t length, uint64_t frames, uint32_t *sums);
 /* Copies, and goes on with the sum `crc` of what came before (0 at first). */
 uint32_t ht_copy_crc32c(void *into, const void *bytes, uint64_t count, uint32_t crc);
 
