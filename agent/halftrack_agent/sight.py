@@ -29,10 +29,10 @@ MEASURE_EVERY_MS = 200  # of members in a swap that asks for it: windows are a s
 SAMPLE_EVERY_MS = 5_000  # a burst becomes one report with a sum, not one report a frame
 
 # A gap that a member or a sink meets is either covered by the other member or told by the merge: counted there, reported here once.
-# A member without a twin tells of its own, and a spool of what it could not keep. What a source counts as lost is a capture's: packets that
-# network or kernel dropped, by number.
+# A member without a twin tells of its own, an inlet of what it was to get without loss and did not find, and a spool of what it could not keep.
+# What a source counts as lost is a capture's: packets that network or kernel dropped, by number.
 _LOST = {"merge": ("gap_frames", "lost"), "bridge-receiver": ("lost",), "member": ("lost",), "source": ("lost",),
-         "spool": ("lost", "missed", "corrupt")}  # fmt: skip
+         "spool": ("lost", "missed", "corrupt"), "inlet": ("lost",)}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

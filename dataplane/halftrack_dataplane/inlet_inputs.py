@@ -83,6 +83,12 @@ class Input:
         return {"missed": overrun, "lost": gone, late: self.dropped, "left_out": left_out}
 
     @property
+    def unkept(self) -> int:
+        """Numbers that had gone although it reads without loss: it was evicted, or away for longer than its ring lasts. A spool tells of its own."""
+        promised = self.spec.policy == "lossless" and not self.spec.spool
+        return self.overrun + self.branch.overrun if promised else 0
+
+    @property
     def newest(self) -> int:
         """Everything below this number has been there; 0 if there was never anything."""
         head = self.ring.head

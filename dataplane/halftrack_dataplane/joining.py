@@ -33,7 +33,7 @@ class Inlet:
         self._ring = ring
         self._writer = writer
         self._counters = {"passed": 0, "gap_frames": 0, "late": 0, "rejoined": 0, "splices": 0}
-        self._past = {"late": 0, "left_out": 0, "missed": 0}  # of inputs that have left
+        self._past = {"late": 0, "left_out": 0, "missed": 0, "lost": 0}  # of inputs that have left
         self._numbered = inlet_inputs.numbered(spec)
         self._message = ""
         self._waits = ""  # why a later generation is not in force yet
@@ -147,6 +147,7 @@ class Inlet:
     def _leave(self, each: Input) -> None:
         self._past["late"] += each.dropped
         self._past["missed"] += each.branch.missed
+        self._past["lost"] += each.unkept
         each.close()
 
     # ---- one step -------------------------------------------------------------------------------------------------------
@@ -360,6 +361,7 @@ class Inlet:
             late: past["late"] + sum(each.dropped for each in mine.inputs),
             "left_out": past["left_out"] + mine.patience.left_out,
             "missed": past["missed"] + sum(each.branch.missed for each in mine.inputs),
+            "lost": past["lost"] + sum(each.unkept for each in mine.inputs),
         }
         out = ", ".join(mine.inputs[which].spec.name for which in sorted(mine.patience.gone(time.monotonic())))
         left_out = f"left out, since silent: {out}" if out else ""

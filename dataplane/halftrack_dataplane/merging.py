@@ -159,6 +159,7 @@ class Merge:
         except RingError:
             return  # withdrawn in this very moment: the table says so on the next look
         self._counters["cuts"] += 1
+        self._likely = ""  # whoever passed until now is the likeliest no more
 
     def _wait(self, ring: str) -> None:
         """Until a ring that has nothing has something, or the table changes; first on the one that passed last, if it may be the next."""

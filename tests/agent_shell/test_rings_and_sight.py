@@ -250,6 +250,29 @@ def test_members_are_measured_by_what_they_hold_alone() -> None:
     assert meter.used([1 << 30]) is None
 
 
+@pytest.mark.parametrize(
+    ("role", "counters", "told"),
+    [
+        ("merge", {"gap_frames": 2, "lost": 1}, 3),
+        ("member", {"gap_frames": 2, "lost": 1}, 1),
+        ("inlet", {"gap_frames": 8, "missed": 4, "lost": 1}, 1),
+        ("sink", {"gap_frames": 8}, 0),
+        ("bridge-receiver", {"gap_frames": 8, "lost": 1}, 1),
+        ("spool", {"lost": 1, "missed": 1, "corrupt": 1}, 3),
+    ],
+)
+def test_a_loss_is_told_by_the_one_who_had_it(role: str, counters: dict[str, int], told: int, tmp_path: Path) -> None:
+    # invariant: S2
+    rings = Rings(tmp_path / "rings")
+    folders = Spools(tmp_path / "spools"), ArtifactStore(tmp_path / "store"), tmp_path, tmp_path / "counted"
+    eyes = Sight(Runs("x"), rings, *folders)  # type: ignore[arg-type]
+    Saying(tmp_path)("x", role, **counters)
+    eyes.look()
+    text = f"{told} frames, {told} in all"
+    assert eyes.samples(0) == ((Emit(Happened.FRAMES_LOST, "x", text),) if told else ())
+    rings.close()
+
+
 def test_a_lost_state_and_lost_frames_are_told_with_their_numbers_once(tmp_path: Path) -> None:
     # invariant: S2
     rings, runs = Rings(tmp_path / "rings"), Runs("s.m", "s.a")

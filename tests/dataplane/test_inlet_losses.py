@@ -46,6 +46,9 @@ def test_a_sequence_of_lossy_inputs_is_whole_or_declared(acts: list[Act], policy
         counted = made.inlet._status().counters["gap_frames"]
         lives = any(what == "die" for what, _ in acts)
         assert lives or counted == found.count(None), "what is lost is counted"
+        status = made.inlet._status()
+        missed = sum(row["missed"] for row in status.inputs.values())
+        assert status.counters["lost"] == (missed if policy == "lossless" else 0), "and told, if it was not to be"
         if policy == "lossless" and not any(what in ("evict", "die") for what, _ in acts):
             assert found == whole
         if partial and not lives:
