@@ -33,6 +33,7 @@ USE_THE_CORE = (
     "bridge_lane",
     "bridge_outlet",
     "mapping",
+    "merge_flow",
     "merge_runs",
     "packet_capture",
     "ring",

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 
 from halftrack_dataplane.frames import Cut
 
+NO_FENCE = 1 << 62  # beyond every number
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:
@@ -80,6 +82,19 @@ class Wait:
 Decision = Apply | Drop | Pass | Lose | Wait
 
 
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """What holds while the output's head is below `until` and the owner table is as it was: `generation` passes in `epoch`.
+
+    What lies below `since` had another owner.
+    """
+
+    generation: int
+    epoch: int
+    since: int
+    until: int
+
+
 def decide(expected: int, cuts: Sequence[Cut], offers: Sequence[Offer]) -> Decision:
     """The one thing to do now. Whoever carries it out asks again with what is then true."""
     for offer in offers:
@@ -101,6 +116,15 @@ def decide(expected: int, cuts: Sequence[Cut], offers: Sequence[Offer]) -> Decis
         return Lose(count, owner.epoch)
     waiting = [offer.ring for offer in owned if not offer.end]
     return Wait(waiting[0] if waiting else "")
+
+
+def steady(expected: int, cuts: Sequence[Cut]) -> Steady | None:
+    """What holds from `expected` on with no more to decide than what frames say themselves; None when a cut is due, or nobody owns it."""
+    owner = owner_of(expected, cuts)
+    if owner is None or due_cut(expected, cuts) is not None:
+        return None
+    since = max(cut.applied_at for cut in cuts if cut.applied_at is not None and cut.applied_at <= expected)
+    return Steady(owner.generation, owner.epoch, since, min(_fences_ahead(expected, cuts), default=NO_FENCE))
 
 
 def due_cut(expected: int, cuts: Sequence[Cut]) -> Cut | None:

@@ -15,9 +15,6 @@ from halftrack_dataplane.native cimport *
 __all__ = ["HISTORY", "Runs", "digest"]
 
 cdef extern from "merge_wait.h" nogil:
-    enum:
-        HT_INPUTS
-    void ht_wait_for_any(ht_reader **readers, int count, uint32_t *table, uint32_t seen, int64_t deadline_ns)
     uint32_t ht_crc32c(const void *bytes, uint64_t count)
     void ht_crc32c_each(const void *bytes, uint64_t length, uint64_t frames, uint32_t *sums)
 
@@ -28,9 +25,6 @@ cdef enum:
     RUN_RECORDS = 256
     SUMS = 64              # that are made at a time: they stay in the nearest cache, and their frames do
     SHOWN = 8              # of the frames that differ in one run, how many are told by number
-    # On the ring that passed last, whose frame is the next one nearly always: so long nobody else has to wake us. A member's death
-    # costs this much, once.
-    LIKELY_NS = 400000
     CHANGED = -1           # the owner table, in the middle of a run
 
 HISTORY = HELD
@@ -69,27 +63,18 @@ cdef class Runs:
 
     def look(self, Reader reader):
         """What `reader` has next, (first, end, is it a gap): a run of frames, of one record or several; (0, 0, False): nothing yet."""
-        cdef ht_found next
-        cdef uint64_t end, bytes
-        cdef int records = 1, rc
+        cdef uint64_t end
+        cdef int rc
         reader._enter()
         try:
             rc = ht_look(&reader.r)
             if rc == HT_NOTHING:
                 return 0, 0, False
             self._raise(reader, rc)
-            end = reader.r.found.end
             if reader.r.found.flags & HT_GAP:
-                return reader.r.cursor, end, True
-            bytes = (end - reader.r.cursor) * reader.r.found.length
-            next = reader.r.found
-            while records < RUN_RECORDS and bytes < RUN_BYTES and end - reader.r.cursor < RUN_FRAMES:
-                if ht_locate(reader.r.h, end, &next) != HT_OK or next.flags & HT_GAP:
-                    break
-                bytes += (next.end - end) * next.length
-                end = next.end
-                records += 1
-            return reader.r.cursor, min(end, reader.r.cursor + RUN_FRAMES), False
+                return reader.r.cursor, reader.r.found.end, True
+            end = self._run_end(&reader.r)
+            return reader.r.cursor, end, False
         finally:
             reader._leave()
 
@@ -147,11 +132,11 @@ cdef class Runs:
 
         Now and then earlier. `likely`, one of them or None, is waited for alone at first.
         """
-        cdef ht_reader *all[64]
+        cdef ht_reader *all[HT_INPUTS]
         cdef ht_header *h = self.writer.out.w.h
         cdef uint32_t seen = ht_event(&h.data_event)
         cdef int64_t deadline = ht_now_ns() + <int64_t>(seconds * 1e9)
-        cdef int count = 0, rc = HT_AGAIN
+        cdef int count = 0
         cdef Reader reader
         if self._stamp() != stamp:
             return
@@ -161,11 +146,7 @@ cdef class Runs:
             all[count] = &reader.r
             count += 1
         with nogil:
-            if likely is not None:
-                rc = ht_wait(&likely.r, min(deadline, ht_now_ns() + LIKELY_NS) if count > 1 else deadline)
-                ht_unwait(&likely.r)
-            if rc == HT_AGAIN or rc == HT_NOTHING:
-                ht_wait_for_any(all, count, &h.data_event, seen, deadline)
+            ht_await_likely(all, count, NULL if likely is None else &likely.r, &h.data_event, seen, deadline)
 
     # -- without the GIL ----------------------------------------------------------------------------------------------
 
@@ -177,6 +158,19 @@ cdef class Runs:
         for row in range(HT_CUTS):
             sum += ht_load(&h.cuts[row].state)  # SYNC: cut readable
         return sum
+
+    cdef uint64_t _run_end(self, ht_reader *r) noexcept nogil:
+        """Where the run of frames ends that begins at the cursor, whose record is found."""
+        cdef ht_found next = r.found
+        cdef uint64_t end = next.end, bytes = (next.end - r.cursor) * next.length
+        cdef int records = 1
+        while records < RUN_RECORDS and bytes < RUN_BYTES and end - r.cursor < RUN_FRAMES:
+            if ht_locate(r.h, end, &next) != HT_OK or next.flags & HT_GAP:
+                break
+            bytes += (next.end - end) * next.length
+            end = next.end
+            records += 1
+        return min(end, r.cursor + <uint64_t>RUN_FRAMES)
 
     cdef int _pass(self, ht_reader *r, uint64_t end, uint64_t epoch, uint64_t stamp, int64_t deadline) noexcept nogil:
         """HT_OK: all of it. A frame is published only when its bytes were ours to the end: copied while we were evicted, it stays unseen."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from halftrack_dataplane.comparing import Comparison
 from halftrack_dataplane.frames import Cut, Evicted, RingError, RingFull, reader_name
-from halftrack_dataplane.merge import Apply, Drop, Lose, Offer, Pass, Wait, decide, owner_of
+from halftrack_dataplane.merge import Apply, Drop, Lose, Offer, Pass, Steady, Wait, decide, owner_of, steady
+from halftrack_dataplane.merge_flow import Flow
 from halftrack_dataplane.merge_runs import Runs
 from halftrack_dataplane.ring import Reader, Ring, Writer
 from halftrack_dataplane.runspec import RunSpec
@@ -36,13 +37,14 @@ class Input:
     def offer(self, runs: Runs, now: float) -> Offer:
         """As `decide` wants it; the same object while nothing has changed."""
         seq, end, gap = runs.look(self.reader)
-        live = end > 0 or self._live(now)
+        live = end > 0 or self.look(now)
         last = self.last
         if last.end != end or last.seq != seq or last.gap is not gap or last.live is not live:
             last = self.last = Offer(self.name, self.generation, seq, end, gap, live)
         return last
 
-    def _live(self, now: float) -> bool:
+    def look(self, now: float) -> bool:
+        """Does its writer live, or did it a moment ago?"""
         # Asked at most ten times a second: between that, what was true a moment ago is true enough for a grace of seconds.
         if now - self.alive_at > 0.1 and _running(self.ring.stats().writer_pid):
             self.alive_at = now
@@ -69,6 +71,7 @@ class Merge:
         self._ring = ring
         self._writer = writer
         self._runs = Runs(writer)
+        self._flow = Flow(self._runs)
         self._inputs: dict[str, Input] = {}
         self._comparison = Comparison()
         self._cuts: tuple[Cut, ...] = ()
@@ -97,16 +100,39 @@ class Merge:
             self._rescan_due = now + RESCAN_S
             self._rescan()
         try:
-            offers = [source.offer(self._runs, now) for source in self._inputs.values()]
             stamp = self._runs.stamp()
-            if stamp == self._stamp and not any(offer.end for offer in offers):
-                self._wait("")  # the usual case by far: nothing has come, and the table is as it was
-                return
             if stamp != self._stamp:
                 self._cuts, self._stamp = self._ring.cuts(), stamp
+            holds = steady(self._runs.head, self._cuts)
+            if holds is not None and self._flows(holds, now):
+                return
+            offers = [source.offer(self._runs, now) for source in self._inputs.values()]
             self._carry_out(decide(self._runs.head, self._cuts, offers))
         except Evicted:
             self._rejoin()
+
+    def _flows(self, holds: Steady, now: float) -> bool:
+        """Let flow what needs no decision; False when there is something to decide. So the usual case costs no Python for each frame."""
+        sources = list(self._inputs.values())
+        owned = [source.generation == holds.generation for source in sources]
+        mask = sum(1 << place for place, mine in enumerate(owned) if mine)
+        likely = next((place for place, source in enumerate(sources) if source.name == self._likely), -1)
+        seconds = max(self._rescan_due - now, 0.0)
+        readers = [source.reader for source in sources]
+        account, decides = self._flow.run(
+            readers, mask, holds.since, holds.until, holds.epoch, self._stamp, likely, seconds
+        )
+        for place, passed, first, end, equal, different, differing in account:
+            name = sources[place].name
+            if passed:
+                self._count_passed(name, first, end)
+            else:
+                counted = equal, different
+                self._comparison.dropped(name, first, end, counted, differing, twins=owned[place])
+                self._counters["duplicates"] += end - first
+        for source in sources:
+            source.look(now)
+        return not decides
 
     # ---- acting -----------------------------------------------------------------------------------------------------
 
@@ -129,11 +155,13 @@ class Merge:
         try:
             self._runs.pass_run(self._inputs[ring].reader, end, epoch, self._stamp, TICK_S)
         finally:  # also when we were evicted on the way: what has passed has passed
-            passed = self._runs.head - first
-            if passed:
-                self._comparison.passed(ring, first, first + passed)
-                self._counters["passed"] += passed
-                self._likely = ring
+            if self._runs.head != first:
+                self._count_passed(ring, first, self._runs.head)
+
+    def _count_passed(self, ring: str, first: int, end: int) -> None:
+        self._comparison.passed(ring, first, end)
+        self._counters["passed"] += end - first
+        self._likely = ring
 
     def _drop(self, source: Input, end: int) -> None:
         seq, gap = source.last.seq, source.last.gap

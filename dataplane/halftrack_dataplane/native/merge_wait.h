@@ -9,6 +9,10 @@
 
 #define HT_INPUTS 64 /* of one merge, at most: two members of many releases; futex_waitv takes 128 words */
 
+/* On the ring that passed last, whose frame is the next one nearly always: so long nobody else has to wake us. A member's death
+ * costs this much, once. */
+#define HT_LIKELY_NS INT64_C(400000)
+
 /* As in linux/futex.h since 5.16; kernels and headers are of different ages. */
 #define HT_SYS_FUTEX_WAITV 449
 #define HT_FUTEX_32 2
@@ -48,6 +52,17 @@ static inline void ht_wait_for_any(ht_reader *const *readers, int count, uint32_
     }
     for (int i = 0; i < count; i++)
         if (HT_RELAXED(&readers[i]->h->data_waiters) >> readers[i]->number & 1) ht_disarm_reader(readers[i]->h, readers[i]->number);
+}
+
+/* The same, for `likely` alone at first, if it is one of them (NULL: for all from the beginning). */
+static inline void ht_await_likely(ht_reader *const *readers, int count, ht_reader *likely, uint32_t *table, uint32_t seen, int64_t deadline_ns) {
+    if (likely) {
+        int64_t alone = ht_now_ns() + HT_LIKELY_NS;
+        int rc = ht_wait(likely, count > 1 && alone < deadline_ns ? alone : deadline_ns);
+        ht_unwait(likely);
+        if (rc != HT_AGAIN && rc != HT_NOTHING) return;
+    }
+    ht_wait_for_any(readers, count, table, seen, deadline_ns);
 }
 
 #endif
