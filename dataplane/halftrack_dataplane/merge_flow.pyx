@@ -9,7 +9,7 @@ import cython
 
 from libc.string cimport memcpy
 
-from halftrack_dataplane.merge_runs cimport HT_INPUTS, Runs, ht_await_likely
+from halftrack_dataplane.merge_runs cimport HT_INPUTS, SHOWN, Runs, ht_await_likely
 from halftrack_dataplane.native cimport *
 from halftrack_dataplane.ring_reader cimport Reader
 
@@ -17,8 +17,7 @@ __all__ = ["Flow"]
 
 cdef enum:
     ENTRIES = 128  # of an account: a caller has something to do now and then, and it keeps them coming
-    SHOWN = 8      # as `Runs` has it
-    ROOM_NS = 100000000
+    ROOM_NS = 100000000  # for which it waits for room at most: as for all of a loop (`runtime.TICK_S`)
 
 cdef enum:
     MORE           # it may be called again at once
@@ -28,7 +27,7 @@ ctypedef struct Entry:
     int place
     bint passed
     uint64_t first, end, equal, different
-    uint64_t shown[24]
+    uint64_t shown[3 * SHOWN]
 
 
 @cython.final

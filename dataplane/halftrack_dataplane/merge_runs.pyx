@@ -24,7 +24,6 @@ cdef enum:
     RUN_BYTES = 4 << 20    # and a millisecond's copying, so that the table, the other rings and an order to stop are looked at in time
     RUN_RECORDS = 256
     SUMS = 64              # that are made at a time: they stay in the nearest cache, and their frames do
-    SHOWN = 8              # of the frames that differ in one run, how many are told by number
     CHANGED = -1           # the owner table, in the middle of a run
 
 HISTORY = HELD

@@ -37,13 +37,13 @@ class Input:
     def offer(self, runs: Runs, now: float) -> Offer:
         """As `decide` wants it; the same object while nothing has changed."""
         seq, end, gap = runs.look(self.reader)
-        live = end > 0 or self.look(now)
+        live = end > 0 or self.lives(now)
         last = self.last
         if last.end != end or last.seq != seq or last.gap is not gap or last.live is not live:
             last = self.last = Offer(self.name, self.generation, seq, end, gap, live)
         return last
 
-    def look(self, now: float) -> bool:
+    def lives(self, now: float) -> bool:
         """Does its writer live, or did it a moment ago?"""
         # Asked at most ten times a second: between that, what was true a moment ago is true enough for a grace of seconds.
         if now - self.alive_at > 0.1 and _running(self.ring.stats().writer_pid):
@@ -131,7 +131,7 @@ class Merge:
                 self._comparison.dropped(name, first, end, counted, differing, twins=owned[place])
                 self._counters["duplicates"] += end - first
         for source in sources:
-            source.look(now)
+            source.lives(now)  # asked to be remembered: the grace begins when it was last seen alive
         return not decides
 
     # ---- acting -----------------------------------------------------------------------------------------------------

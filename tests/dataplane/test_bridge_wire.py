@@ -36,7 +36,8 @@ def test_what_is_said_is_understood(message: wire.Message) -> None:
 @given(st.lists(st.binary(max_size=200), max_size=3))
 def test_noise_is_refused(parts: list[bytes]) -> None:
     with contextlib.suppress(wire.WireError):
-        wire.decode(parts)
+        message = wire.decode(parts)
+        assert wire.decode(wire.encode(message)) == message, "what is not refused is a message"
 
 
 anything = st.recursive(

@@ -61,7 +61,7 @@ def test_a_member_that_hangs_holds_nothing_up(halftrack_stream: Begin) -> None:
         stream.pause(who)
         stream.reach(stream.output + 200)
         stream.resume(who)
-    stream.finish()
+    assert stream.finish().verdict.right
 
 
 def test_a_list_of_frames_runs_to_its_end_without_state(halftrack_stream: Begin) -> None:
