@@ -51,7 +51,7 @@ class Datagrams:
                     frame_bytes=self._frame_bytes,
                     numbers=self._numbers,
                     window=self._window,
-                    keep_on=lambda: not taking.stop.asked,
+                    keep_on=lambda: _goes_on(taking, capture),
                     epoch=0 if before is None else before.epoch,
                     place=memory,
                     expected=None if before is None else before.expected,
@@ -65,6 +65,12 @@ class Datagrams:
                     capture.step()
                     taking.feeds.attend()
                     taking.offer(counts(capture))
+
+
+def _goes_on(taking: Taking, capture: Capture) -> bool:
+    """Between two slices of waiting for room in the ring."""
+    taking.offer(counts(capture))
+    return not taking.stop.asked
 
 
 def counts(capture: Capture) -> dict[str, int]:

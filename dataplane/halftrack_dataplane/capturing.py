@@ -34,7 +34,7 @@ class Capturing(Protocol):
     """A source that fills its ring by itself, faster than frame by frame."""
 
     def capture(self, taking: Taking) -> None:
-        """Until asked to stop."""
+        """Until asked to stop. It calls `offer` ten times a second, whether anything comes or not: whoever does not is taken for one that hangs."""
 
 
 def place_of(ring: str) -> Path:

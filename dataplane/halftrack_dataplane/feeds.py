@@ -6,6 +6,7 @@ Owns the line to the keeper. Never binds, accepts or reads: that is the keeper's
 import os
 import socket as sockets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from halftrack_dataplane import feed_wire
@@ -36,6 +37,7 @@ class Feeds:
         self._listed: set[int] = set()
         self._due = 0.0
         self._complete = False
+        self.attended: Callable[[], None] = lambda: None  # what attending says of us: that we live
 
     def open(self) -> None:
         """Wait for the keeper, and for all that it keeps."""
@@ -84,6 +86,7 @@ class Feeds:
         if now < self._due:
             return
         self._due = now + LOOK_S
+        self.attended()
         if self._line is None:
             self._line = feed_wire.connected(self._folder) if os.path.isdir(self._folder) else None
             self._listed.clear()

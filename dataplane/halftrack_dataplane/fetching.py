@@ -39,11 +39,11 @@ class Fetch:
         try:
             while not self._stop.asked:
                 for frame in self._fetched():
-                    self._stop.sleep(wait_s(time.monotonic(), len(frame.payload)))
+                    self._stop.sleep(wait_s(time.monotonic(), len(frame.payload)), self._beat)
                     if not self._put(frame):
                         break
-                    self._file.offer(self._status)
-                self._file.offer(self._status)
+                    self._beat()
+                self._beat()
         finally:
             self._file.offer(self._status, last=True)
 
@@ -70,6 +70,7 @@ class Fetch:
                 self._bytes += len(frame.payload)
                 self._gap_frames += frame.gap
                 return True
+            self._beat()
         return False
 
     def _written(self, frame: Frame) -> bool:
@@ -94,6 +95,9 @@ class Fetch:
         except RingError:
             return False
         return True
+
+    def _beat(self) -> None:
+        self._file.offer(self._status)
 
     def _status(self) -> Status:
         own = {"bytes": self._bytes, "gap_frames": self._gap_frames, "away": self._away}

@@ -10,7 +10,7 @@ A frame that says "none here" (an inlet's, of a part that is not this vertex's) 
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from halftrack_dataplane import replaying, restarting, restoring
@@ -22,7 +22,7 @@ from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import EXIT_GAP, EXIT_RING, TICK_S, Stop, Unable, load_program, open_ring, ring_writer
 from halftrack_dataplane.sdk import Counting, Vertex
 from halftrack_dataplane.snapshots import Snapshot, SnapshotFolder
-from halftrack_dataplane.status import Losses, Status, StatusFile
+from halftrack_dataplane.status import STARTING, Losses, Status, StatusFile
 
 SNAPSHOT_EVERY = 128  # inputs; the param `snapshot_every` says otherwise. It bounds what a restart has to recompute
 
@@ -86,6 +86,7 @@ class Outlet:
         self.recomputed = 0
         self.gap_frames = 0
         self.losses = Losses()
+        self.beat: Callable[[], None] = lambda: None  # said while there is no room: to wait is not to hang
 
     @property
     def fresh(self) -> bool:
@@ -103,6 +104,7 @@ class Outlet:
             try:
                 self._writer.write(output, timestamp_ns=timestamp_ns, timeout_s=TICK_S)
             except RingFull:
+                self.beat()
                 if self._stop.asked:
                     return False
             else:
@@ -121,6 +123,7 @@ class Outlet:
             try:
                 self._writer.gap(number - head, timeout_s=TICK_S)
             except RingFull:
+                self.beat()
                 if self._stop.asked:
                     return False
             else:
@@ -163,6 +166,7 @@ class Member:
     def run(self, stop: Stop) -> None:
         """Until asked to stop; leaves a snapshot so that the next life has nothing to recompute."""
         file = StatusFile(self._spec.status_path)
+        self._outlet.beat = lambda: file.offer(self._status)
         if self._foreign:
             file.offer(self._status)  # whose state it began from, should this life be a short one
         try:
@@ -314,7 +318,8 @@ def run(spec: RunSpec, stop: Stop) -> None:
     with ring_writer(target, spec.name, stop) as writer:
         make = load_program(spec.program, spec.entry)
         folder = SnapshotFolder(spec.snapshot_dir)
-        outlet = Outlet(target, writer, stop)
+        outlet, file = Outlet(target, writer, stop), StatusFile(spec.status_path, STARTING)
+        outlet.beat = lambda: file.offer(lambda: Status(spec.name, spec.role, message="it is about to begin"))
         reader, begin = restarting.begin(spec, make, source, target, folder, stop, outlet.advance)
         with reader:
             Member(spec, begin, source, reader, outlet, folder).run(stop)

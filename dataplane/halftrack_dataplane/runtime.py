@@ -80,11 +80,13 @@ class Stop:
         """End at the next look."""
         self.asked = True
 
-    def sleep(self, seconds: float) -> None:
-        """Sleep, but not past a request to end by more than a twentieth of a second."""
+    def sleep(self, seconds: float, beat: Callable[[], None] | None = None) -> None:
+        """Sleep, but not past a request to end by more than a twentieth of a second. `beat` says meanwhile that this is no hanging."""
         end = time.monotonic() + seconds
         while not self.asked and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, 0.05))
+            if beat is not None:
+                beat()
 
 
 def open_ring(path: str, stop: Stop) -> Ring:

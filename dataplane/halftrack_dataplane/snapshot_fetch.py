@@ -30,6 +30,7 @@ from halftrack_dataplane.runspec import RunSpec, SnapshotPeer
 from halftrack_dataplane.snapshot_form import HEAD_BYTES, PIECE_BYTES, Entry, Head, entry_of, head_of
 from halftrack_dataplane.snapshots import SnapshotFolder
 from halftrack_dataplane.state_copy import first_bad
+from halftrack_dataplane.status import STARTING, Status, StatusFile
 
 AHEAD = (
     8  # pieces asked for before the first has come: more than a good link holds, and all that either end keeps of it
@@ -139,6 +140,7 @@ class _Fetching:
         self._spec, self._peer, self._vertex, self._context = spec, peer, vertex, context
         self._socket: zmq.Socket[bytes] | None = None
         self._moved_at = time.monotonic()
+        self._file = StatusFile(spec.status_path, STARTING)
 
     def run(self, wanted: SnapshotWanted, instance: str, folder: SnapshotFolder) -> Entry | None:
         """Ask, fetch, and ask again while what is offered keeps going; until nothing has come for too long."""
@@ -184,7 +186,13 @@ class _Fetching:
                 else:
                     draft.take(part.body)
                 self._moved_at = time.monotonic()
+                self._file.offer(lambda: self._status(draft))
         return True
+
+    def _status(self, draft: _Draft) -> Status:
+        """A large state takes its time over a thin link, and that is no hanging."""
+        text = f"fetches a snapshot from {self._peer.connect}: {draft.have} of {draft.end} bytes"
+        return Status(self._spec.name, self._spec.role, message=text)
 
     def answer(self, wanted: SnapshotWanted | StandingWanted) -> Message | None:
         """What the peer says to that; None when it says nothing in time."""

@@ -1,7 +1,7 @@
 """A source: the user's frames, paced and numbered, into a ring. It never drops: a full ring holds it back."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from halftrack_dataplane import fetching
@@ -12,7 +12,7 @@ from halftrack_dataplane.ring import Ring, Writer
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import EXIT_SPEC, TICK_S, Stop, Unable, load_program, open_ring, ring_writer
 from halftrack_dataplane.sdk import Buffer, Counting, Fed, Fetched, Source
-from halftrack_dataplane.status import Status, StatusFile
+from halftrack_dataplane.status import FREE, STEADY, Status, StatusFile
 
 BURST_S = 0.25  # what a source may make up for after a stall; more would be a burst that no instrument makes
 
@@ -71,35 +71,42 @@ def _frames(spec: RunSpec, source: Source | Fetched, ring: Ring, feeds: Feeds, s
         return
     with ring_writer(ring, spec.name, stop) as writer:
         pace, file = Pace(rate), StatusFile(spec.status_path)
-        bytes_out = 0
+        bytes_out, beats = 0, FREE
 
         def status() -> Status:
             own = {"bytes": bytes_out} | (source.counters() if isinstance(source, Counting) else {})
-            return Status(spec.name, spec.role, seq_out=ring.head, counters=own)
+            return Status(spec.name, spec.role, seq_out=ring.head, counters=own, beats=beats)
 
+        def beat() -> None:
+            file.offer(status)
+
+        beat()  # before the program waits for its first frame, for as long as it likes
+        feeds.attended = beat
         try:
             for frame in source.frames(ring.head):
                 size = memoryview(frame).nbytes
-                stop.sleep(pace.wait_s(time.monotonic(), size))
-                if not _put(writer, frame, stop):
+                stop.sleep(pace.wait_s(time.monotonic(), size), beat)
+                if not _put(writer, frame, stop, beat):
                     break
                 bytes_out += size
-                file.offer(status)
+                beat()
                 if spec.feed_dir:
                     feeds.attend()
         finally:
             file.offer(status, last=True)
+        beats = STEADY
         while (
             not stop.asked
         ):  # the frames have ended; the ring still has a writer, so that nobody takes that for a death
-            stop.sleep(TICK_S)
+            stop.sleep(TICK_S, beat)
 
 
-def _put(writer: Writer, frame: Buffer, stop: Stop) -> bool:
+def _put(writer: Writer, frame: Buffer, stop: Stop, beat: Callable[[], None]) -> bool:
     while not stop.asked:
         try:
             writer.write(frame, timestamp_ns=time.time_ns(), timeout_s=TICK_S)
         except RingFull:
-            continue
-        return True
+            beat()
+        else:
+            return True
     return False

@@ -1,13 +1,15 @@
 """A process's status file: small JSON, replaced whole, at most five times a second and once at the end.
 
-Owns the file's form. Never decides what is healthy: that is the agent's, which reads it.
+It is also the process's beat: only a loop that turns writes it, never a thread beside it, and it says when the next one is to be expected.
+Owns the file's form. Never decides what is healthy, nor who hangs: that is the agent's, which reads it.
 """
 
+import contextlib
 import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from halftrack_dataplane.judging import FIRST, Difference, Judged, plain_text
@@ -15,6 +17,11 @@ from halftrack_dataplane.judging import FIRST, Difference, Judged, plain_text
 INTERVAL_S = 0.2  # quicker than any gate looks, slow enough to cost nothing
 MAX_RANGES = 8  # of lost sequences: what a person reads in one report; the number of frames says the rest
 MAX_COUNT = 2**63 - 1  # what a report and every message on the way to the controller can hold
+
+# When the next beat is to be expected. Processes of older versions promise nothing, and cannot be judged.
+STARTING = "starting"  # it is being made ready: a program is loaded, or a state fetched
+STEADY = "steady"  # within a second, whatever the loop waits for, unless a user's program keeps it for longer
+FREE = "free"  # whenever a user's source has something to say
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,8 @@ class Status:
     """How a process stands. `seq_in` and `seq_out` are the next sequences; `shadow`, `diverged` and `judged` are keyed by ring name. `lost` are the
     newest ranges [first, end) that it has declared lost.
 
-    `began_ms`: when the process began, by the clock that counts from the host's boot; only judges say it.
+    `began_ms`: when the process began, by the clock that counts from the host's boot. `beats`: when the next status is to be expected.
+    Both are the file's to add, where they are not said.
     `inputs` has, where there are several or could be, each input's own counts by its name.
     """
 
@@ -56,6 +64,7 @@ class Status:
     judged: Mapping[str, Judged] = field(default_factory=dict)
     began_ms: int = 0
     inputs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    beats: str = ""
 
 
 class Losses:
@@ -105,9 +114,9 @@ def load(data: bytes) -> Status:
         lost = tuple((_count(first), _count(end)) for first, end in tree.get("lost", ())[-MAX_RANGES:])
         judged = {str(ring): _judged(row) for ring, row in tree.get("judged", {}).items()}
         began_ms = _count(tree.get("began_ms", 0))
-        return Status(
-            name, role, seq_in, seq_out, lag_frames, counters, shadow, message, diverged, lost, judged, began_ms, inputs
-        )
+        beats = str(tree.get("beats", ""))
+        known = name, role, seq_in, seq_out, lag_frames, counters, shadow, message, diverged, lost, judged
+        return Status(*known, began_ms, inputs, beats)
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a status: {error!r}") from None
 
@@ -134,8 +143,10 @@ def _count(value: Any) -> int:
 class StatusFile:
     """Writes the status of one process to `path`; with an empty path it writes nothing."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, beats: str = STEADY) -> None:
         self._path = path
+        self._beats = beats
+        self._began_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
         self._due = 0.0
 
     def offer(self, make: Callable[[], Status], *, last: bool = False) -> None:
@@ -147,7 +158,11 @@ class StatusFile:
         draft = f"{self._path}.{os.getpid()}.draft"
         try:
             with open(draft, "wb") as file:
-                file.write(dump(make()))
+                file.write(dump(self._signed(make())))
             os.replace(draft, self._path)
-        except OSError:
-            return  # the agent sees an old status and says so; frames matter more
+        except OSError:  # the agent sees old counts; frames matter more. That we live needs no room to be said
+            with contextlib.suppress(OSError):
+                os.utime(self._path)
+
+    def _signed(self, status: Status) -> Status:
+        return replace(status, began_ms=status.began_ms or self._began_ms, beats=status.beats or self._beats)

@@ -4,7 +4,6 @@ Owns the reading, in the order look, publish, take: a process that is killed los
 back by a full ring, through its own connection. Frames of several connections come in the order in which they were found.
 """
 
-import contextlib
 import fcntl
 import select
 import socket
@@ -132,8 +131,10 @@ class _Work:
         while (done := ring.head - first) < len(frames):
             if self._taking.stop.asked:
                 return  # what is in the ring is known by its head, and still in the socket
-            with contextlib.suppress(RingFull):
+            try:
                 self._writer.write_many(frames[done:], timestamp_ns=stamp, timeout_s=TICK_S)
+            except RingFull:
+                self._taking.offer(self.counts)
         self._take(connection, length)
         self.counts["frames"] += len(frames)
         self.counts["bytes"] += length

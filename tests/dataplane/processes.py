@@ -64,6 +64,10 @@ class Host:
         self._running[name].kill()
         self._running[name].wait()
 
+    def process(self, name: str) -> int:
+        """Its process id."""
+        return self._running[name].pid
+
     def log(self, name: str) -> str:
         """What it has said."""
         return (self.folder / "logs" / name).read_text()

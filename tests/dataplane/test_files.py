@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -80,9 +82,34 @@ def test_a_program_that_counts_what_is_no_count_has_no_status(count: str) -> Non
         status.load(good.replace(b"7", count.encode()))
 
 
+def test_a_status_says_when_its_process_began_and_when_the_next_is_to_be_expected(folder: Path) -> None:
+    began_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+    for beats in (status.STEADY, status.STARTING):
+        StatusFile(str(folder / beats), beats).offer(lambda: Status("s", "merge"))
+        found = status.load((folder / beats).read_bytes())
+        assert found.beats == beats
+        assert 0 <= found.began_ms - began_ms < 60_000
+    of_before = {"name": "s", "role": "merge", "seq_in": 0, "seq_out": 0, "lag_frames": 0}
+    of_before |= {"counters": {}, "shadow": {}, "message": ""}
+    assert (
+        status.load(json.dumps(of_before).encode()).beats == ""
+    )  # who promised nothing is never taken for one that hangs
+
+
+def test_a_process_beats_on_a_full_disk_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = StatusFile(str(folder / "status"))
+    file.offer(lambda: Status("s", "merge"))
+    os.utime(folder / "status", ns=(1, 1))
+    (folder / f"status.{os.getpid()}.draft").mkdir()  # the draft cannot be written
+    file.offer(lambda: Status("s", "merge"), last=True)
+    assert (folder / "status").stat().st_mtime_ns > 1
+
+
 def test_a_status_is_replaced_whole_and_not_too_often(folder: Path) -> None:
     file = StatusFile(str(folder / "status"))
-    said = Status("s", "merge", 1, 2, 3, {"passed": 4}, {"s/chain.a@1": Compared(5, 6)}, "fine")
+    said = Status(
+        "s", "merge", 1, 2, 3, {"passed": 4}, {"s/chain.a@1": Compared(5, 6)}, "fine", began_ms=7, beats="free"
+    )
     file.offer(lambda: said)
     assert status.load((folder / "status").read_bytes()) == said
     file.offer(lambda: dataclasses.replace(said, message="too soon"))
