@@ -40,6 +40,7 @@ def _declare_tap(group: click.Group) -> None:
         "halftrack stream tap spectra source",
         "halftrack stream tap spectra spectrometer --frames 100 --record night.frames",
         "halftrack stream tap spectra source --product recorder --host tank-a --name night --revision 3",
+        "halftrack stream tap spectra source --product to-nats --host tank-a --reach 10.0.0.6:4222",
     )
     @click.argument("graph")
     @click.argument("vertex")
@@ -52,6 +53,12 @@ def _declare_tap(group: click.Group) -> None:
     @click.option("--name", default="", help="With --product: its name in the graph [default: VERTEX-tap].")
     @click.option(
         "--param", "params", multiple=True, metavar="NAME=VALUE", help="With --product: a setting; repeatable."
+    )
+    @click.option(
+        "--reach",
+        multiple=True,
+        metavar="ADDRESS:PORT",
+        help="With --product: an engine outside that it may speak to; repeatable.",
     )
     @ENVIRONMENT
     @REVISION
@@ -79,7 +86,7 @@ def _declare_tap(group: click.Group) -> None:
             raise click.UsageError("--product needs --host: where shall it run?")
         settings = dict(param_of(each) for each in tapping["params"])
         name = tapping["name"] or f"{vertex}-tap"
-        sink = Vertex(name, Role.SINK, tapping["product"], (tapping["host"],), settings, 0, 0)
+        sink = Vertex(name, Role.SINK, tapping["product"], (tapping["host"],), settings, 0, 0, reach=tapping["reach"])
         return edit_graph(terminal, graph, tapping, lambda _: Tap(vertex, sink))
 
 

@@ -34,6 +34,9 @@ def _newcomer(work: Decorated) -> Decorated:
         ),
         click.option("--ring", "ring_size", default="", metavar="SIZE", help="How much the ring that it writes holds."),
         click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A setting; repeatable."),
+        click.option(
+            "--reach", multiple=True, metavar="ADDRESS:PORT", help="A place outside that it may speak to; repeatable."
+        ),
     ):
         work = option(work)
     return work
@@ -225,4 +228,4 @@ def _vertex(name: str, like: Vertex, options: dict[str, Any]) -> Vertex:
         role, hosts = Role.SINGLE, (options["host"],)
     size = size_bytes(options["ring_size"]) if options["ring_size"] else like.ring_bytes
     params = dict(param_of(each) for each in options["params"])
-    return Vertex(name, role, options["product"], hosts, params, size, like.ring_slots)
+    return Vertex(name, role, options["product"], hosts, params, size, like.ring_slots, reach=options["reach"])

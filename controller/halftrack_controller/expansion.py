@@ -215,7 +215,7 @@ class _Draft:
         judge = Judge(tuple(JudgedPair(*pair) for pair in rings), verdict, swap.strategy.lag_frames)
         name = placement.judge_name(graph, vertex.name, green.release.version)
         released = self._released(vertex, green, name, Runs.JUDGE, "", swap.green)
-        self._put(swap.leader, replace(released, params={}, state=NO_STATE, judge=judge))
+        self._put(swap.leader, replace(released, params={}, state=NO_STATE, judge=judge, reach=()))
 
     def _swap(self, vertex: Vertex, deployed: Deployed, green: Occupant) -> SwapSpec:
         graph = self.graph.name
@@ -332,6 +332,7 @@ class _Draft:
             member=member,
             feeds=vertex.feeds,
             resources=effective(vertex.resources, release.resources),
+            reach=vertex.reach,
         )
 
     def _ring(self, vertex: Vertex, name: str, member: Member | None) -> RingSpec:

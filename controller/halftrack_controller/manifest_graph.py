@@ -18,6 +18,7 @@ from halftrack_controller.manifest_types import (
     Size,
     Strict,
 )
+from halftrack_model import reach
 from halftrack_model.feed import DEFAULT_BUFFER_BYTES, MAX_FEEDS, Feed, Protocol, parsed_bind
 from halftrack_model.graph import (
     Edge,
@@ -34,6 +35,12 @@ from halftrack_model.graph import (
     StreamGraph,
     Vertex,
 )
+
+
+def _reach(text: str) -> str:
+    reach.parsed(text)  # whose ValueError says what to write
+    return text
+
 
 RoleName = Literal["source", "single", "pair", "sink"]
 
@@ -136,6 +143,12 @@ class StepFields(Strict):
         default=None,
         description="Limits of each member; the release's apply where this says nothing.",
         examples=[{"cpu": 0.5, "memory": "256MiB"}],
+    )
+    reach: list[Annotated[str, AfterValidator(_reach)]] = Field(
+        default=[],
+        max_length=reach.MAX_REACH,
+        description="IP addresses and ports that it may speak to, as its host reaches them; nothing else is let out.",
+        examples=[["10.0.0.5:5432", "127.0.0.1:4222"]],
     )
 
 
@@ -294,6 +307,7 @@ def vertex_of(fields: StepFields, role: Role, join: Join | None) -> Vertex:
         capacity=_rate(fields.capacity),
         feeds=tuple(Feed(each.name, Protocol(each.protocol), each.bind, each.receive_buffer) for each in fields.feeds),
         resources=None if fields.resources is None else fields.resources.resources(),
+        reach=tuple(fields.reach),
     )
 
 

@@ -49,6 +49,7 @@ def _vertex(vertex: Vertex) -> dict[str, Any]:
         capacity=_rate(vertex.capacity),
         feeds=[_feed(each) for each in vertex.feeds],
         resources=_resources(vertex.resources),
+        reach=list(vertex.reach),
     )
 
 

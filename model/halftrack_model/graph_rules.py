@@ -8,7 +8,7 @@ inlet (`StreamGraph.has_inlet`), whose ring both read. So nothing that two membe
 
 from collections.abc import Iterator
 
-from halftrack_model import feed, graph_rates, resources
+from halftrack_model import feed, graph_rates, reach, resources
 from halftrack_model.graph import Edge, JoinBy, Partition, Place, Policy, Role, StreamGraph, Vertex
 from halftrack_model.release import Release
 
@@ -99,6 +99,7 @@ def _of_vertex(graph: StreamGraph, vertex: Vertex) -> Iterator[str]:
         yield f"a {role.value} reads streams, not sockets: leave feeds out, or put a source before it"
     yield from feed.faults(vertex.feeds)
     yield from resources.faults(vertex.resources)
+    yield from reach.faults(vertex.reach)
 
 
 def _of_join(vertex: Vertex, inputs: int) -> Iterator[str]:

@@ -104,7 +104,7 @@ def test_a_door_outlives_a_caller_that_did_not_wait(monkeypatch: pytest.MonkeyPa
     server, listener = socket.create_server(("127.0.0.1", 0)), Busy()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
-    egress.open_doors([listener], [(0, f"127.0.0.1:{server.getsockname()[1]}")])
+    egress.open_doors([listener], [("", f"127.0.0.1:{server.getsockname()[1]}")])
     with server, socket.create_connection(listener.getsockname(), 5) as line, server.accept()[0] as other:
         line.sendall(b"hello")
         assert other.recv(100) == b"hello"

@@ -231,7 +231,9 @@ def test_a_record_of_an_end_is_only_written_about_what_has_ended(bench: Bench, f
     """The agent is killed before the shim could tell it that it is ready; or the shim itself fails after the start."""
     folder = Folder(bench.folder / "run" / "a")
     order = exec_driver.Ordered("a", "sha256:0", "a.1", 1, clock.boot_id())
-    doors = () if fault == "agent gone" else ((0, "no port"),)  # opened inside, not outside: after the start
+    doors = (
+        () if fault == "agent gone" else (("127.0.0.1:0", "no port"),)
+    )  # opened inside, not outside: after the start
     log = bench.folder / "a.log"
     launch = Launch(python("a", FOREVER).argv, {}, own_network=False, doors=doors)
     folder.write_order(order, launch, log, 1 << 20, ())

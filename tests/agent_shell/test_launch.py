@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from halftrack_agent.artifacts import ArtifactStore
+from halftrack_agent.drivers import egress
 from halftrack_agent.drivers.launch import Launcher
 from halftrack_agent.identity import Identity, Membership
 from halftrack_agent.places import Places
@@ -31,6 +32,9 @@ JUDGE = Judge(
 )
 # Who speaks to other hosts has the host's CurveZMQ secret; only bridges have the host's network.
 SPEAKS, LINKED = {Runs.MEMBER, Runs.BRIDGE_SERVER, Runs.BRIDGE_RECEIVER}, {Runs.BRIDGE_SERVER, Runs.BRIDGE_RECEIVER}
+# A user's own program may reach what the plan says; one of the places here has the port that a peer's door would have had.
+REACHES = {Runs.COMMAND, Runs.SOURCE, Runs.MEMBER, Runs.SINK}
+REACH = ("10.0.0.5:5432", f"127.0.0.1:{egress.FIRST_PORT}")
 
 
 @pytest.fixture
@@ -65,12 +69,14 @@ def test_each_role_has_only_the_keys_and_the_network_that_it_needs(
         feeds=(Feed("data", Protocol.UDP, "0.0.0.0:4001", 1 << 20),) if role is Runs.KEEPER else (),
         spool=spool().spool if role is Runs.SPOOL else None,
         keeps_for="spectra.source" if role is Runs.KEEPER else "",
+        reach=REACH if role in REACHES else (),
     )
     launch = launcher(workload)
     keys = {str(tmp_path / "state/identity" / name) for name in ("key.pem", "curve.key")}
     assert keys - set(launch.hidden) == ({str(tmp_path / "state/identity/curve.key")} if role in SPEAKS else set())
     assert launch.own_network == (role not in LINKED)
-    assert bool(launch.doors) == (role is Runs.MEMBER)
+    to_peer = ((f"127.0.0.1:{egress.FIRST_PORT + 1}", PEER.bridge),) if role is Runs.MEMBER else ()
+    assert launch.doors == (*to_peer, *(((each, each) for each in REACH) if role in REACHES else ()))
     if role is Runs.COMMAND:
         program = str(tmp_path / "state/artifacts" / digest_of(PROGRAM).removeprefix("sha256:"))
         assert launch.argv == (program, f"{program}.not-a-shell; true")

@@ -75,11 +75,19 @@ RESOURCES = st.builds(
     st.sampled_from(["", "spectra"]),
     st.lists(FEEDS, max_size=3).map(tuple),
     st.none() | RESOURCES,
+    st.lists(st.sampled_from(["10.0.0.5:5432", "127.0.0.1:4222", "[fd00::5]:80"]), unique=True).map(tuple),
 )
 def test_what_a_vertex_may_say_is_read_back(
-    join: Join, rate: Rate, capacity: Rate, state: str, feeds: tuple[Feed, ...], resources: Resources | None
+    join: Join,
+    rate: Rate,
+    capacity: Rate,
+    state: str,
+    feeds: tuple[Feed, ...],
+    resources: Resources | None,
+    reach: tuple[str, ...],
 ) -> None:
     said = {"join": join, "rate": rate, "capacity": capacity, "state": state, "feeds": feeds, "resources": resources}
+    said |= {"reach": reach}
     source = dataclasses.replace(SPECTRA.vertices[0], **said)
     assert len(said) == len(dataclasses.fields(Vertex)) - 7, (
         "and what the test above has: a field more belongs into one of them"

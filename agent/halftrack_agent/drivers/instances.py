@@ -99,7 +99,7 @@ class Folder:
         fields += [("argv", word) for word in launch.argv]
         fields += [("environment", f"{name}={value}") for name, value in launch.environment.items()]
         fields += [("cgroup", str(procs)) for procs in cgroups]
-        fields += [("door", f"{port}={target}") for port, target in launch.doors]
+        fields += [("door", f"{near}={target}") for near, target in launch.doors]
         fields += [("hidden", path) for path in launch.hidden]
         fields += [("feed", words) for words in launch.feeds]
         fields += [("own_network", "")] if launch.own_network else []

@@ -47,15 +47,15 @@ class Launcher:
             "HOME": str(self._places.instances / workload.name),
             "HALFTRACK_WORKLOAD": workload.name,
         }
+        alone = self._own_network and workload.runs not in _LINKED
+        peers = sorted(self._peers.items()) if workload.runs is Runs.MEMBER else []
+        doors = egress.doors([peer.bridge for _, peer in peers], workload.reach) if alone else ()
         if workload.runs is Runs.COMMAND:
             program = str(self._store.path(workload.artifact)) if workload.artifact else ""
             argv = tuple(word.replace("{artifact}", program) for word in workload.argv)
             if not argv:
                 raise InvalidInput("no-command", f"{workload.name} runs a command, and names none")
-            return Launch(argv, environment, self._own_network, hidden=self._all_hidden, resources=workload.resources)
-        alone = self._own_network and workload.runs not in _LINKED
-        peers = sorted(self._peers.items()) if workload.runs is Runs.MEMBER else []
-        doors = egress.doors([peer.bridge for _, peer in peers]) if alone else ()
+            return Launch(argv, environment, alone, b"", doors, self._all_hidden, resources=workload.resources)
         twins = self._twins_of(workload)
         asked = (SnapshotPeer(_way_to(peer, doors), peer.curve_public, host in twins) for host, peer in peers)
         try:
@@ -155,4 +155,4 @@ def _ways(chains: Mapping[str, tuple[Migration, ...]]) -> tuple[StateWay, ...]:
 
 def _way_to(peer: Peer, doors: Sequence[egress.Door]) -> str:
     """Where an instance reaches that peer's bridge: itself, or the door that leads to it."""
-    return next((f"127.0.0.1:{port}" for port, target in doors if target == peer.bridge), peer.bridge)
+    return next((near for near, target in doors if target == peer.bridge), peer.bridge)

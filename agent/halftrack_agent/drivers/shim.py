@@ -48,9 +48,7 @@ class Order:
         self.feeds = words.get("feed", [])
         self.cgroups = words.get("cgroup", [])  # `cgroup.procs` files
         self.memory = int(words.get("memory", ["0"])[0])  # its limit, which the kernel kills for
-        self.doors = [
-            (int(port), target) for port, _, target in (door.partition("=") for door in words.get("door", ()))
-        ]
+        self.doors = [(near, far) for near, _, far in (door.partition("=") for door in words.get("door", ()))]
 
 
 def child(order: Order, go_fd: int, trouble_fd: int, doors: "socket | None") -> None:
