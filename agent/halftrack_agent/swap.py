@@ -30,8 +30,10 @@ from halftrack_model.release import Compare
 from halftrack_model.swap import Phase, SwapRecord, SwapSpec
 from halftrack_model.workload import Member
 
-# Far enough for a round trip between two hosts on a good link at some hundred outputs a second; each move doubles it, up to
-# FENCE_AHEAD_CAP, so a slow link or a fast stream finds its distance in a few tries.
+# At the output's pace of just now: far enough for a round trip between two hosts on a good link, a journal's two fsyncs in it. A fence that is
+# agreed in time is waited for, so it is no further than that. Each move doubles it, up to what a slow satellite link with its host asleep
+# needs; a pace that is not known is taken for a slow one, for which the numbers of frames stand.
+FENCE_AHEAD_MS, FENCE_AHEAD_CAP_MS = 40, 10_000
 FENCE_AHEAD = 16
 FENCE_AHEAD_CAP = 1 << 14
 # The merge must find the row before it reaches the fence. Missing it is safe (it is then never applied), only a lost try.
@@ -300,6 +302,7 @@ def _stepped(look: Look, row: Row, reason: str) -> SwapRecord:
         since_ms=now_ms,
         leg_since_ms=now_ms if leg != record.leg or record.phase is Phase.PENDING else record.leg_since_ms,
         green_deaths=record.green_deaths + row.falls,
+        head=look.facts.merged_head,
         reason=reason or (record.reason if row.to is Phase.UNDONE else ""),
     )
     return _armed(look, step) if row.to is Phase.ARMED else step
@@ -308,10 +311,19 @@ def _stepped(look: Look, row: Row, reason: str) -> SwapRecord:
 def _armed(look: Look, step: SwapRecord) -> SwapRecord:
     """With a fence ahead of the output, under an epoch above every one that was ever used."""
     moves = step.fence_moves + 1 if look.record.phase is Phase.ARMED else 0
-    ahead = min(FENCE_AHEAD_CAP, FENCE_AHEAD << min(moves, 16))
     top = look.top()
     epoch = max(step.epoch, 0 if top is None else top.epoch) + 1
-    return replace(step, epoch=epoch, fence=look.facts.merged_head + ahead, fence_moves=moves)
+    return replace(step, epoch=epoch, fence=look.facts.merged_head + _fence_ahead(look, moves), fence_moves=moves)
+
+
+def _fence_ahead(look: Look, moves: int) -> int:
+    """How many outputs ahead a fence is set that was moved that often."""
+    least, most, since = FENCE_AHEAD, FENCE_AHEAD_CAP, look.record.head
+    if since >= 0:
+        passed, been_ms = max(0, look.facts.merged_head - since), max(1, look.been_ms())
+        least = max(least, passed * FENCE_AHEAD_MS // been_ms)
+        most = max(most, passed * FENCE_AHEAD_CAP_MS // been_ms)
+    return min(most, least << min(moves, 16))
 
 
 # ------------------------------------------------------------------------------------------------------ the owner table

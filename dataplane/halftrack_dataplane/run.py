@@ -16,7 +16,7 @@ from halftrack_dataplane.frames import RingError
 from halftrack_dataplane.runspec import SpecError, load_file
 from halftrack_dataplane.runtime import EXIT_DONE, EXIT_PROGRAM, EXIT_RING, EXIT_SPEC, Orders, Stop, Unable
 
-_MODULES = {
+MODULES = {
     "source": "source",
     "member": "member",
     "sink": "sink",
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         orders = Orders(arguments[0])  # before they are read: what comes in between is seen later
         spec = load_file(arguments[0])
-        role: Callable[..., None] = importlib.import_module(f"halftrack_dataplane.{_MODULES[spec.role]}").run
+        role: Callable[..., None] = importlib.import_module(f"halftrack_dataplane.{MODULES[spec.role]}").run
         role(spec, stop, *([orders] if spec.role == "inlet" else []))
     except SpecError as error:
         return _say(EXIT_SPEC, str(error))
@@ -65,8 +65,18 @@ def _say(code: int, message: str) -> int:
     return code
 
 
-if __name__ == "__main__":
-    status = main()
+def outcome(arguments: list[str]) -> int:
+    """`main`, as all that this process is for: the exit status, whichever way a program ends, with nothing left unsaid."""
+    sys.argv[:] = [__file__, *arguments]
+    try:
+        status = main(arguments)
+    except SystemExit as asked:  # a program's own way to end, and what the interpreter would make of it
+        plain = asked.code is None or isinstance(asked.code, int)
+        status = int(asked.code or 0) if plain else _say(1, str(asked.code))
     with contextlib.suppress(OSError):
         sys.stdout.flush()
-    os._exit(status)  # a program's own threads must not keep a finished process alive
+    return status & 0xFF
+
+
+if __name__ == "__main__":
+    os._exit(outcome(sys.argv[1:]))  # a program's own threads must not keep a finished process alive

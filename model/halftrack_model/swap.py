@@ -98,6 +98,7 @@ class SwapRecord:
     green_deaths: int
     reason: str  # why it is being undone, or what it waits for
     diff: tuple[str, ...] = added(())  # of a verdict that failed on outputs: the first that differ, a line each
+    head: int = added(-1)  # of the merged output when this phase began: with `since_ms`, its pace; -1 while unknown
 
     @property
     def green_in_force(self) -> bool:

@@ -34,6 +34,7 @@ def records() -> st.SearchStrategy[SwapRecord]:
         leg_since_ms=st.just(0),
         green_deaths=st.integers(0, 3),
         reason=st.just(""),
+        head=st.integers(-1, 300),
     ).filter(lambda r: not (r.leg == 1 and r.phase in (Phase.PENDING, Phase.ARMED, Phase.CUT)))
 
 
@@ -124,7 +125,28 @@ def test_numbers_rise_by_one_and_epochs_never_fall(
     if after.phase is Phase.ARMED:
         assert after.epoch > record.epoch
         assert all(after.epoch > cut.epoch for cut in seen.cuts)
-        assert seen.merged_head + swap.FENCE_AHEAD <= after.fence <= seen.merged_head + swap.FENCE_AHEAD_CAP
+        assert after.fence >= seen.merged_head + swap.FENCE_AHEAD
+
+
+@given(st.integers(1, 10**6), st.integers(1, STRATEGY.deadline_ms), st.integers(0, 40))
+def test_a_fence_is_as_far_ahead_as_the_output_comes_in_a_round_trip(a_second: int, been_ms: int, moves: int) -> None:
+    """Further with each move; but not beyond what the slowest link needs, nor nearer than a few frames when hardly anything flows."""
+    head = 10**9
+    passed = a_second * been_ms // 1000
+    record = replace(_both(Phase.ARMED), fence=head, fence_moves=moves, head=head - passed)
+    after = swap.moved(SWAP, record, replace(FINE, merged_head=head), been_ms)
+    assert after.phase is Phase.ARMED
+    assert after.fence_moves == moves + 1
+    pace = passed / been_ms
+    least = max(swap.FENCE_AHEAD, pace * swap.FENCE_AHEAD_MS) * 2 ** min(moves + 1, 16)
+    most = max(swap.FENCE_AHEAD_CAP, pace * swap.FENCE_AHEAD_CAP_MS)
+    assert after.fence - head == pytest.approx(min(least, most), abs=2 ** min(moves + 1, 16))
+
+
+def test_without_a_pace_a_fence_is_a_few_frames_ahead() -> None:
+    record = replace(_both(Phase.ARMED), fence=100, fence_moves=0)
+    after = swap.moved(SWAP, record, replace(FINE, merged_head=100), 10)
+    assert after.fence == 100 + 2 * swap.FENCE_AHEAD
 
 
 # invariant: S1

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from halftrack_agent import clock
-from halftrack_agent.drivers import cgroups, processes, procfs, shim
+from halftrack_agent.drivers import cgroups, processes, procfs, shim, starting
 from halftrack_agent.drivers import exec as exec_driver
 from halftrack_agent.drivers.instances import Folder, Launch
 from halftrack_model.errors import InvalidInput
@@ -151,7 +151,7 @@ def test_a_shim_that_answers_too_late_starts_nothing(bench: Bench, monkeypatch: 
     """On a busy host it may still be on its way when the next one is ordered: two of one workload would write one ring."""
     trace, slow = bench.folder / "trace", bench.folder / "slow.py"
     slow.write_text(
-        f"import runpy, time\ntime.sleep(0.6)\nrunpy.run_path({str(exec_driver._SHIM)!r}, run_name='__main__')"
+        f"import runpy, time\ntime.sleep(0.6)\nrunpy.run_path({str(starting._SHIM)!r}, run_name='__main__')"
     )
     code = f"import os, time\nopen({str(trace)!r}, 'a').write('up ')\ntime.sleep(60)"
 
@@ -159,7 +159,7 @@ def test_a_shim_that_answers_too_late_starts_nothing(bench: Bench, monkeypatch: 
         async with bench.running() as driver:
             with monkeypatch.context() as patch:
                 patch.setattr(exec_driver, "READY_S", 0.1)
-                patch.setattr(exec_driver, "_SHIM", slow)
+                patch.setattr(starting, "_SHIM", slow)
                 driver.start(python("a", code))
                 await until(lambda: not driver.seen()["a"].running, "it was given up")
             assert "did not answer" in driver.seen()["a"].detail

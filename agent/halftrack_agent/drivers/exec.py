@@ -10,8 +10,6 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from halftrack_agent.drivers.instances import Ending, Folder, Launch, Ordered, W
 from halftrack_agent.drivers.meter import Used, used
 from halftrack_agent.drivers.processes import Process
 from halftrack_agent.drivers.shim import tail_line
+from halftrack_agent.drivers.starting import Shim, Starter
 from halftrack_agent.events import InstanceSeen
 from halftrack_model.errors import HalftrackError, HostFault, InvalidInput
 from halftrack_model.workload import Workload
@@ -31,7 +30,6 @@ GRACE_S = 2.0  # between SIGTERM and SIGKILL: a member writes a last snapshot in
 READY_S = 10.0  # a shim that has not told who it is by then never will; measured: 30 ms
 LOG_BYTES = 4 << 20  # per file; two files an instance
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@+_-]{0,199}")
-_SHIM = Path(__file__).with_name("shim.py")
 
 
 class _Instance:
@@ -44,7 +42,7 @@ class _Instance:
         self.ending: Ending | None = None
         self.shim = -1
         self.work = -1
-        self.popen: subprocess.Popen[bytes] | None = None
+        self.started: Shim | None = None  # by us; None for those that an earlier agent started
         self.known = asyncio.Event()  # who it is, or that it ended
         self.ended = asyncio.Event()
         self.leaving = False  # it was told to stop
@@ -66,6 +64,7 @@ class ExecDriver:
     ) -> None:
         self._folder, self._logs = files.make_folder(folder), files.make_folder(logs)
         self._cgroups, self._launch, self._woken, self._died = cgroups, launch, woken, died
+        self._starter = Starter()
         self._instances: dict[str, _Instance] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._boot = clock.boot_id()
@@ -172,7 +171,7 @@ class ExecDriver:
         ready_read, ready_write = os.pipe()
         try:
             launch = self._launch(workload)
-            instance.popen = await asyncio.to_thread(self._begin, instance, launch, ready_write)
+            instance.started = await asyncio.to_thread(self._begin, instance, launch, ready_write)
             os.close(ready_write)
             ready_write = -1
             async with asyncio.timeout(READY_S):
@@ -193,13 +192,11 @@ class ExecDriver:
 
     async def _give_up(self, instance: _Instance) -> None:
         """The shim has not answered in time. It must not start the workload after all, beside the one that is started next."""
-        if instance.popen is not None:
-            instance.popen.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                await asyncio.to_thread(instance.popen.wait, GRACE_S)
+        if instance.started is not None:
+            await asyncio.to_thread(instance.started.kill)
         self._adopt_orphan(instance, "not started: its shim did not answer")
 
-    def _begin(self, instance: _Instance, launch: Launch, ready: int) -> subprocess.Popen[bytes]:
+    def _begin(self, instance: _Instance, launch: Launch, ready: int) -> Shim:
         """Write the order and start the shim. Runs in a thread: it may wait for a disk."""
         ordered = instance.ordered
         log = self._logs / f"{ordered.workload}.log"
@@ -209,17 +206,7 @@ class ExecDriver:
         if lock is None:
             raise HostFault("instance-lives", f"{instance.folder.path}: another shim holds the lock of this new folder")
         try:
-            command = [sys.executable, "-I", "-S", str(_SHIM), str(instance.folder.path)]
-            return subprocess.Popen(
-                [*command, str(ready), str(lock)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                env={},
-                pass_fds=(ready, lock),
-                start_new_session=True,
-            )
+            return self._starter.start(instance.folder.path, ready, lock, stream=launch.stream)
         finally:
             os.close(lock)
 
@@ -291,6 +278,7 @@ class ExecDriver:
         for instance in self._instances.values():
             self._release(instance)
         self._instances.clear()
+        await asyncio.to_thread(self._starter.close)
         self._cgroups.close()
 
     # ------------------------------------------------------------------------------------------------------ watching
@@ -315,8 +303,8 @@ class ExecDriver:
 
     def _shim_ended(self, instance: _Instance) -> None:
         instance.shim = _dropped(instance.shim)
-        if instance.popen is not None:
-            instance.popen.poll()
+        if instance.started is not None:
+            instance.started.ended()
         if (ending := instance.folder.ending()) is not None:
             self._end(instance, ending)
         elif instance.work < 0:
@@ -354,8 +342,8 @@ class ExecDriver:
 
     def _release(self, instance: _Instance) -> None:
         instance.shim, instance.work = _dropped(instance.shim), _dropped(instance.work)
-        if instance.popen is not None and instance.popen.poll() is None:
-            instance.popen.returncode = 0  # it outlives us on purpose: nobody shall wait for it or warn about it
+        if instance.started is not None:
+            instance.started.let_go()
 
     def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
         async def done() -> None:

@@ -33,7 +33,8 @@ class Launch:
     """How a workload is to be run. `orders`, when not empty, is written to `run.json` in the instance's folder first.
 
     `doors` lead out of a network of its own: nothing else does. `hidden` files of the host look empty to it. `feeds` are sockets that it
-    inherits, bound in the host's network (`drivers.binding`). `resources` bound it where the host has control groups.
+    inherits, bound in the host's network (`drivers.binding`). `resources` bound it where the host has control groups. `stream`: `argv` is the data
+    plane's runner, and need not be executed where a process that has loaded it can fork.
     """
 
     argv: tuple[str, ...]
@@ -44,6 +45,7 @@ class Launch:
     hidden: tuple[str, ...] = ()
     feeds: tuple[str, ...] = ()
     resources: Resources | None = None
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)

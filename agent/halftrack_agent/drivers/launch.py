@@ -68,7 +68,7 @@ class Launcher:
         speaks = workload.runs in _LINKED or workload.runs is Runs.MEMBER
         feeds = feed_orders.bound(workload.feeds) if workload.runs is Runs.KEEPER else ()
         hidden = self._hidden if speaks else self._all_hidden
-        return Launch(argv, environment, alone, orders, doors, hidden, feeds, workload.resources)
+        return Launch(argv, environment, alone, orders, doors, hidden, feeds, workload.resources, stream=True)
 
     def _spec(self, workload: Workload, snapshot_peers: tuple[SnapshotPeer, ...]) -> RunSpec:
         places, runs, member = self._places, workload.runs, workload.member

@@ -23,7 +23,10 @@ from halftrack_agent.drivers.procfs import Ignoring
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from socket import socket
+
+    Execute = Callable[[list[str], dict[str, str], int], None]
 
 LOG_CHECK_MS = 1000
 LOG_BUSY_MS = 50  # while the log grows fast: at 500 MB/s it overshoots by 25 MB, not by 500
@@ -51,8 +54,14 @@ class Order:
         self.doors = [(near, far) for near, _, far in (door.partition("=") for door in words.get("door", ()))]
 
 
-def child(order: Order, go_fd: int, trouble_fd: int, doors: "socket | None") -> None:
-    """The forked child: confine, then exec. Whatever fails is written to `trouble_fd`, which exec closes."""
+def executed(argv: list[str], environment: dict[str, str], _trouble_fd: int) -> None:
+    """Become another program, which closes the descriptor."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the interpreter ignores it, and exec would pass that on
+    os.execvpe(argv[0], argv, environment)  # noqa: S606 - an argument list; no shell is meant
+
+
+def child(order: Order, go_fd: int, trouble_fd: int, doors: "socket | None", execute: "Execute") -> None:
+    """The forked child: confine, then `execute`. Whatever fails is written to `trouble_fd`, which is closed once nothing can."""
     stage = "host"
     try:
         os.setsid()
@@ -74,13 +83,13 @@ def child(order: Order, go_fd: int, trouble_fd: int, doors: "socket | None") -> 
         confine.drop_all_capabilities()
         for source, target in ((nothing, 0), (output, 1), (output, 2)):
             os.dup2(source, target)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         os.chdir("/")
         os.closerange(3, trouble_fd)
         os.closerange(trouble_fd + 1, 256)
         stage = "exec"
-        os.execvpe(order.argv[0], order.argv, order.environment)  # noqa: S606 - an argument list; no shell is meant
+        execute(order.argv, order.environment, trouble_fd)
     except BaseException as error:  # noqa: BLE001 - the only way to tell is the pipe; then this process ends
         os.write(trouble_fd, f"{stage}:{error}".encode())
     finally:
@@ -178,7 +187,7 @@ def end_group(order: Order, pid: int) -> None:
         time.sleep(0.005)
 
 
-def run(order: Order, ready_fd: int, lock_fd: int) -> None:
+def run(order: Order, ready_fd: int, lock_fd: int, execute: "Execute") -> None:
     """One workload, from start to its record of exit."""
     go_read, go_write = os.pipe()
     trouble_read, trouble_write = os.pipe()
@@ -190,7 +199,7 @@ def run(order: Order, ready_fd: int, lock_fd: int) -> None:
     if pid == 0:
         for fd in (ready_fd, lock_fd, go_write, trouble_read):
             os.close(fd)
-        child(order, go_read, trouble_write, doors_inside)
+        child(order, go_read, trouble_write, doors_inside, execute)
     for fd in (go_read, trouble_write):
         os.close(fd)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -270,12 +279,12 @@ def _pass_on(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-def main() -> None:
+def main(folder: str, ready_fd: int, lock_fd: int, execute: "Execute" = executed) -> None:
     """The process. A failure of the shim itself is a record too: the agent must not guess."""
-    order = Order(sys.argv[1])
+    order = Order(folder)
     try:
         confine.become_subreaper()
-        run(order, int(sys.argv[2]), int(sys.argv[3]))
+        run(order, ready_fd, lock_fd, execute)
     except Exception as error:  # noqa: BLE001
         if order.pid:  # the record says that it has ended, so it has
             end_group(order, order.pid)
@@ -285,4 +294,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

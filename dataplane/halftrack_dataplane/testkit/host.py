@@ -6,7 +6,6 @@ Owns processes and rings; knows nothing of what flows through them.
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -17,6 +16,8 @@ from pathlib import Path
 from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.runspec import RunSpec, dump
 from halftrack_dataplane.status import Status, load
+from halftrack_dataplane.testkit.started import KILLED, Started
+from halftrack_dataplane.zygote import BENCH, Zygote
 
 PATIENCE_S = 30.0  # for what takes a fraction of a second on an idle machine
 LOOK_S = 0.002
@@ -41,7 +42,9 @@ class Host:
         self.folder = Path(tempfile.mkdtemp(prefix="halftrack-testkit-", dir=shm if shm.is_dir() else None))
         for name in ("rings", "status", "specs", "logs", "data"):
             (self.folder / name).mkdir()
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        environment = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+        self._zygote = Zygote(BENCH, environment, isolated=False)
+        self._running: dict[str, Started] = {}
         self._rings: dict[str, Ring] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -70,12 +73,7 @@ class Host:
         """Start the process that `spec` describes, again if it has run before."""
         path = self.folder / "specs" / f"{spec.name}.json"
         path.write_bytes(dump(spec))
-        environment = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-        with (self.folder / "logs" / spec.name).open("ab") as log:
-            argv = [sys.executable, "-m", "halftrack_dataplane.run", str(path)]
-            self._running[spec.name] = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
-            )
+        self._running[spec.name] = Started(self._zygote, path, self.folder / "logs" / spec.name)
 
     def pid(self, name: str) -> int:
         """Of a process that runs."""
@@ -84,25 +82,23 @@ class Host:
     def kill(self, name: str) -> None:
         """SIGKILL."""
         process = self._running.pop(name)
-        process.kill()
+        process.signal(signal.SIGKILL)
         process.wait()
 
     def pause(self, name: str) -> None:
         """SIGSTOP: it hangs, and lives."""
-        self._running[name].send_signal(signal.SIGSTOP)
+        self._running[name].signal(signal.SIGSTOP)
 
     def resume(self, name: str) -> None:
         """SIGCONT."""
-        self._running[name].send_signal(signal.SIGCONT)
+        self._running[name].signal(signal.SIGCONT)
 
     def stop(self, name: str) -> None:
         """SIGTERM, and wait for its end."""
         process = self._running.pop(name)
-        process.terminate()
-        try:
-            process.wait(TERM_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        process.signal(signal.SIGTERM)
+        if not process.wait(TERM_S):
+            process.signal(signal.SIGKILL)
             process.wait()
 
     def status(self, name: str) -> Status | None:
@@ -122,15 +118,17 @@ class Host:
     def check(self) -> None:
         """Nobody has ended by himself."""
         for name, process in self._running.items():
-            if process.poll() is not None:
+            if (status := process.poll()) is not None:
+                how = "was killed" if status == KILLED else f"has ended with status {status}"
                 words = (self.folder / "logs" / name).read_text(errors="replace")[-LAST_WORDS:]
-                raise ProcessEnded(f"{name} has ended with status {process.returncode}:\n{words}")
+                raise ProcessEnded(f"{name} {how}:\n{words}")
 
     def close(self) -> None:
         """End everything, and remove the folder."""
         for process in self._running.values():
-            process.kill()
+            process.signal(signal.SIGKILL)
             process.wait()
+        self._zygote.close()
         self._closing.set()
         self._reaper.join()
         for name in list(self._rings):
