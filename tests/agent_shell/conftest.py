@@ -14,7 +14,7 @@ from tests.controller_shell.shell_harness import LiveController
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """A scratch folder for a driver; nothing runs there afterwards."""
     yield Bench(tmp_path)
-    killed(tmp_path)
+    killed(tmp_path / "run")
 
 
 @pytest.fixture

@@ -80,9 +80,9 @@ async def ended(driver: ExecDriver) -> None:
     await driver.close()
 
 
-def killed(folder: Path) -> None:
+def killed(instances: Path) -> None:
     """Whatever a failed test has left running."""
-    for record in (folder / "run").glob("*/instance.json"):
+    for record in instances.glob("*/instance.json"):
         tree = json.loads(record.read_bytes())
         for pid in (tree["pid"], tree["shim_pid"]):
             with suppress(ProcessLookupError):
