@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from hypothesis import given, settings
@@ -30,6 +31,7 @@ from tests.dataplane.processes import PROGRAM, Host, until
 from tests.dataplane.spool_disks import abandon
 from tests.dataplane.stream_program import ledger
 from tests.dataplane.test_inlet_rings import Act, spec_of
+from tests.small_disk import grown, small_disk
 
 COUNT = 150
 STREAMS = [
@@ -322,3 +324,31 @@ def test_what_a_full_spool_drops_is_one_gap_of_exactly_those_numbers(host: Host)
     assert gaps[0][1] > 5000
     counted = gaps[0][1]
     until(lambda: (at := host.status("g.in")) is not None and at.inputs["a"]["missed"] == counted, "it is counted")
+
+
+def test_a_disk_that_is_full_holds_the_source_back_until_there_is_room_and_loses_nothing(host: Host) -> None:
+    ring = host.ring("g/a", slots=1024, capacity_bytes=1 << 18)
+    held = host.ring("g/in", slots=1 << 14, capacity_bytes=2 << 20)
+    spool, inlet, sink = specs_of(host, 8 << 20)  # in segments of 1 MiB
+    frames = 60_000
+    with small_disk(host.folder / "spool", "1500k") as disk, ring.writer() as writer:
+        host.start(spool)
+        host.start(inlet)
+        until(lambda: reads(ring, "g.spool") and reads(held, "g.in.anchor"), "both are there")
+        pouring = Thread(target=poured, args=(ring, writer, frames))
+        pouring.start()
+        until(lambda: (at := host.status("g.spool")) is not None and at.message.startswith("disk full"), "it is told")
+        until(lambda: ring.head == ring.stats().readers[0].cursor + 1024, "the source waits")
+        assert ring.head < frames
+        host.check()
+        grown(disk, "16m")
+        pouring.join(20)
+        assert ring.head == frames
+        host.start(sink)
+        until(lambda: len(ledger(host.folder / "data" / "ledger")) >= frames, "all have come", 30)
+        assert [(row[0], row[1]) for row in ledger(host.folder / "data" / "ledger")] == [
+            (seq, 0) for seq in range(frames)
+        ]
+        until(lambda: (at := host.status("g.spool")) is not None and at.message == "", "it has room again")
+        for name in ("g.spool", "g.in", "g.sink"):
+            host.kill(name)

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from halftrack_dataplane.engines.segments import RECORD, SegmentSink, recorded, 
 from halftrack_dataplane.frames import Cut, Frame
 from halftrack_dataplane.runtime import Unable
 from halftrack_dataplane.sdk import Away
+from tests.small_disk import small_disk
 
 
 def written(folder: Path, count: int, **params: int) -> SegmentSink:
@@ -115,16 +115,7 @@ def test_what_a_disk_fails_to_keep_is_not_taken_for_kept(tmp_path: Path, monkeyp
 
 
 def test_a_real_disk_that_is_full(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root mounts a disk")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("this machine lets us mount nothing")
-    try:
+    with small_disk(tmp_path / "disk", "64k") as disk:
         sink = SegmentSink({"segment_bytes": 20_000}, str(disk))
         seq = _filled(sink)
         assert seq > 20
@@ -134,8 +125,6 @@ def test_a_real_disk_that_is_full(tmp_path: Path) -> None:
         sink.close()
         found = [frame.seq for frame in recorded(disk)]
         assert found == list(range(found[0], seq + 1))
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def _filled(sink: SegmentSink) -> int:
