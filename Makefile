@@ -4,11 +4,11 @@
 PY := .venv/bin/python
 export PATH := $(PATH):/usr/sbin:/sbin
 # What varies a run comes from the environment or the command line: SEED, SECONDS, RATE for the demo; SEED,
-# HOURS, HOSTS for the simulation; FRAMES, SWAPS, SEED for soaks; ARGS goes to pytest.
+# HOURS, HOSTS for the simulation; FRAMES, SWAPS, EDITS, SEED for soaks; ARGS goes to pytest.
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim spin soak cycles swap-soak swap-table bench-ring bench-bridge bench-spool bench-swap bench-handover bench native dist clean
+.PHONY: help ready demo test check lint types house proto docs format sim spin soak cycles swap-soak swap-table rewire-soak bench-ring bench-bridge bench-spool bench-swap bench-handover bench native dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ swap-soak: ready ## a pair on two hosts through swaps, while its members, merge,
 
 swap-table: ready ## a swap for every fault in every phase, on real agents; every output checked (PLACES= of each fault, 0: all ten; SEED=); writes swap-table.json
 	@$(PY) -m tests.soak.table_run
+
+rewire-soak: ready ## a live graph on two hosts, edited by two operators and swapped, while its processes, agents and link are killed and cut; every output checked (EDITS= SEED= RATE= TROUBLES=); writes rewire-soak.json
+	@$(PY) -m tests.soak.rewire_run
 
 bench-ring: ready ## measure the ring against its peers, about five minutes; writes bench-ring.jsonl (ARGS= goes to benchmarks/ring.py)
 	@$(PY) -c 'import iceoryx2, nats, redis' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "some peers cannot be had here"

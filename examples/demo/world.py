@@ -195,14 +195,23 @@ class Command:
         """Has it ended?"""
         return self._process.poll() is not None
 
-    def output(self) -> str:
-        """What it said; DemoFailed when it failed."""
+    def ended(self) -> tuple[int, str]:
+        """Its exit status, and what it said."""
         out: IO[bytes] | None = self._process.stdout
         text = out.read().decode(errors="replace") if out else ""
-        if self._process.wait() != 0:
-            name = " ".join(Path(part).name if part.startswith("/") else part for part in self.argv[:6])
-            raise DemoFailed(f"`{name} …` ended with {self._process.returncode}:\n{text[-3000:]}")
+        return self._process.wait(), text
+
+    def output(self) -> str:
+        """What it said; DemoFailed when it failed."""
+        status, text = self.ended()
+        if status != 0:
+            raise DemoFailed(f"`{self.name} …` ended with {status}:\n{text[-3000:]}")
         return text
+
+    @property
+    def name(self) -> str:
+        """How it was called, for people."""
+        return " ".join(Path(part).name if part.startswith("/") else part for part in self.argv[:6])
 
 
 def waited(what: str, condition: Callable[[], object], seconds: float = WAIT_S) -> None:

@@ -6,11 +6,12 @@ Owns the judgement that all stands again, by what the hosts put down themselves.
 import json
 import signal
 import time
+from collections.abc import Sequence
 
 from examples.demo import evidence
 from examples.demo.world import FOLLOWER, LEADER, World
 from examples.lab.wire import Fault
-from tests.soak.swap_faults import Trouble, troubles, victims
+from tests.soak.swap_faults import Kind, Trouble, troubles, victims
 
 SOURCE, MERGED = "soak/numbers", "soak/sums"
 SETTLED_S = 0.1  # what stands again has to stand so long before the next trouble's calm begins
@@ -51,6 +52,10 @@ class Breaker:
             self._break(self._next, now)
             self._next, self._calm_since = None, 0.0
 
+    def victims(self, kind: Kind, running: Sequence[str]) -> list[str]:
+        """Whom such a trouble may hit."""
+        return victims(kind, running)
+
     def _break(self, trouble: Trouble, now: float) -> None:
         running = {name: pid for host in self.world.evidence.values() for name, pid in host.running().items()}
         if trouble.kind == "cut":
@@ -63,7 +68,7 @@ class Breaker:
             host = (LEADER, FOLLOWER)[int(trouble.pick * 2)]
             self.world.daemons[f"agent {host}"].kill()
             self._count("agent")
-        elif found := victims(trouble.kind, list(running)):
+        elif found := self.victims(trouble.kind, list(running)):
             name = found[int(trouble.pick * len(found))]
             self._mark(trouble.kind)
             if evidence.kill(running[name], signal.SIGKILL):

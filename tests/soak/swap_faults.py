@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["member", "merge", "bridge", "agent", "cut"]
+Kind = Literal[
+    "member", "merge", "bridge", "agent", "cut", "vertex", "inlet", "sink"
+]  # the last three where graphs are rewired
 WEIGHTS: dict[Kind, int] = {"member": 5, "merge": 2, "bridge": 2, "agent": 2, "cut": 3}
 CALM_S = (0.05, 1.0)
 CUT_S = (0.02, 0.4)  # a second's outputs wait in the source's ring many times over

@@ -64,9 +64,11 @@ def main(argv: Sequence[str]) -> int:
                 while waiting:
                     published(client, Path(argv[1]), waiting[0])
                     waiting.pop(0)
-                rows = {f"{rollout.product} {rollout.to_version}": rollout.phase for rollout in client.rollouts()}
+                known = client.rollouts()
+                rows = {f"{rollout.product} {rollout.to_version}": rollout.phase for rollout in known}
+                each = {f"{rollout.vertex} {rollout.to_version}": rollout.phase for rollout in known}
                 ready = sum(host.connected for host in client.hosts())
-                print(json.dumps({"rollouts": rows, "connected": ready}), flush=True)
+                print(json.dumps({"rollouts": rows, "vertices": each, "connected": ready}), flush=True)
             except HalftrackError as error:
                 print(json.dumps({"error": str(error)}), flush=True)
 

@@ -106,6 +106,7 @@ class Soak:
     """One run, inside its own world."""
 
     troubles = TROUBLES
+    program = Path(__file__).with_name("swap_stream.py")
 
     def __init__(self, frames: int, swaps: int, seed: int, cgroup: str) -> None:
         self.world = World(FOLDER, seed, cgroup)
@@ -146,6 +147,15 @@ class Soak:
         return GRAPH % (RATE, BURST_US)
 
     def _set_up(self) -> None:
+        self._open()
+        self._publish("numbers", "1.0.0", "Numbers", {})
+        self._publish("marks", "1.0.0", "Marks", {})
+        self._release(0)
+        self._enrol()
+        self.until("the first release at work", lambda: self._phase("1.0.0") == "succeeded", 60.0)
+
+    def _open(self) -> None:
+        """A controller with the graph, and somebody who publishes."""
         world = self.world
         self._run(CONTROLLER, world.galaxy_init())
         world.start_controller()
@@ -153,8 +163,7 @@ class Soak:
         graph = FOLDER / "soak.yaml"
         graph.write_text(self.graph())
         self._run(CONTROLLER, world.operator("apply", "-f", str(graph)))
-        program = Path(__file__).with_name("swap_stream.py")
-        argv = [sys.executable, "-m", "tests.soak.swap_publisher", str(world.galaxy / "operator"), str(program)]
+        argv = [sys.executable, "-m", "tests.soak.swap_publisher", str(world.galaxy / "operator"), str(self.program)]
         with (world.logs / "publisher.log").open("ab") as log:
             self._publisher = world.network.start(
                 CONTROLLER,
@@ -166,14 +175,14 @@ class Soak:
                 env=world.environment(),
             )
         os.set_blocking(self._publisher.stdout.fileno(), False)  # type: ignore[union-attr]
-        self._publish("numbers", "1.0.0", "Numbers", {})
-        self._publish("marks", "1.0.0", "Marks", {})
-        self._release(0)
+
+    def _enrol(self) -> None:
+        """Both hosts, one after the other."""
+        world = self.world
         for host in (LEADER, FOLLOWER):
             asked = self._run(CONTROLLER, world.operator("host", "token", host, "-o", "json"))
             self._run(host, world.enrolment(host, json.loads(asked)["token"]))
             world.start_agent(host)
-        self.until("the first release at work", lambda: self._phase("1.0.0") == "succeeded", 60.0)
 
     # ---- one swap ---------------------------------------------------------------------------------------------------
 
@@ -203,7 +212,7 @@ class Soak:
         asked = {
             "product": product,
             "version": version,
-            "entry": f"swap_stream:{kind}",
+            "entry": f"{self.program.stem}:{kind}",
             "params": params,
             "state": state,
         }
@@ -322,9 +331,10 @@ def main() -> int:
         for name, default in (("FRAMES", "1000000"), ("SWAPS", "20"), ("SEED", "1"))
     )
     clear_cgroups()
+    cgroup = f"halftrack-demo-{os.getpid()}"  # ours out here: inside, everybody is number 3
     out = Path("swap-soak.json").absolute()
     try:
-        return jail.run_isolated(lambda: played(frames, swaps, seed, f"halftrack-demo-{os.getpid()}", out))
+        return jail.run_isolated(lambda: played(frames, swaps, seed, cgroup, out))
     finally:
         clear_cgroups()
 

@@ -254,9 +254,10 @@ def main() -> int:
     seed, places = int(os.environ.get("SEED") or 1), int(os.environ.get("PLACES") or 0)
     print(f"swap-table: {len(FAULTS)} faults, {places or len(table_faults.PLACES)} places each", file=sys.stderr)
     clear_cgroups()
+    cgroup = f"halftrack-demo-{os.getpid()}"  # ours out here: inside, everybody is number 3
     out = Path("swap-table.json").absolute()
     try:
-        return jail.run_isolated(lambda: played(seed, places, f"halftrack-demo-{os.getpid()}", out))
+        return jail.run_isolated(lambda: played(seed, places, cgroup, out))
     finally:
         clear_cgroups()
 
