@@ -8,9 +8,8 @@ address that no socket takes. Each fault is a sentence for whoever wrote the pla
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from halftrack_agent import feed_orders, inlet_orders, judge_orders, spool_orders
+from halftrack_agent import feed_orders, inlet_orders, judge_orders, reach_orders, spool_orders
 from halftrack_agent.swap import EPOCHS
-from halftrack_model import reach
 from halftrack_model.canonical import MAX_INT
 from halftrack_model.errors import InvalidInput
 from halftrack_model.ids import checked_digest, checked_name
@@ -31,7 +30,6 @@ _RING_NAME = re.compile(rf"{_PART}(/{_PART}){{0,3}}")  # at most as deep as a br
 _ADDRESS = re.compile(
     r"(\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?):(?P<port>[0-9]{1,5})"
 )
-_REACHING = (Runs.COMMAND, Runs.SOURCE, Runs.MEMBER, Runs.SINK)  # what runs a user's program, for its own sake
 _Z85_KEY = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 
 
@@ -80,7 +78,7 @@ def _of_workloads(plan: Plan, rings: set[str]) -> Iterator[str]:
         yield from _of_judge(workload)
         yield from feed_orders.refusals(workload, {other.name for other in plan.workloads})
         yield from spool_orders.refusals(workload, plan.workloads)
-        yield from _of_reach(workload)
+        yield from reach_orders.refusals(workload)
         if workload.artifact:
             yield from _fault(checked_digest, workload.artifact)
         if workload.member is not None:
@@ -102,12 +100,6 @@ def _of_judge(workload: Workload) -> Iterator[str]:
         yield f"{name} is {'no judge, and has' if judge else 'a judge, and lacks'} the orders of one"
     if judge is not None and (refusal := judge_orders.refusal(judge)):
         yield f"{name} cannot be run: {refusal}"
-
-
-def _of_reach(workload: Workload) -> Iterator[str]:
-    yield from (f"{workload.name} cannot be run: {text}" for text in reach.faults(workload.reach))
-    if workload.reach and workload.runs not in _REACHING:
-        yield f"{workload.name} cannot be run: it runs {workload.runs.value}, which reaches nothing outside"
 
 
 def _of_member(member: Member) -> Iterator[str]:

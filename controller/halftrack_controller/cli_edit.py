@@ -57,7 +57,7 @@ def _declare_tap(group: click.Group) -> None:
     @click.option(
         "--reach",
         multiple=True,
-        metavar="ADDRESS:PORT",
+        metavar="[NAME=]ADDRESS:PORT",
         help="With --product: an engine outside that it may speak to; repeatable.",
     )
     @ENVIRONMENT

@@ -35,7 +35,10 @@ def _newcomer(work: Decorated) -> Decorated:
         click.option("--ring", "ring_size", default="", metavar="SIZE", help="How much the ring that it writes holds."),
         click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A setting; repeatable."),
         click.option(
-            "--reach", multiple=True, metavar="ADDRESS:PORT", help="A place outside that it may speak to; repeatable."
+            "--reach",
+            multiple=True,
+            metavar="[NAME=]ADDRESS:PORT",
+            help="A place outside that it may speak to; repeatable.",
         ),
     ):
         work = option(work)

@@ -145,6 +145,8 @@ def text_lines(view: GraphView) -> list[str]:
         lines += ["", f"{vertex.name}  {vertex.role.value}  {standing}  {health_text(view, vertex.name)}{going}"]
         if joined := join_text(graph, vertex):
             lines.append(f"  inputs {joined}")
+        if vertex.reach:
+            lines.append(f"  may reach {', '.join(vertex.reach)}")
         if told := inputs_text(view, vertex.name):
             lines.append(f"  new inputs {told}")
         lines += [f"  {_part_text(part)}" for part in _parts(view, vertex.name)]
@@ -208,7 +210,7 @@ def dot(view: GraphView) -> str:
     lines = [f"digraph {_quoted(f'{graph.environment}/{graph.name}')} {{", "  rankdir=LR;", "  node [shape=box];"]
     for vertex in graph.vertices:
         health = health_text(view, vertex.name)
-        label = "\n".join(_node_lines(view, vertex, health))
+        label = "\n".join((*_node_lines(view, vertex, health), *(f"may reach {each}" for each in vertex.reach)))
         dashed = ", style=dashed" if leaves(view, vertex) else ""
         lines.append(f"  {_quoted(vertex.name)} [label={_quoted(label)}, color={_quoted(_COLOURS[health])}{dashed}];")
         if joined := join_text(graph, vertex):

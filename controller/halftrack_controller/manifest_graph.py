@@ -147,8 +147,8 @@ class StepFields(Strict):
     reach: list[Annotated[str, AfterValidator(_reach)]] = Field(
         default=[],
         max_length=reach.MAX_REACH,
-        description="IP addresses and ports that it may speak to, as its host reaches them; nothing else is let out.",
-        examples=[["10.0.0.5:5432", "127.0.0.1:4222"]],
+        description="IP addresses and ports that it may speak to, as its host reaches them, each with a name if need be; nothing else is let out.",
+        examples=[["db.example=10.0.0.5:5432", "127.0.0.1:4222"]],
     )
 
 

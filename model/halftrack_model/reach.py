@@ -1,7 +1,8 @@
 """Reach: the addresses outside that a step may speak to, and no others. Pure; how it is let out is a driver's.
 
 An address is the one that the step itself uses: inside its own network it stands for the same place outside. So what a server says
-of itself (a Kafka broker's own address, a certificate's) stays true.
+of itself (a Kafka broker's own address, a certificate's) stays true. A name may stand before it, `NAME=ADDRESS:PORT`: whoever asks inside
+for that name gets this address. Nobody resolves anything.
 """
 
 import ipaddress
@@ -10,35 +11,47 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 MAX_REACH = 16  # of one step: a cluster's brokers and a database, each listened for in every instance
-_FORM = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})")
-_NAMED = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9._-]*):[0-9]{1,5}")
+MAX_NAME = 253  # of a host, as DNS has it
+_FORM = re.compile(r"(?:(?P<name>[^=]*)=)?(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5})")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME = re.compile(rf"(?=.*[A-Za-z]){_LABEL}(?:\.{_LABEL})*")
+_BARE = re.compile(rf"(?P<name>{_NAME.pattern}):(?P<port>[0-9]{{1,5}})")
 _WORDS = "write an IP address and a port from 1 to 65535, such as 10.0.0.5:5432 or [fd00::5]:5432"
 
 
 class Way(NamedTuple):
-    """A place to speak to."""
+    """A place to speak to, and the name that it shall have, if any."""
 
     host: str
     port: int
+    name: str = ""
+
+    @property
+    def place(self) -> str:
+        """ADDRESS:PORT."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def parsed(text: str) -> Way:
     """The place that `text` means; ValueError, in words, when it means none, or is not spelled as the kernel does."""
-    if (named := _NAMED.fullmatch(text)) is not None:
-        name = named["name"]
+    if (bare := _BARE.fullmatch(text)) is not None:
+        name, port = bare["name"], bare["port"]
         raise ValueError(
-            f"{text!r} is a name, and a plan says addresses: write what `getent ahosts {name}` shows, and the port, such as 10.0.0.5:5432"
+            f"{text!r} is a name, and a plan says addresses: write {name}=10.0.0.5:{port}, with the address that `getent ahosts {name}` shows"
         )
     match = _FORM.fullmatch(text)
-    if match is None or not 1 <= int(match[3]) < 1 << 16:
+    if match is None or not 1 <= int(match["port"]) < 1 << 16:
         raise ValueError(f"{text!r} is no address to speak to: {_WORDS}")
     try:
-        host = ipaddress.ip_address(match[1] or match[2])
+        host = ipaddress.ip_address(match["v6"] or match["v4"])
     except ValueError:
         raise ValueError(f"{text!r} is no address to speak to: {_WORDS}") from None
-    way = Way(str(host), int(match[3]))
     if reason := _nobody(host):
         raise ValueError(f"{text!r} is no address to speak to, since {reason}: {_WORDS}")
+    name = match["name"]
+    if name is not None and (not _NAME.fullmatch(name) or len(name) > MAX_NAME or name.lower() == "localhost"):
+        raise ValueError(f"{text!r} names no host: write a host's name before the =, such as db.example=10.0.0.5:5432")
+    way = Way(str(host), int(match["port"]), name or "")
     if shown(way) != text:
         raise ValueError(f"{text!r} is spelled {shown(way)!r}")
     return way
@@ -46,7 +59,7 @@ def parsed(text: str) -> Way:
 
 def shown(way: Way) -> str:
     """As it is written."""
-    return f"[{way.host}]:{way.port}" if ":" in way.host else f"{way.host}:{way.port}"
+    return f"{way.name}={way.place}" if way.name else way.place
 
 
 def _nobody(host: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
@@ -66,9 +79,10 @@ def faults(reach: tuple[str, ...]) -> Iterator[str]:
     """What is wrong with what one step may reach, each in a sentence."""
     if len(reach) > MAX_REACH:
         yield f"may reach {len(reach)} addresses; at most {MAX_REACH}"
-    yield from (f"reach {text!r} stands twice" for text in sorted(set(reach)) if reach.count(text) > 1)
+    places = []
     for text in reach:
         try:
-            parsed(text)
+            places.append(parsed(text).place)
         except ValueError as error:
             yield f"reach: {error}"
+    yield from (f"reach {place!r} stands twice" for place in sorted(set(places)) if places.count(place) > 1)

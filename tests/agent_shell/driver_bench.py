@@ -39,6 +39,7 @@ class Bench:
         self.own_network = own_network
         self.doors: tuple[egress.Door, ...] = ()
         self.hidden: tuple[str, ...] = ()
+        self.hosts = ""
         self.orders = b""
         self.deaths: list[int] = []
         self.cgroup = "halftrack-test/" + hashlib.sha256(str(folder).encode()).hexdigest()[:12]
@@ -54,6 +55,7 @@ class Bench:
                 self.doors,
                 self.hidden,
                 resources=workload.resources,
+                hosts=self.hosts,
             )
 
         return ExecDriver(

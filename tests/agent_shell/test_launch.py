@@ -34,7 +34,8 @@ JUDGE = Judge(
 SPEAKS, LINKED = {Runs.MEMBER, Runs.BRIDGE_SERVER, Runs.BRIDGE_RECEIVER}, {Runs.BRIDGE_SERVER, Runs.BRIDGE_RECEIVER}
 # A user's own program may reach what the plan says; one of the places here has the port that a peer's door would have had.
 REACHES = {Runs.COMMAND, Runs.SOURCE, Runs.MEMBER, Runs.SINK}
-REACH = ("10.0.0.5:5432", f"127.0.0.1:{egress.FIRST_PORT}")
+REACH = ("db.example=10.0.0.5:5432", f"127.0.0.1:{egress.FIRST_PORT}")
+PLACES = ("10.0.0.5:5432", f"127.0.0.1:{egress.FIRST_PORT}")
 
 
 @pytest.fixture
@@ -76,7 +77,8 @@ def test_each_role_has_only_the_keys_and_the_network_that_it_needs(
     assert keys - set(launch.hidden) == ({str(tmp_path / "state/identity/curve.key")} if role in SPEAKS else set())
     assert launch.own_network == (role not in LINKED)
     to_peer = ((f"127.0.0.1:{egress.FIRST_PORT + 1}", PEER.bridge),) if role is Runs.MEMBER else ()
-    assert launch.doors == (*to_peer, *(((each, each) for each in REACH) if role in REACHES else ()))
+    assert launch.doors == (*to_peer, *(((each, each) for each in PLACES) if role in REACHES else ()))
+    assert launch.hosts.startswith("10.0.0.5 db.example\n") == (role in REACHES)
     if role is Runs.COMMAND:
         program = str(tmp_path / "state/artifacts" / digest_of(PROGRAM).removeprefix("sha256:"))
         assert launch.argv == (program, f"{program}.not-a-shell; true")

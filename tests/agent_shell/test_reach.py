@@ -6,9 +6,14 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from halftrack_agent import reach_orders
 from halftrack_agent.drivers import egress
 from tests.agent_shell.driver_bench import Bench, go, python
 from tests.agent_shell.host_network import host_network
@@ -67,7 +72,9 @@ def answering(*places: tuple[str, int]) -> Iterator[None]:
 
 def asked(bench: Bench, places: tuple[tuple[str, int], ...], reach: tuple[str, ...]) -> list[str]:
     """What a workload hears from `places` that may reach `reach`."""
-    bench.own_network, bench.doors = True, egress.doors(("10.77.0.6:5432",), reach)
+    workload = replace(python("a", ""), reach=reach)
+    bench.own_network, bench.doors = True, egress.doors(("10.77.0.6:5432",), reach_orders.places(workload))
+    bench.hosts = reach_orders.hosts(workload, Path("/etc/hosts").read_text())
     found: list[str] = []
 
     async def work() -> None:
@@ -97,6 +104,33 @@ def test_who_declares_nothing_reaches_nothing(bench: Bench) -> None:
     with host_network(), answering(*HERE):
         found = asked(bench, HERE, ())
     assert found == [UNREACHABLE, UNREACHABLE, UNREACHABLE, UNREACHABLE, REFUSED]
+
+
+@pytest.mark.host
+def test_a_name_that_is_declared_is_known_inside_and_others_are_as_before(bench: Bench) -> None:
+    before = Path("/etc/hosts").read_bytes()
+    with host_network(), answering(*HERE):
+        reach = f"db.example={text(HERE[0])}", f"db6.example={text(HERE[3])}", text(HERE[4])
+        found = asked(
+            bench, (("db.example", 5432), ("db6.example", 5432), ("localhost", 5432), ("db.example", 5433)), reach
+        )
+    assert found == [text(HERE[0]), text(HERE[3]), text(HERE[4]), REFUSED]
+    assert Path("/etc/hosts").read_bytes() == before  # the host's own
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["127.0.0.1 localhost", "10.0.0.9 db.example db", "# db.example", "10.0.0.9 other # db.example", ""]
+        )
+    )
+)
+def test_of_the_hosts_own_names_those_stay_that_the_plan_does_not_give(own: list[str]) -> None:
+    asked = replace(python("a", ""), reach=("DB.example=10.0.0.5:80", "DB.example=10.0.0.5:81", "10.0.0.6:80"))
+    theirs = "\n".join(own)
+    kept = [line for line in theirs.splitlines() if line != "10.0.0.9 db.example db"]
+    assert reach_orders.hosts(asked, theirs).splitlines() == ["10.0.0.5 DB.example", *kept]
+    assert reach_orders.hosts(replace(asked, reach=("10.0.0.6:80",)), theirs) == ""
 
 
 @pytest.mark.host

@@ -47,12 +47,13 @@ def test_a_tap_is_live_at_once_and_moves_nobody_else(live: LiveController, opera
             operator.publish(product, "1.0.0")
         before = {each.name: each.obey() for each in hosts}
         eventually(lambda: operator.run("plan")[0] == 0)
-        status, out = operator.run(*TAP)
+        status, out = operator.run(*TAP, "--reach", "db.example=10.0.0.5:5432", "--reach", "127.0.0.1:4222")
         assert status == 0
         assert "+ vertex night" in out
         after = hosts[1].obey()
-        new = {w.name for w in after.workloads} - {w.name for w in before["tank-b"].workloads}
-        assert new == {"spectra.night"}
+        new = {w.name: w for w in after.workloads if w.name not in {w.name for w in before["tank-b"].workloads}}
+        assert new.keys() == {"spectra.night"}
+        assert new["spectra.night"].reach == ("db.example=10.0.0.5:5432", "127.0.0.1:4222")
         kept = {w.name: w.digest() for w in after.workloads if w.name not in new}
         assert kept == {w.name: w.digest() for w in before["tank-b"].workloads}
         assert operator.run("stream", "remove", "spectra", "night")[0] == 0
@@ -120,6 +121,9 @@ def test_a_tap_that_cannot_be_is_refused_with_everything_that_is_wrong(operator:
     status, err = operator.run("stream", "tap", "nothing", "source", "--product", "recorder", "--host", "tank-a")
     assert status == 1
     assert "no graph 'nothing'; there is tank/spectra" in err
+    status, err = operator.run(*TAP, "--reach", "db.example:5432")
+    assert status == 1
+    assert "vertex 'night': reach: 'db.example:5432' is a name" in err
     assert ada.run("stream", "drift", "spectra")[0] == 0
 
 

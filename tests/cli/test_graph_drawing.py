@@ -116,6 +116,20 @@ def test_what_runs_is_told_with_its_health_rings_and_readers() -> None:
     assert "other" not in text
 
 
+def test_whom_a_vertex_may_speak_to_is_told() -> None:
+    reach = ("db.example=10.0.0.5:5432", "127.0.0.1:4222")
+    reaching = tuple(replace(each, reach=reach) if each.name == "archive" else each for each in SURVEY.vertices)
+    view = bare(replace(SURVEY, vertices=reaching))
+    lines = graph_drawing.drawn(view, "text")
+    assert (
+        lines[lines.index(next(each for each in lines if each.startswith("archive"))) + 1]
+        == f"  may reach {', '.join(reach)}"
+    )
+    assert len([line for line in lines if "may reach" in line]) == 1
+    (node,) = [line for line in graph_drawing.drawn(view, "dot") if "may reach" in line]
+    assert all(f"may reach {each}" in node for each in reach)
+
+
 FLOWS = (
     FlowRow(A, "survey.beam.in", "south", {"missed": 12, "left_out": 1}),
     FlowRow(B, "survey.display.in", "beam", {"late": 2}),

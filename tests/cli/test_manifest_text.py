@@ -75,7 +75,7 @@ RESOURCES = st.builds(
     st.sampled_from(["", "spectra"]),
     st.lists(FEEDS, max_size=3).map(tuple),
     st.none() | RESOURCES,
-    st.lists(st.sampled_from(["10.0.0.5:5432", "127.0.0.1:4222", "[fd00::5]:80"]), unique=True).map(tuple),
+    st.lists(st.sampled_from(["10.0.0.5:5432", "db.example=127.0.0.1:4222", "[fd00::5]:80"]), unique=True).map(tuple),
 )
 def test_what_a_vertex_may_say_is_read_back(
     join: Join,

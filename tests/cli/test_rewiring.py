@@ -73,7 +73,7 @@ def test_an_insert_waits_for_the_number_from_which_on_it_counts(
 ) -> None:
     # invariant: S1
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(operator.run, *INSERT)
+        waiting = pool.submit(operator.run, *INSERT, "--reach", "10.0.0.5:80")
         try:
             host.reads("spectrometer", "source", "flag@2")
         finally:  # or the verb would wait for ever
@@ -86,6 +86,7 @@ def test_an_insert_waits_for_the_number_from_which_on_it_counts(
     drawn = operator.run("stream", "graph", "spectra")[1]
     assert "new inputs read from number 4711 on" in drawn
     assert "leaving" not in drawn
+    assert "  may reach 10.0.0.5:80" in drawn.splitlines()
     status, err = ada.run("stream", "remove", "spectra", "flag", "--revision", "1")
     assert status == 1
     assert "  2: operator inserted flag (flagger on tank-a) between source and spectrometer" in err

@@ -26,7 +26,7 @@ from tests.agent_shell.waiting import until
 from tests.engines.places import Place, opened
 from tests.engines.streams import Stream, assert_whole
 
-DATABASE = "10.77.0.5"
+DATABASE, NAME = "10.77.0.5", "nats.example"
 UNDECLARED = [
     ("127.0.0.1", 9),
     (DATABASE, 6543),
@@ -53,7 +53,9 @@ class Sink({name}):
 
 
 def _with_tcp(place: Place) -> dict[str, Param]:
-    """PostgreSQL at an address of the host's; the others listen on its loopback as they are."""
+    """PostgreSQL at an address of the host's; the others listen on its loopback as they are, NATS with a name."""
+    if place.module == "jetstream":
+        return place.params | {"servers": f"nats://{NAME}:{place.server.port}"}
     if place.module != "postgres":
         return place.params
     place.kill()
@@ -65,7 +67,9 @@ def _with_tcp(place: Place) -> dict[str, Param]:
 
 def _addresses(place: Place, params: dict[str, Param]) -> tuple[str, ...]:
     said = params.get("servers", f"{DATABASE}:5432")
-    return tuple(each.removeprefix("nats://") for each in str(said).split(","))
+    return tuple(
+        each.removeprefix("nats://").replace(f"{NAME}:", f"{NAME}=127.0.0.1:") for each in str(said).split(",")
+    )
 
 
 class Driven:

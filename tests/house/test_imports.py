@@ -37,7 +37,7 @@ RULES = {
 EFFECTS = ("time", "random", "secrets", "os", "subprocess", "asyncio", "threading", "socket", "grpc", "sqlite3",
            "sqlite_utils", "zmq")  # fmt: skip
 PURE = {
-    "agent": ("core", "swap", "reconcile", "lifecycle", "inbox", "fitting", "inlet_orders", "events"),
+    "agent": ("core", "swap", "reconcile", "lifecycle", "inbox", "fitting", "inlet_orders", "reach_orders", "events"),
     "controller": (
         "planner",
         "rollout",

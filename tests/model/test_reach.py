@@ -1,6 +1,7 @@
 """What a step may reach: how an address is spelled, which are none, and that all faults of a graph's are told at once."""
 
 import ipaddress
+import string
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,9 @@ from tests.planner.graphs import ALONE
 SERVERS = st.sampled_from(["127.0.0.0/8", "10.0.0.0/8", "192.168.0.0/16", "::1/128", "fd00::/8", "2001:db8::/32"])
 hosts = SERVERS.flatmap(lambda network: st.ip_addresses(network=network))
 ports = st.integers(1, 65535)
+LABELS = st.builds(
+    "{}{}".format, st.sampled_from(string.ascii_letters), st.text(string.ascii_letters + string.digits, max_size=9)
+)
 
 
 @given(hosts, ports)
@@ -26,7 +30,14 @@ def test_an_address_has_one_spelling(host: ipaddress.IPv4Address | ipaddress.IPv
     assert list(faults((text,))) == []
 
 
-@given(st.text("0123456789abcf:.[]-% ", max_size=24))
+@given(st.lists(LABELS, min_size=1, max_size=4).map(".".join), hosts, ports)
+def test_a_name_may_stand_before_it(name: str, host: ipaddress.IPv4Address, port: int) -> None:
+    text = f"{name}={Way(str(host), port).place}"
+    assert parsed(text) == Way(str(host), port, name)
+    assert shown(parsed(text)) == text
+
+
+@given(st.text("0123456789abcf:.[]-%= ", max_size=24))
 def test_what_is_taken_is_spelled_as_it_is_shown(text: str) -> None:
     try:
         assert shown(parsed(text)) == text
@@ -44,8 +55,18 @@ def test_what_is_taken_is_spelled_as_it_is_shown(text: str) -> None:
         ("10.0.0.5:05432", "is spelled '10.0.0.5:5432'"),
         ("[FD00::5]:80", "is spelled '[fd00::5]:80'"),
         ("fd00::5:80", "no address to speak to"),
-        ("db.example:5432", "is a name, and a plan says addresses: write what `getent ahosts db.example` shows"),
-        ("localhost:5432", "write what `getent ahosts localhost` shows"),
+        (
+            "db.example:5432",
+            "is a name, and a plan says addresses: write db.example=10.0.0.5:5432, with the address that `getent",
+        ),
+        ("localhost:5432", "with the address that `getent ahosts localhost` shows"),
+        ("db.example=db:5432", "no address to speak to"),
+        ("db example=10.0.0.5:5432", "names no host: write a host's name before the ="),
+        ("=10.0.0.5:5432", "names no host"),
+        ("10.0.0.6=10.0.0.5:5432", "names no host"),
+        ("localhost=10.0.0.5:5432", "names no host"),
+        ("a..b=10.0.0.5:5432", "names no host"),
+        (f"{'a.' * 127}b=10.0.0.5:5432", "names no host"),
         ("0.0.0.0:5432", "since it means any address"),
         ("[::]:5432", "since it means any address"),
         ("224.0.0.1:5432", "since no single server has it"),
@@ -61,7 +82,7 @@ def test_what_is_no_address_is_told_what_to_write(text: str, said: str) -> None:
 
 def test_all_that_is_wrong_with_a_graph_is_told_at_once() -> None:
     many = tuple(f"10.0.0.5:{port}" for port in range(1, MAX_REACH + 2))
-    sink = replace(ALONE.vertices[-1], reach=("10.0.0.5:80", "nobody:1", "10.0.0.5:80"))
+    sink = replace(ALONE.vertices[-1], reach=("10.0.0.5:80", "nobody:1", "db.example=10.0.0.5:80"))
     source = replace(ALONE.vertices[0], reach=many)
     found = problems(replace(ALONE, vertices=(source, *ALONE.vertices[1:-1], sink)))
     assert [text for text in found if f"{sink.name!r}: reach '10.0.0.5:80' stands twice" in text]

@@ -79,19 +79,23 @@ def enter_own_network() -> None:
         os.close(control)
 
 
-def hide(paths: list[str]) -> None:
-    """Each of these files is empty from here on, for this process and what it starts. Needs CAP_SYS_ADMIN; without it: nothing.
+def hide(paths: list[str], hosts: str = "") -> None:
+    """Each of these files is empty from here on, for this process and what it starts; /etc/hosts is `hosts`, if that is a file.
+
+    Needs CAP_SYS_ADMIN; without it: nothing.
 
     The workload has the agent's user, so permissions cannot keep it from the agent's key; a mount namespace can, and without
     capabilities nobody in it takes the mount away. What the host mounts later is still seen (a slave, not private).
     """
-    if not paths or not effective() >> _CAP_SYS_ADMIN & 1:
+    if not (paths or hosts) or not effective() >> _CAP_SYS_ADMIN & 1:
         return
     _checked(_libc.unshare(_CLONE_NEWNS), "a mount namespace")
     _checked(_libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None), "a mount namespace of its own")
     for path in paths:
         if os.path.exists(path):
             _checked(_libc.mount(b"/dev/null", os.fsencode(path), None, _MS_BIND, None), f"hiding {path}")
+    if hosts:
+        _checked(_libc.mount(os.fsencode(hosts), b"/etc/hosts", None, _MS_BIND, None), "an /etc/hosts of its own")
 
 
 def drop_all_capabilities() -> None:

@@ -7,6 +7,7 @@
     leaving        there once it was told to stop: it will end, whoever wants it again meanwhile
     exit.json      how it ended (written by the shim, last; the room for it is taken before the workload executes)
     run.json       the data plane's own orders
+    hosts          what stands where its /etc/hosts is, if it is to know other names
 
 The folder lies below STATE, not below RUN, although it speaks about processes: how an instance ended must outlive a reboot, else
 a finished job would run again, and a release that has failed its trial would be tried again. Everything else in it is void after
@@ -34,7 +35,7 @@ class Launch:
 
     `doors` lead out of a network of its own: nothing else does. `hidden` files of the host look empty to it. `feeds` are sockets that it
     inherits, bound in the host's network (`drivers.binding`). `resources` bound it where the host has control groups. `stream`: `argv` is the data
-    plane's runner, and need not be executed where a process that has loaded it can fork.
+    plane's runner, and need not be executed where a process that has loaded it can fork. `hosts`, when not empty, is its /etc/hosts.
     """
 
     argv: tuple[str, ...]
@@ -46,6 +47,7 @@ class Launch:
     feeds: tuple[str, ...] = ()
     resources: Resources | None = None
     stream: bool = False
+    hosts: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class Folder:
         )  # not durable, as all that follows: a start must not wait for a disk
         if launch.orders:
             files.replace(self.path / "run.json", launch.orders, durable=False)
+        if launch.hosts:
+            files.replace(self.path / "hosts", launch.hosts.encode(errors="surrogateescape"), mode=0o644, durable=False)
         fields = [
             ("workload", ordered.workload),
             ("digest", ordered.digest),
@@ -105,6 +109,7 @@ class Folder:
         fields += [("hidden", path) for path in launch.hidden]
         fields += [("feed", words) for words in launch.feeds]
         fields += [("own_network", "")] if launch.own_network else []
+        fields += [("hosts", str(self.path / "hosts"))] if launch.hosts else []
         if launch.resources is not None and launch.resources.memory_bytes and cgroups:
             fields += [("memory", str(launch.resources.memory_bytes))]
         files.replace(self.path / "order", procfs.write_order(fields), durable=False)

@@ -5,8 +5,9 @@ Owns the mapping from a plan's words to paths on this host. Starts nothing.
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from halftrack_agent import feed_orders, files, inlet_orders, judge_orders, spool_orders
+from halftrack_agent import feed_orders, files, inlet_orders, judge_orders, reach_orders, spool_orders
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.drivers import egress
 from halftrack_agent.drivers.instances import Launch
@@ -49,13 +50,14 @@ class Launcher:
         }
         alone = self._own_network and workload.runs not in _LINKED
         peers = sorted(self._peers.items()) if workload.runs is Runs.MEMBER else []
-        doors = egress.doors([peer.bridge for _, peer in peers], workload.reach) if alone else ()
+        doors = egress.doors([peer.bridge for _, peer in peers], reach_orders.places(workload)) if alone else ()
+        hosts = reach_orders.hosts(workload, _own_hosts()) if alone else ""
         if workload.runs is Runs.COMMAND:
             program = str(self._store.path(workload.artifact)) if workload.artifact else ""
             argv = tuple(word.replace("{artifact}", program) for word in workload.argv)
             if not argv:
                 raise InvalidInput("no-command", f"{workload.name} runs a command, and names none")
-            return Launch(argv, environment, alone, b"", doors, self._all_hidden, resources=workload.resources)
+            return Launch(argv, environment, alone, b"", doors, self._all_hidden, (), workload.resources, hosts=hosts)
         twins = self._twins_of(workload)
         asked = (SnapshotPeer(_way_to(peer, doors), peer.curve_public, host in twins) for host, peer in peers)
         try:
@@ -68,7 +70,7 @@ class Launcher:
         speaks = workload.runs in _LINKED or workload.runs is Runs.MEMBER
         feeds = feed_orders.bound(workload.feeds) if workload.runs is Runs.KEEPER else ()
         hidden = self._hidden if speaks else self._all_hidden
-        return Launch(argv, environment, alone, orders, doors, hidden, feeds, workload.resources, stream=True)
+        return Launch(argv, environment, alone, orders, doors, hidden, feeds, workload.resources, True, hosts)
 
     def _spec(self, workload: Workload, snapshot_peers: tuple[SnapshotPeer, ...]) -> RunSpec:
         places, runs, member = self._places, workload.runs, workload.member
@@ -156,3 +158,10 @@ def _ways(chains: Mapping[str, tuple[Migration, ...]]) -> tuple[StateWay, ...]:
 def _way_to(peer: Peer, doors: Sequence[egress.Door]) -> str:
     """Where an instance reaches that peer's bridge: itself, or the door that leads to it."""
     return next((near for near, target in doors if target == peer.bridge), peer.bridge)
+
+
+def _own_hosts() -> str:
+    try:
+        return Path("/etc/hosts").read_text(errors="surrogateescape")
+    except OSError:
+        return ""

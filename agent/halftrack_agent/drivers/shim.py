@@ -48,6 +48,7 @@ class Order:
         self.log_bytes = int(words["log_bytes"][0])
         self.own_network = "own_network" in words
         self.hidden = words.get("hidden", [])
+        self.hosts = words.get("hosts", [""])[0]
         self.feeds = words.get("feed", [])
         self.cgroups = words.get("cgroup", [])  # `cgroup.procs` files
         self.memory = int(words.get("memory", ["0"])[0])  # its limit, which the kernel kills for
@@ -79,7 +80,7 @@ def child(order: Order, go_fd: int, trouble_fd: int, doors: "socket | None", exe
             confine.enter_own_network()
         if doors is not None:
             _send_doors(order, doors)
-        confine.hide(order.hidden)
+        confine.hide(order.hidden, order.hosts)
         confine.drop_all_capabilities()
         for source, target in ((nothing, 0), (output, 1), (output, 2)):
             os.dup2(source, target)
