@@ -131,7 +131,7 @@ class Vertex:
     capacity: Rate | None = canonical.added(None)
     feeds: tuple[Feed, ...] = canonical.added(())  # of a source: the sockets that it reads
     resources: Resources | None = canonical.added(None)  # of each member; the release's apply where this says nothing
-    reach: tuple[str, ...] = canonical.added(())  # HOST:PORT outside that each member may speak to
+    reach: tuple[str, ...] = canonical.added(())  # [NAME=]ADDRESS:PORT outside that each member may speak to
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,9 +148,7 @@ class Workload:
     keeps_for: str = canonical.added("")  # KEEPER only: the workload that may have its sockets
     resources: Resources | None = canonical.added(None)
     spool: SpoolLimits | None = canonical.added(None)  # SPOOL only, which puts `reads_ring` on the disk
-    reach: tuple[str, ...] = canonical.added(
-        ()
-    )  # HOST:PORT outside, for what runs a user's program; nothing else is let out
+    reach: tuple[str, ...] = canonical.added(())  # [NAME=]ADDRESS:PORT outside; of what runs a user's program only
 
     @property
     def read_rings(self) -> tuple[str, ...]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FIRST_PORT = 20_000  # any will do that the plan does not speak of: the namespace is new, nobody else is in it
-# At a time and door. A member asks a peer for one snapshot; a client of Kafka keeps up to three connections to a broker (where it began, the
-# broker, the coordinator), a sink has two clients, and those that it has just given up may not have ended yet.
+# At a time and door. A member asks a peer for one snapshot. A sink for Kafka was seen with three connections to its one broker; one that was given up
+# may hang beside its successor for as long as the other end does, and a program of the user's may keep a pool.
 MAX_CONNECTIONS = 32
 CONNECT_S = 5.0
 RETRY_S = 0.1
