@@ -58,7 +58,7 @@ soak: ready ## frames of all sizes through rings while readers and writers come,
 cycles: ready ## make, join, leave and remove a ring, again and again, and look for what is left (COUNT=); writes cycles.json
 	@$(PY) -m tests.soak.cycles
 
-swap-soak: ready ## a pair on two hosts through swaps, while its members, merge, bridges, agents and link are killed and cut; every output checked (FRAMES= SWAPS= SEED= RATE= TROUBLES=); writes swap-soak.json
+swap-soak: ready ## a pair on two hosts through swaps, while its members, merge, bridges, agents and link are killed and cut; every output checked (FRAMES= SWAPS= SEED= RATE= TROUBLES= SURGE=); writes swap-soak.json
 	@$(PY) -m tests.soak.swap_run
 
 swap-table: ready ## a swap for every fault in every phase, on real agents; every output checked (PLACES= of each fault, 0: all ten; SEED=); writes swap-table.json

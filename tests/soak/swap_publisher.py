@@ -2,7 +2,7 @@
 
     python -m tests.soak.swap_publisher OPERATOR_FOLDER PROGRAM
 
-A line is `{"product", "version", "entry", "params", "state"}`; what is published once is no news the second time, so a line whose fate is
+A line is `{"product", "version", "entry", "params", "state", "surge"}`; what is published once is no news the second time, so a line whose fate is
 unknown may be sent again. While the controller does not answer, it prints `{}` and tries again.
 """
 
@@ -11,6 +11,7 @@ import os
 import select
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def published(client: OperatorClient, program: Path, asked: dict[str, Any]) -> N
         asked["entry"],
         asked["params"],
         StateSchemas(schema, (schema,) if schema else ()),
-        STRATEGY,
+        replace(STRATEGY, surge=asked["surge"]),
     )
     client.publish_release(client.load_release_key().sealed(seals.RELEASE, canonical.encode(release)))
 

@@ -27,6 +27,7 @@ from tests.soak.swap_breaker import Breaker
 RATE = int(os.environ.get("RATE") or 16000)  # frames a second
 BURST_US = 1000
 TROUBLES = os.environ.get("TROUBLES") != "0"  # 0: swaps alone, nothing is killed or cut
+SURGE = int(os.environ.get("SURGE") or 1)  # how many members a swap replaces at once
 LOOK_S = 0.02
 PATIENCE_S = 180.0  # for one swap, with all that is killed in it
 DRAIN_S = 60.0  # for the sink to have what the source has published
@@ -82,6 +83,7 @@ class Report:
     )
     undone: int = 0
     output_cuts: int = 0
+    surge: int = 1
     rate: int = 0
     seconds: float = 0.0
     killed: dict[str, int] = field(default_factory=dict)
@@ -110,7 +112,7 @@ class Soak:
 
     def __init__(self, frames: int, swaps: int, seed: int, cgroup: str) -> None:
         self.world = World(FOLDER, seed, cgroup)
-        self.report = Report(seed, rate=RATE)
+        self.report = Report(seed, rate=RATE, surge=SURGE)
         self._frames, self._swaps = frames, swaps
         self._breaker = Breaker(self.world, seed, RATE // 4)
         self._breaking = False
@@ -215,6 +217,7 @@ class Soak:
             "entry": f"{self.program.stem}:{kind}",
             "params": params,
             "state": state,
+            "surge": SURGE,
         }
         if self._publisher is not None and self._publisher.stdin is not None:
             self._publisher.stdin.write(json.dumps(asked).encode() + b"\n")
