@@ -7,7 +7,7 @@ swap's record), how a swap goes on, and what to tell the other host. What it nev
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from halftrack_agent import health, inlet_orders, seats, swap
+from halftrack_agent import hanging, health, inlet_orders, seats, swap
 from halftrack_agent.events import (
     AckPlan,
     Action,
@@ -109,9 +109,12 @@ def _looked(state: AgentState, event: Looked, now_ms: int) -> tuple[AgentState, 
     actions += _owner_actions(trusted, event.view)
     wanted = wanted_now(trusted, state.swaps)
     instances, changes = reconciled(wanted, state.instances, event.view, now_ms, state.seed)
+    passed_ms = now_ms - state.looked_ms
+    watches, instances, kills = hanging.judged(state.watches, instances, event.view, passed_ms, wanted.trial)
     verdicts = health.judged(instances, state.verdicts, event.view, now_ms)
     owners = inlet_orders.owners(trusted.plan.workloads, event.view.rings)
-    return replace(state, instances=instances, verdicts=verdicts, looked_ms=now_ms, owners=owners), (*actions, *changes)
+    state = replace(state, instances=instances, watches=watches, verdicts=verdicts, owners=owners, looked_ms=now_ms)
+    return state, (*actions, *changes, *kills)
 
 
 def _without_ended(state: AgentState) -> tuple[AgentState, list[Action]]:
@@ -188,6 +191,7 @@ def observed(state: AgentState, problems: tuple[str, ...] = ()) -> Observed:
             health=state.verdicts[name].health,
             restarts=instance.restarts,
             detail=state.verdicts[name].detail,
+            hangs=instance.hangs,
         )
         for name, instance in sorted(state.instances.items())
     )

@@ -182,7 +182,8 @@ def _status(places: Places, output: str) -> None:
         return
     print(f"host {observed.host}, plan {observed.revision or 'none yet'}")
     for item in observed.instances:
-        print(f"  {item.phase:9} {item.workload}  restarts {item.restarts}  {item.detail}".rstrip())
+        hung = f" (hung {item.hangs})" if item.hangs else ""
+        print(f"  {item.phase:9} {item.workload}  restarts {item.restarts}{hung}  {item.detail}".rstrip())
     for record in observed.swaps:
         print(f"  swap {record.swap_id}: seat {record.leg + 1} {record.phase.value} {record.reason}".rstrip())
     for problem in observed.problems:

@@ -95,6 +95,18 @@ class UsageSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class BeatSeen:
+    """A process's sign of life: `mark` is another one with each beat, `beats` says when the next was promised (`dataplane.status`).
+
+    `began_ms` is when the life began that it is of: the one that runs now, or one before.
+    """
+
+    mark: str
+    beats: str
+    began_ms: int  # boot-time clock
+
+
+@dataclass(frozen=True, slots=True)
 class HostView:
     """One look at the host: all that decisions are made from. `shadows` and `judged` are keyed by ring name, `usages` by workload."""
 
@@ -105,6 +117,7 @@ class HostView:
     judged: Mapping[str, JudgedSeen] = field(default_factory=dict)
     usages: Mapping[str, UsageSeen] = field(default_factory=dict)  # of those that are to be measured
     spools: frozenset[str] = frozenset()  # that have a folder here
+    beats: Mapping[str, BeatSeen] = field(default_factory=dict)  # of data-plane processes, by workload
 
 
 # --------------------------------------------------------------------------------------------------------------- events
@@ -235,6 +248,15 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Kill:
+    """End an instance that does not listen, at once (SIGKILL). What becomes of it is as of any death; `again`: it will be started again."""
+
+    workload: str
+    reason: str
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Forget:
     """Drop what is left of an ended instance, so that its name is free."""
 
@@ -298,6 +320,7 @@ Action = (
     | Start
     | Reorder
     | Stop
+    | Kill
     | Forget
     | ProposeCut
     | WithdrawCut

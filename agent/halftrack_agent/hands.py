@@ -120,10 +120,18 @@ class Hands:
             case events.Stop(name, reason):
                 log.info("stop %s: %s", name, reason)
                 self._driver.stop(name)
+            case events.Kill():
+                self._kill(action)
             case events.Forget(name):
                 self._driver.forget(name)
             case _:
                 self._tell(action)
+
+    def _kill(self, action: events.Kill) -> None:
+        log.warning("kill %s: %s", action.workload, action.reason)
+        if action.again:
+            self._rings.hold(action.workload)
+        self._driver.kill(action.workload)
 
     def _tell(self, action: Action) -> None:
         match action:

@@ -49,6 +49,8 @@ class Instance:
     killed: int  # times that a signal ended it
     retry_at_ms: int
     detail: str
+    hangs: int = 0  # times that it was killed because it did not move
+    hung: str = ""  # in the life that runs now, or has just ended: how it was found to hang
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,7 @@ def _happening(
     if seen is not None and seen.running:
         return Happening.APPEARED if phase in (Phase.WAITING, Phase.STARTING) else None
     if seen is not None:
-        return ending(workload.kind, workload.name in wanted.trial, seen.exit_code)
+        return ending(workload.kind, workload.name in wanted.trial, seen.exit_code, hung=bool(instance.hung))
     if phase is Phase.WAITING:
         return Happening.READY if _ready(workload, view) else None
     if phase is Phase.RUNNING or now_ms - instance.since_ms >= START_PATIENCE_MS:
@@ -217,14 +219,20 @@ def _moved(
         steady = instance.phase is Phase.RUNNING and now_ms - instance.since_ms >= STEADY_MS
         strikes = 1 if steady else instance.strikes + 1
         killed = instance.killed + (seen is not None and seen.signal is not None)
-        text = _how_it_ended(seen)
+        text = _how_it_ended(seen, instance.hung)
         retry_at_ms = now_ms + pause_ms(strikes, name, seed)
         moved = replace(
-            moved, strikes=strikes, restarts=instance.restarts + 1, killed=killed, retry_at_ms=retry_at_ms, detail=text
+            moved,
+            strikes=strikes,
+            restarts=instance.restarts + 1,
+            killed=killed,
+            retry_at_ms=retry_at_ms,
+            detail=text,
+            hung="",
         )
         return moved, [Forget(name), Emit(Happened.INSTANCE_EXITED, name, text)]
     if happening in (Happening.FELL, Happening.FINISHED):
-        text = _how_it_ended(seen)
+        text = _how_it_ended(seen, instance.hung)
         # Its exit record stays with the driver: an agent that comes back must not run a finished job, or a failed trial, again.
         return replace(moved, detail=text), [Emit(Happened.INSTANCE_EXITED, name, text)]
     if happening is Happening.APPEARED:
@@ -241,13 +249,16 @@ def fell_by(instance: Instance | None, seen: InstanceSeen | None) -> str:
     if instance is not None and instance.phase is Phase.FAILED:
         return instance.detail or "it ended by itself"
     told = instance is not None and instance.phase is Phase.STOPPING
+    if instance is not None and instance.hung and not told:  # already, whether it dies of it or hangs in the kernel
+        return instance.hung
     if seen is None or seen.running or told or ending(Kind.VERTEX, True, seen.exit_code) is not Happening.FELL:
         return ""
     return _how_it_ended(seen)
 
 
-def _how_it_ended(seen: InstanceSeen | None) -> str:
+def _how_it_ended(seen: InstanceSeen | None, hung: str = "") -> str:
     if seen is None:
         return "it vanished and nobody saw how"
     how = f"signal {seen.signal}" if seen.signal is not None else f"exit status {seen.exit_code}"
-    return f"{how}: {seen.detail}" if seen.detail else how
+    detail = hung or seen.detail  # the last line of its log says nothing about why it did not move
+    return f"{how}: {detail}" if detail else how

@@ -9,21 +9,35 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from halftrack_agent import files
+from halftrack_agent import clock, files
 from halftrack_agent.events import CutSeen, RingSeen
-from halftrack_dataplane.frames import RingError, RingMissing, RingStats
+from halftrack_dataplane.frames import RingError, RingMissing, RingStats, reader_name
 from halftrack_dataplane.ring import Ring
+from halftrack_dataplane.ring_pin import Pin
 from halftrack_model.errors import HostFault, Refused
 from halftrack_model.workload import RingSpec
 from halftrack_proto.gauges import RingGauge
 
 _SUFFIX = ".ring"
+HOLD_MS = 15_000  # for a process that is started again, with the modules that its program imports; its writer was held up for longer before
+BEHIND = 4  # a quarter of what the ring holds: whoever is killed begins a little before the place that it had got to
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
     ring: Ring
     inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What was before a reader that is killed, kept for its next life."""
+
+    ring: str
+    reader: str
+    pid: int  # of the life that is killed
+    until_ms: int
+    pin: Pin
 
 
 class Rings:
@@ -33,6 +47,7 @@ class Rings:
         self._folder = files.make_folder(folder)
         self._held: dict[str, _Held] = {}
         self._refused: dict[str, str] = {}
+        self._places: list[_Place] = []
         self.rescan()
 
     @property
@@ -108,7 +123,41 @@ class Rings:
         for held in self._held.values():
             with contextlib.suppress(RingError):
                 freed += len(held.ring.reap())
+        self._unhold()
         return freed
+
+    def hold(self, workload: str) -> None:
+        """It reads without loss, and is about to be killed for not moving: what its rings hold for it is there when it is back.
+
+        A ring is full behind a reader that hangs, unlike behind one that just dies: its writer would be over it before the next life begins.
+        """
+        reader = reader_name(workload)
+        for name, held in self._held.items():
+            stats = held.ring.stats()
+            cursors = {
+                each.pid: each.cursor for each in stats.readers if (each.name, each.policy) == (reader, "lossless")
+            }
+            for pid, cursor in cursors.items():
+                first = max(stats.tail, cursor - (stats.head - stats.tail) // BEHIND)
+                with contextlib.suppress(
+                    RingError
+                ):  # it has moved after all, or there is no slot left: then as for any death
+                    pin = held.ring.pin(first, hold_s=HOLD_MS / 1000, name=reader_name(f"{workload}/held"))
+                    self._places.append(_Place(name, reader, pid, clock.boot_ms() + HOLD_MS, pin))
+
+    def _unhold(self) -> None:
+        """Let go of the places of those who are back, and of those that were held for long enough."""
+        kept = []
+        for place in self._places:
+            held = self._held.get(place.ring)
+            readers = held.ring.stats().readers if held is not None else ()
+            back = any(each.name == place.reader and each.pid != place.pid for each in readers)
+            late = clock.boot_ms() >= place.until_ms
+            if held is not None and place.pin.held and not back and not late:
+                kept.append(place)
+            else:
+                place.pin.close()
+        self._places = kept
 
     def propose_cut(self, name: str, epoch: int, generation: int, fence: int | None, label: str) -> None:
         """Write a row into the owner table. Refused when the table has moved on: the next look shows how."""
@@ -126,6 +175,9 @@ class Rings:
 
     def close(self) -> None:
         """Let go of all rings; they stay."""
+        for place in self._places:
+            place.pin.close()
+        self._places = []
         for name in list(self._held):
             self._let_go(name)
 

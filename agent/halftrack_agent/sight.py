@@ -11,7 +11,16 @@ from pathlib import Path
 from halftrack_agent import clock, files
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.drivers.exec import ExecDriver
-from halftrack_agent.events import DifferenceSeen, Emit, HostView, InstanceSeen, JudgedSeen, ShadowSeen, UsageSeen
+from halftrack_agent.events import (
+    BeatSeen,
+    DifferenceSeen,
+    Emit,
+    HostView,
+    InstanceSeen,
+    JudgedSeen,
+    ShadowSeen,
+    UsageSeen,
+)
 from halftrack_agent.flows import Flows
 from halftrack_agent.rings import Rings
 from halftrack_agent.spools import Spools
@@ -94,6 +103,7 @@ class Sight:
         self._usages: dict[str, UsageSeen] = {}
         self._measured_ms = -MEASURE_EVERY_MS
         self._flows = Flows()
+        self._marks: dict[str, str] = {}
         self._details: dict[str, str] = {}  # of what is counted, as the process last put it
         with contextlib.suppress(OSError, InvalidInput):
             self._counts = dict(canonical.decode(_Counts, counted.read_bytes()).counts)
@@ -110,7 +120,13 @@ class Sight:
         judged = {ring: row for found in self._judged.values() for ring, row in found.items()}
         self._measure(measured, instances)
         rings, spools, digests = self._rings.seen(), self._spools.seen(), self._store.digests
-        return HostView(instances, rings, shadows, digests, judged, dict(self._usages), spools)
+        beats = {name: self._beat(name, mark) for name, mark in self._marks.items()}
+        return HostView(instances, rings, shadows, digests, judged, dict(self._usages), spools, beats)
+
+    def _beat(self, name: str, mark: str) -> BeatSeen:
+        """A file that no process has written yet is a sign of one that has yet to begin."""
+        found = self._statuses[name][1] if name in self._statuses else None
+        return BeatSeen(mark, status.STARTING, 0) if found is None else BeatSeen(mark, found.beats, found.began_ms)
 
     def _measure(self, names: Collection[str], instances: Mapping[str, InstanceSeen]) -> None:
         now_ms = clock.boot_ms()
@@ -145,6 +161,7 @@ class Sight:
         for name in self._statuses.keys() - instances.keys():
             del self._statuses[name]
             self._judged.pop(name, None)
+        self._marks = {}  # a file that cannot be seen says nothing, neither that its process lives nor that it hangs (O1)
         self._flows.keep(instances)
         for name, seen in instances.items():
             with contextlib.suppress(
@@ -157,6 +174,7 @@ class Sight:
 
     def _read(self, seen: InstanceSeen, path: Path) -> None:
         stat = path.stat()
+        self._marks[seen.workload] = f"{stat.st_ino}.{stat.st_mtime_ns}"  # whether its content is understood or not
         held = self._statuses.get(seen.workload)
         if (held is not None and held[0] == stat.st_mtime_ns) or stat.st_size > MAX_STATUS_BYTES:
             return

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from halftrack_agent.hanging import Watch
 from halftrack_agent.health import Verdict
 from halftrack_agent.inbox import Trust, TrustedPlan
 from halftrack_agent.reconcile import Instance
@@ -47,6 +48,7 @@ class AgentState:
     windows: Mapping[str, Mapping[str, Window]] = field(default_factory=dict)  # of swaps whose members are measured
     waits: Mapping[str, str] = field(default_factory=dict)  # of swaps that we lead: the evidence that is still to come
     owners: tuple[Owner, ...] = ()
+    watches: Mapping[str, Watch] = field(default_factory=dict)  # of running data-plane processes
 
     @property
     def orders(self) -> tuple[SwapSpec, ...]:

@@ -105,6 +105,11 @@ def _built_in(name: str, kind: Kind, runs: Runs, writes_ring: str) -> Workload:
     return Workload(name, kind, runs, "", "", (), {}, "", writes_ring, "", "", NO_STATE, None)
 
 
+def _of_vertex(vertex: Vertex, name: str, runs: Runs, writes_ring: str) -> Workload:
+    """What is built in and runs for one vertex: it may be still for as long as that one."""
+    return replace(_built_in(name, Kind.VERTEX, runs, writes_ring), hang_after_ms=vertex.hang_after_ms)
+
+
 def _upstream_first(graph: StreamGraph) -> Iterable[Vertex]:
     placed: dict[str, Vertex] = {}
     waiting = sorted(graph.vertices, key=lambda vertex: vertex.name)
@@ -162,7 +167,7 @@ class _Draft:
         name = placement.workload_name(graph, vertex.name)
         self._put(host, self._released(vertex, occupant, name, _ALONE[vertex.role], writes, member))
         if vertex.feeds:  # of the sockets only, so that no release of the source touches it
-            keeper = _built_in(placement.keeper_name(graph, vertex.name), Kind.VERTEX, Runs.KEEPER, "")
+            keeper = _of_vertex(vertex, placement.keeper_name(graph, vertex.name), Runs.KEEPER, "")
             self._put(host, replace(keeper, feeds=vertex.feeds, keeps_for=name))
 
     def _add_pair(self, vertex: Vertex) -> None:
@@ -183,7 +188,7 @@ class _Draft:
             return
         merged = self._ring(vertex, placement.ring_name(graph, vertex.name), None)
         self._put_ring(leader, merged)
-        self._put(leader, _built_in(placement.merge_name(graph, vertex.name), Kind.VERTEX, Runs.MERGE, merged.name))
+        self._put(leader, _of_vertex(vertex, placement.merge_name(graph, vertex.name), Runs.MERGE, merged.name))
         if deployed.green is not None:
             swap = self._swap(vertex, deployed, deployed.green)
             self._add_judge(vertex, swap, deployed.green)
@@ -273,10 +278,10 @@ class _Draft:
         self._put_ring(host, ring)
         name = placement.inlet_name(self.graph.name, vertex.name)
         inlet = inlets.inlet_of(self.graph, vertex, edges)
-        self._put(host, replace(_built_in(name, Kind.VERTEX, Runs.INLET, ring.name), inlet=inlet))
+        self._put(host, replace(_of_vertex(vertex, name, Runs.INLET, ring.name), inlet=inlet))
         for edge in (edge for edge in edges if edge.spool is not None):
             name, reads, limits = inlets.spool_of(self.graph, edge)
-            self._put(host, replace(_built_in(name, Kind.VERTEX, Runs.SPOOL, ""), reads_ring=reads, spool=limits))
+            self._put(host, replace(_of_vertex(vertex, name, Runs.SPOOL, ""), reads_ring=reads, spool=limits))
         return True
 
     def _to_be_had(self, vertex: Vertex, host: str) -> list[Edge]:
@@ -333,6 +338,7 @@ class _Draft:
             feeds=vertex.feeds,
             resources=effective(vertex.resources, release.resources),
             reach=vertex.reach,
+            hang_after_ms=vertex.hang_after_ms,
         )
 
     def _ring(self, vertex: Vertex, name: str, member: Member | None) -> RingSpec:

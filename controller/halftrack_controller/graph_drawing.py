@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape, quoteattr
 from halftrack_controller import placement
 from halftrack_controller.graph_layout import Layout, Point, laid_out
 from halftrack_controller.graph_readers import drops_text
-from halftrack_controller.quantities import size_text
+from halftrack_controller.quantities import size_text, times_text
 from halftrack_model.graph import Edge, Full, Role, StreamGraph, Vertex
 from halftrack_model.observed import Health
 from halftrack_model.rewiring import carried
@@ -182,7 +182,8 @@ def _drop_lines(view: GraphView, edge: Edge) -> list[str]:
 
 def _part_text(part: GraphPart) -> str:
     name = part.workload.partition(".")[2]
-    told = ", ".join(dict.fromkeys((part.health, part.phase.replace("-", " ")) if part.phase else (part.health,)))
+    words = dict.fromkeys((part.health, part.phase.replace("-", " ")) if part.phase else (part.health,))
+    told = ", ".join([*words, *([f"hung {times_text(part.hangs)}"] if part.hangs else [])])
     return f"{name} on {part.host}: {told}{f' ({part.detail})' if part.detail else ''}"
 
 

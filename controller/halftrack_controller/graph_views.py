@@ -92,6 +92,7 @@ def _part(snapshot: Snapshot, host: str, vertex: str, workload: Workload) -> Gra
         phase=seen.phase if seen else "" if silence else NOT_STARTED,
         health=(seen.health if seen else Health.UNKNOWN).value,
         detail=seen.detail if seen else silence,
+        hangs=seen.hangs if seen else 0,
     )
 
 

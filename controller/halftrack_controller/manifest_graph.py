@@ -11,6 +11,7 @@ from halftrack_controller.manifest_types import (
     AgoMs,
     BytesPerS,
     DurationMs,
+    DurationOrNeverMs,
     FramesPerS,
     Name,
     Params,
@@ -149,6 +150,12 @@ class StepFields(Strict):
         max_length=reach.MAX_REACH,
         description="IP addresses and ports that it may speak to, as its host reaches them, each with a name if need be; nothing else is let out.",
         examples=[["db.example=10.0.0.5:5432", "127.0.0.1:4222"]],
+    )
+    hang_after_ms: DurationOrNeverMs | None = Field(
+        default=None,
+        alias="hangAfter",
+        description="How long its processes may be still before they are killed; 0: for ever. Left out: 60s, and a source may be silent.",
+        examples=["20s"],
     )
 
 
@@ -308,6 +315,7 @@ def vertex_of(fields: StepFields, role: Role, join: Join | None) -> Vertex:
         feeds=tuple(Feed(each.name, Protocol(each.protocol), each.bind, each.receive_buffer) for each in fields.feeds),
         resources=None if fields.resources is None else fields.resources.resources(),
         reach=tuple(fields.reach),
+        hang_after_ms=fields.hang_after_ms,
     )
 
 

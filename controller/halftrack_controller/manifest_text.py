@@ -50,6 +50,7 @@ def _vertex(vertex: Vertex) -> dict[str, Any]:
         feeds=[_feed(each) for each in vertex.feeds],
         resources=_resources(vertex.resources),
         reach=list(vertex.reach),
+        hangAfter="0" if vertex.hang_after_ms == 0 else _duration(vertex.hang_after_ms or 0),
     )
 
 

@@ -57,6 +57,9 @@ def _measure(parse: Any, what: str, example: str) -> Any:
     return read
 
 
+_duration = _measure(quantities.duration_ms, "a duration", "500ms or 30s")
+
+
 def _factor_or_size(text: str) -> str:
     (quantities.percent if text.strip().endswith("x") else quantities.size_bytes)(text)
     return text.strip()
@@ -71,11 +74,12 @@ def _dtype(text: str) -> str:
 def _cpu_milli(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
         raise ValueError(f"{value!r} is not a number of processors; write for example 0.5")
-    if not float(value * 1000).is_integer():
+    milli = round(value * 1000)  # 1.001 has no exact form, and is a number of thousandths all the same
+    if abs(value * 1000 - milli) > 1e-6:
         raise ValueError(
             f"{value!r} is finer than a thousandth of a processor; write for example {max(round(value, 3), 0.001):g}"
         )
-    return int(value * 1000)
+    return milli
 
 
 Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": _NAME_PATTERN})]
@@ -89,8 +93,13 @@ Size = Annotated[
 ]
 DurationMs = Annotated[
     int,
-    BeforeValidator(_measure(quantities.duration_ms, "a duration", "500ms or 30s")),
+    BeforeValidator(_duration),
     WithJsonSchema({"type": "string", "pattern": quantities.DURATION_PATTERN}),
+]
+DurationOrNeverMs = Annotated[
+    int,
+    BeforeValidator(lambda value: 0 if value == "0" or (type(value) is int and value == 0) else _duration(value)),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": quantities.DURATION_PATTERN}, {"const": 0}]}),
 ]
 AgoMs = Annotated[
     int,

@@ -85,6 +85,11 @@ def exact_duration_text(number_ms: int) -> str:
     return f"{number_ms // _DURATIONS_MS[unit]}{unit}"
 
 
+def times_text(number: int) -> str:
+    """How often: once, 2 times."""
+    return "once" if number == 1 else f"{number} times"
+
+
 def age_text(age_ms: int) -> str:
     """How long ago, in the one or two units a person would say: 4 s, 12 min, 3 h 20 min, 5 d."""
     seconds = max(0, age_ms) // 1000

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from halftrack_controller.quantities import age_text, size_text
+from halftrack_controller.quantities import age_text, size_text, times_text
 from halftrack_model.observed import Observed
 from halftrack_model.plan import Plan
 from halftrack_proto import messages as said
@@ -152,7 +152,8 @@ def _instance_table(observed: Observed, plan: Plan | None) -> Table:
     table = _table("WORKLOAD", "PHASE", "HEALTH", "RESTARTS", "FORM", "DETAIL")
     for row in observed.instances:
         form = "as planned" if wanted.get(row.workload) == row.digest else "not in the newest plan"
-        table.add_row(row.workload, row.phase, row.health.value, str(row.restarts), form, row.detail)
+        restarts = f"{row.restarts}, hung {times_text(row.hangs)}" if row.hangs else str(row.restarts)
+        table.add_row(row.workload, row.phase, row.health.value, restarts, form, row.detail)
     return table
 
 

@@ -49,6 +49,8 @@ class Vertex(Protocol):
     def process(self, frame: Frame) -> bytes | Sequence[bytes] | None:
         """Take the next frame in; return an output, or None when there is none yet. The runner numbers the outputs.
 
+        Who takes longer for one than the vertex's `hangAfter` (60 s) is taken for a process that hangs, and killed.
+
         Behind an inlet that joins or samples, `parts(frame)` says what the frame is made of; behind a partition only frames of this vertex's
         own parts come here.
 
@@ -80,7 +82,10 @@ class Source(Protocol):
         """Open what the frames come from."""
 
     def frames(self, next_seq: int) -> Iterator[Buffer]:
-        """The frames from `next_seq` on. After a restart it is asked again: frame `s` must be the same each time."""
+        """The frames from `next_seq` on. After a restart it is asked again: frame `s` must be the same each time.
+
+        It may wait for the next one for as long as it likes, unless its vertex declares `hangAfter`: whoever is silent for longer is killed then.
+        """
 
 
 @runtime_checkable

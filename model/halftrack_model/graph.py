@@ -113,7 +113,7 @@ class Spool:
 class Vertex:
     """A step of a graph. `hosts` has one host; two for a pair whose members (`a` on the first, `b` on the second) are apart.
 
-    `rate` is what it produces at most, `capacity` what it can take.
+    `rate` is what it produces at most, `capacity` what it can take. `hang_after_ms` is for how long a process of it may not move at all.
     """
 
     name: str
@@ -132,6 +132,7 @@ class Vertex:
     feeds: tuple[Feed, ...] = canonical.added(())  # of a source: the sockets that it reads
     resources: Resources | None = canonical.added(None)  # of each member; the release's apply where this says nothing
     reach: tuple[str, ...] = canonical.added(())  # [NAME=]ADDRESS:PORT outside that each member may speak to
+    hang_after_ms: int | None = canonical.added(None)  # of each of its processes; None: the default, 0: for ever
 
 
 @dataclass(frozen=True, slots=True)

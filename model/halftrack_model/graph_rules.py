@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from halftrack_model import feed, graph_rates, reach, resources
 from halftrack_model.graph import Edge, JoinBy, Partition, Place, Policy, Role, StreamGraph, Vertex
 from halftrack_model.release import Release
+from halftrack_model.workload import MAX_HANG_AFTER_MS, MIN_HANG_AFTER_MS
 
 MAX_VERTICES, MAX_EDGES = 256, 1024  # of one graph: what a person can still look through, and recursion can follow
 MIN_RING_BYTES = 1 << 16
@@ -100,6 +101,7 @@ def _of_vertex(graph: StreamGraph, vertex: Vertex) -> Iterator[str]:
     yield from feed.faults(vertex.feeds)
     yield from resources.faults(vertex.resources)
     yield from reach.faults(vertex.reach)
+    yield from _of_bound(vertex)
 
 
 def _of_join(vertex: Vertex, inputs: int) -> Iterator[str]:
@@ -117,6 +119,15 @@ def _of_join(vertex: Vertex, inputs: int) -> Iterator[str]:
         yield f"joins by {vertex.join.by.value}, which has no width: leave it out"
     if vertex.join.partial and vertex.join.by is not JoinBy.SEQUENCE:
         yield f"joins by {vertex.join.by.value}, where nothing is partial: leave partial out"
+
+
+def _of_bound(vertex: Vertex) -> Iterator[str]:
+    bound_ms = vertex.hang_after_ms
+    if bound_ms and not MIN_HANG_AFTER_MS <= bound_ms <= MAX_HANG_AFTER_MS:
+        yield (
+            f"its hangAfter must be {MIN_HANG_AFTER_MS // 1000}s, which a busy machine may take from anybody, to "
+            f"{MAX_HANG_AFTER_MS // 3_600_000}h, or 0 for never; not {bound_ms} ms"
+        )
 
 
 def _of_state(vertex: Vertex) -> Iterator[str]:

@@ -18,7 +18,10 @@ class Health(Enum):
 
 @dataclass(frozen=True, slots=True)
 class InstanceObserved:
-    """A workload's instance on a host. `phase` is one of the agent's lifecycle phases, `detail` says why when it is not running."""
+    """A workload's instance on a host. `phase` is one of the agent's lifecycle phases, `detail` says why when it is not running.
+
+    `hangs` are the times that it did not move, and was killed; each is one of the restarts as well.
+    """
 
     workload: str
     digest: str
@@ -26,6 +29,7 @@ class InstanceObserved:
     health: Health
     restarts: int
     detail: str
+    hangs: int = canonical.added(0)
 
 
 @dataclass(frozen=True, slots=True)

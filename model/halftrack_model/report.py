@@ -10,6 +10,7 @@ class Happened(Enum):
     PLAN_ACCEPTED = "plan-accepted"
     PLAN_REFUSED = "plan-refused"
     INSTANCE_EXITED = "instance-exited"
+    INSTANCE_HUNG = "instance-hung"
     SWAP_MOVED = "swap-moved"
     SWAP_DONE = "swap-done"
     SWAP_UNDONE = "swap-undone"

@@ -11,6 +11,11 @@ from halftrack_model.release import Param, StateSchemas
 from halftrack_model.resources import Resources
 from halftrack_model.verdict import Verdict
 
+# Longer than the longest that a sink's or a source's engine keeps one of our own calls waiting (Kafka's opening: four answers of ten seconds).
+DEFAULT_HANG_AFTER_MS = 60_000
+MIN_HANG_AFTER_MS = 2_000  # ten beats: of fewer, a busy machine may well lose all
+MAX_HANG_AFTER_MS = 24 * 3_600_000  # whoever wants more wants 0
+
 
 class Kind(Enum):
     """What ends a workload: a service and a vertex never end by themselves, a job ends with its own exit."""
@@ -149,6 +154,7 @@ class Workload:
     resources: Resources | None = canonical.added(None)
     spool: SpoolLimits | None = canonical.added(None)  # SPOOL only, which puts `reads_ring` on the disk
     reach: tuple[str, ...] = canonical.added(())  # [NAME=]ADDRESS:PORT outside; of what runs a user's program only
+    hang_after_ms: int | None = canonical.added(None)  # for how long it may be still; None: the default, 0: for ever
 
     @property
     def read_rings(self) -> tuple[str, ...]:

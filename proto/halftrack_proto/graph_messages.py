@@ -36,6 +36,7 @@ class GraphPart:
     phase: str
     health: str
     detail: str
+    hangs: int = 0  # times that it did not move and was killed, since its agent began
 
 
 @dataclass(frozen=True, slots=True)

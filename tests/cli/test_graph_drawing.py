@@ -256,6 +256,16 @@ def test_an_edge_says_in_words_what_it_carries(edge: Edge, words: str) -> None:
     assert graph_drawing.edge_text(edge) == words
 
 
+def test_how_often_a_process_hung_is_said_where_it_stands() -> None:
+    view = seen(running(CHAIN), CHAIN)
+    for hangs, words in ((1, "healthy, running, hung once"), (3, "healthy, running, hung 3 times")):
+        hung = replace(view, parts=tuple(replace(part, hangs=hangs) for part in view.parts))
+        lines = list(graph_drawing.drawn(hung, "text"))
+        drawn = [part for part in view.parts if part.runs != "bridge-receiver"]
+        assert sum(line.endswith(words) for line in lines) == len(drawn) > 0
+    assert not any("hung" in line for line in graph_drawing.drawn(view, "text"))
+
+
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=20))
 def test_nothing_that_hosts_say_breaks_a_form(detail: str) -> None:
     """Versions are checked long before; here it is shown that nothing depends on that."""

@@ -76,6 +76,7 @@ RESOURCES = st.builds(
     st.lists(FEEDS, max_size=3).map(tuple),
     st.none() | RESOURCES,
     st.lists(st.sampled_from(["10.0.0.5:5432", "db.example=127.0.0.1:4222", "[fd00::5]:80"]), unique=True).map(tuple),
+    st.none() | st.integers(0, 10**9),
 )
 def test_what_a_vertex_may_say_is_read_back(
     join: Join,
@@ -85,9 +86,10 @@ def test_what_a_vertex_may_say_is_read_back(
     feeds: tuple[Feed, ...],
     resources: Resources | None,
     reach: tuple[str, ...],
+    hang_after_ms: int | None,
 ) -> None:
     said = {"join": join, "rate": rate, "capacity": capacity, "state": state, "feeds": feeds, "resources": resources}
-    said |= {"reach": reach}
+    said |= {"reach": reach, "hang_after_ms": hang_after_ms}
     source = dataclasses.replace(SPECTRA.vertices[0], **said)
     assert len(said) == len(dataclasses.fields(Vertex)) - 7, (
         "and what the test above has: a field more belongs into one of them"

@@ -115,6 +115,8 @@ def test_a_graph_that_uses_everything_has_no_problems() -> None:
             _edge(0, partition=Partition(0, 8, 2, (0, 1))),
             "vertex 'both': part 1 of source comes both from left and from right, and a union passes only one of the two",
         ),
+        (_at("both", hang_after_ms=1999), "vertex 'both': its hangAfter must be 2s"),
+        (_at("sink", hang_after_ms=24 * 3_600_000 + 1), "to 24h, or 0 for never; not 86400001 ms"),
         (_at("source", rate=Rate()), "vertex 'source': its rate says nothing"),
         (_at("sink", rate=Rate(1, 1)), "a sink produces nothing"),
         (_at("source", capacity=Rate(1, 1)), "a source takes nothing in"),

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -144,6 +145,16 @@ def test_a_survey_joins_where_its_inputs_are_made_and_carries_the_joined_stream(
     assert (B, "survey.beam.from-tank-c") in _workloads(made)
     ((display, _),) = _writers(made, "survey/display.in")
     assert display == B
+
+
+@pytest.mark.parametrize("bound_ms", [None, 0, 7000])
+def test_all_that_runs_for_a_vertex_may_be_still_for_as_long_as_it_says(bound_ms: int | None) -> None:
+    vertices = tuple(replace(each, hang_after_ms=bound_ms) if each.name == "beam" else each for each in SURVEY.vertices)
+    found = {w.name.partition(".")[2]: w for w in _workloads(running(replace(SURVEY, vertices=vertices))).values()}
+    mine = {name for name, w in found.items() if name.startswith("beam") and w.runs is not Runs.BRIDGE_RECEIVER}
+    assert mine >= {"beam.in", "beam.merge", "beam.a@1.0.0", "beam.b@1.0.0"}
+    assert {found[name].hang_after_ms for name in mine} == {bound_ms}
+    assert {w.hang_after_ms for name, w in found.items() if name not in mine} == {None}
 
 
 def test_pairs_in_a_row_and_a_pair_on_one_host() -> None:

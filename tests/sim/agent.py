@@ -211,6 +211,8 @@ class SimAgent:
                 self.host.start(workload)
             case ev.Reorder(workload):
                 self.host.reorder(workload)
+            case ev.Kill(workload):
+                self.host.kill(workload)
             case ev.Stop(workload):
                 self.host.stop(workload)
             case ev.Forget(workload):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 CLASSES: dict[str, tuple[str, ...]] = {
     "nothing": (),
     "links": ("link cut", "one-way cut", "link degraded", "partition", "link flaps"),
-    "kills": ("member killed", "process killed", "process vanished", "process frozen"),
+    "kills": ("member killed", "process killed", "process vanished", "process frozen", "process hangs"),
     "disks": ("disk full",),
     "agents": ("agent killed", "agent killed in the act", "controller killed", "standby host reboots"),
     "release": ("release broken",),
@@ -211,6 +212,19 @@ class Faults:
         frozen.frozen_ms = self.world.now_ms + lasts_ms
         self._tell(f"SIGSTOP for {frozen.workload.name} on {host.name} for {lasts_ms} ms")
         self._lasting(lasts_ms)
+        return True
+
+    def _process_hangs(self, fault: Fault, rng: random.Random) -> bool:
+        """For ever, unless its agent does something about it."""
+        host = self.world.hosts[rng.choice(self.pair.hosts)]
+        bound = [i for _, i in sorted(host.instances.items()) if i.life is not None and i.workload.hang_after_ms]
+        if not bound:
+            return False
+        hanging = rng.choice(bound)
+        self._harm(host.name, hanging.workload.member)
+        hanging.frozen_ms = math.inf
+        self._tell(f"{hanging.workload.name} on {host.name} does not move any more")
+        self._lasting(10_000)
         return True
 
     def _standby_host_reboots(self, fault: Fault, rng: random.Random) -> bool:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from halftrack_agent import journal
-from halftrack_agent.events import CutSeen, HostView, InstanceSeen, RingSeen, ShadowSeen
+from halftrack_agent.events import BeatSeen, CutSeen, HostView, InstanceSeen, RingSeen, ShadowSeen
 from halftrack_agent.journal import Entry
+from halftrack_dataplane.status import STARTING, STEADY
 from halftrack_model.errors import HostFault
 from halftrack_model.workload import RingSpec, Runs, Workload
 from tests.sim.judging import Judging
@@ -45,7 +46,8 @@ class Instance:
     signal: int | None = None
     detail: str = ""
     leaves_ms: int = -1
-    frozen_ms: int = 0  # until when it does nothing
+    frozen_ms: float = 0  # until when it does nothing
+    beat_ms: int = -1  # when its loop has turned last
 
 
 class Disk:
@@ -148,6 +150,7 @@ class SimHost:
                 continue
             if now_ms < max(instance.awake_ms, instance.frozen_ms):
                 continue
+            instance.beat_ms = now_ms
             try:
                 instance.life.step(now_ms)
             except Ended as end:
@@ -196,7 +199,14 @@ class SimHost:
         rings = {name: self._ring_seen(name, ring) for name, ring in self.rings.items()}
         judges = [i.life for i in self.instances.values() if isinstance(i.life, Judging)]
         judged = {ring: docket.evidence() for life in judges for ring, docket in life.dockets.items()}
-        return HostView(instances, rings, shadows, frozenset(self.artifacts), judged)
+        beats = {name: self._beat_seen(i, offset) for name, i in self.instances.items()}
+        return HostView(instances, rings, shadows, frozenset(self.artifacts), judged, beats=beats)
+
+    @staticmethod
+    def _beat_seen(instance: Instance, offset: int) -> BeatSeen:
+        begun = instance.beat_ms >= 0
+        beats = STEADY if begun else STARTING
+        return BeatSeen(str(instance.beat_ms), beats, instance.started_ms + offset if begun else 0)
 
     @staticmethod
     def _ring_seen(name: str, ring: SimRing) -> RingSeen:

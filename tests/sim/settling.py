@@ -103,7 +103,7 @@ def judge_end(world: World, pair: Pair, record: SwapRecord | None) -> None:
     if struck <= INNOCENT and not world.wrong:
         raise Violation("O1", f"undone ({reason}) although nothing but {sorted(struck)} happened")
     reasons = {
-        "failed on": "release broken" in struck,
+        "failed on": bool(struck & {"release broken", "process frozen", "process hangs"}),
         "aborted by": "abort" in struck,
         "was killed": kills > pair.swap.strategy.green_deaths,
         " still ": bool(struck - INNOCENT),

@@ -245,12 +245,15 @@ def _pair(world: World, number: int) -> Pair:
     return pair
 
 
+HANG_AFTER_MS = 2_500  # some processes that are frozen come back before, others do not
+
+
 def _graph(pair: Pair, slots: int) -> StreamGraph:
     a, b = pair.hosts
     vertices = (
-        Vertex("source", Role.SOURCE, "source", (a,), {}, 1 << 20, slots),
-        Vertex("spectrometer", Role.PAIR, "spectrometer", (a, b), {}, 1 << 20, slots),
-        Vertex("sink", Role.SINK, "sink", (a,), {}, 0, 0),
+        Vertex("source", Role.SOURCE, "source", (a,), {}, 1 << 20, slots, hang_after_ms=HANG_AFTER_MS),
+        Vertex("spectrometer", Role.PAIR, "spectrometer", (a, b), {}, 1 << 20, slots, hang_after_ms=HANG_AFTER_MS),
+        Vertex("sink", Role.SINK, "sink", (a,), {}, 0, 0, hang_after_ms=HANG_AFTER_MS),
     )
     return StreamGraph(
         pair.graph, ENVIRONMENT, vertices, (Edge("source", "spectrometer"), Edge("spectrometer", "sink"))

@@ -175,7 +175,7 @@ class ExecDriver:
             os.close(ready_write)
             ready_write = -1
             async with asyncio.timeout(READY_S):
-                await _readable(ready_read)
+                await processes.readable(ready_read)
         except HalftrackError as error:
             return self._end(instance, Ending(None, None, f"not started: {error.message}"))
         except TimeoutError:
@@ -232,15 +232,24 @@ class ExecDriver:
         await instance.known.wait()
         with contextlib.suppress(HostFault):  # a full disk must not keep it running
             instance.folder.leave()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if instance.ending is not None or instance.who is None:
-                return
-            self._signal_group(instance.who.workload, number)
-            if number == signal.SIGKILL:
-                await asyncio.to_thread(self._cgroups.kill, instance.ordered.cgroup)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GRACE_S):
-                    await instance.ended.wait()
+        if instance.ending is not None or instance.who is None:
+            return
+        self._signal_group(instance.who.workload, signal.SIGTERM)
+        await _ended(instance)
+        if instance.ending is None:
+            await self._kill(instance, instance.who)
+
+    def kill(self, name: str) -> None:
+        """End an instance that does not listen: SIGKILL to all of it; a no-op while it is not known, is told to stop, or has ended."""
+        instance = self._instances.get(name)
+        if instance is None or instance.ending is not None or instance.who is None or instance.stopping is not None:
+            return
+        self._spawn(self._kill(instance, instance.who))
+
+    async def _kill(self, instance: _Instance, who: Who) -> None:
+        self._signal_group(who.workload, signal.SIGKILL)
+        await asyncio.to_thread(self._cgroups.kill, instance.ordered.cgroup)
+        await _ended(instance)
         if instance.ending is None:
             self._trouble(
                 instance, f"{instance.ordered.workload} does not end, not even by SIGKILL: it hangs in the kernel"
@@ -363,25 +372,16 @@ def _seen(instance: _Instance) -> InstanceSeen:
     return InstanceSeen(ordered.workload, ordered.digest, runs, code, number, ordered.started_ms, detail, leaving)
 
 
+async def _ended(instance: _Instance) -> None:
+    """Return when it has ended, or the grace is over."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GRACE_S):
+            await instance.ended.wait()
+
+
 def _dropped(fd: int) -> int:
     """Watch `fd` no longer and close it; -1, what the field then holds."""
     if fd >= 0:
         asyncio.get_running_loop().remove_reader(fd)
         os.close(fd)
     return -1
-
-
-async def _readable(fd: int) -> None:
-    """Return when `fd` has something to read, or its other end is closed."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(fd, _resolve, future)
-    try:
-        await future
-    finally:
-        loop.remove_reader(fd)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -3,6 +3,7 @@
 Owns the mapping from a plan's words to paths on this host. Starts nothing.
 """
 
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -82,6 +83,8 @@ class Launcher:
         if runs is Runs.SINK:
             files.make_folder(places.data(workload.name))
         files.make_folder(places.status)
+        with contextlib.suppress(OSError):  # a process that never gets so far as to beat shall be missed all the same
+            (places.status / f"{workload.name}.json").touch(exist_ok=False)
         spec = RunSpec(
             role=runs.value,
             name=workload.name,

@@ -1195,6 +1195,7 @@ class GraphPart(_message.Message):
     PHASE_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    HANGS_FIELD_NUMBER: _builtins.int
     vertex: _builtins.str
     host: _builtins.str
     workload: _builtins.str
@@ -1206,6 +1207,8 @@ class GraphPart(_message.Message):
     """empty while nothing is known of it"""
     health: _builtins.str
     detail: _builtins.str
+    hangs: _builtins.int
+    """times that it did not move and was killed, since its agent began"""
     def __init__(
         self,
         *,
@@ -1217,10 +1220,11 @@ class GraphPart(_message.Message):
         phase: _builtins.str = ...,
         health: _builtins.str = ...,
         detail: _builtins.str = ...,
+        hangs: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "health", b"health", "host", b"host", "phase", b"phase", "runs", b"runs", "version", b"version", "vertex", b"vertex", "workload", b"workload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "hangs", b"hangs", "health", b"health", "host", b"host", "phase", b"phase", "runs", b"runs", "version", b"version", "vertex", b"vertex", "workload", b"workload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
