@@ -4,6 +4,7 @@ Owns what is said of a difference. Never decides how many differences are too ma
 """
 
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 from halftrack_dataplane.frames import Frame
@@ -15,6 +16,7 @@ Check = Callable[[Frame, Frame], str]
 
 SHOWN_BYTES = 8  # around the first that differs
 SHOWN_FIELDS = 3
+MOST_APART = (1 << 64) - 1  # two integers of eight bytes
 
 
 def of_orders(orders: JudgeOrders, program: str) -> Check:
@@ -87,7 +89,7 @@ class _Within:
             raise Unable(EXIT_SPEC, "a tolerance needs NumPy on this host: install halftrack[arrays]") from None
         self._numpy = numpy
         self._fields = [
-            (field, numpy.dtype(field.dtype), float(field.absolute), float(field.relative)) for field in fields
+            (field, numpy.dtype(field.dtype), Decimal(field.absolute), float(field.relative)) for field in fields
         ]
 
     def __call__(self, blue: Frame, green: Frame) -> str:
@@ -122,13 +124,12 @@ class _Within:
                 at = end
             record += 1
 
-    def _of_field(self, name: str, blue: Any, green: Any, absolute: float, relative: float) -> Iterator[str]:
+    def _of_field(self, name: str, blue: Any, green: Any, absolute: Decimal, relative: float) -> Iterator[str]:
         numpy = self._numpy
         with numpy.errstate(all="ignore"):
             near = blue == green
             if absolute or relative:
-                away = numpy.abs(_wide(numpy, green) - _wide(numpy, blue))
-                near |= away <= absolute + relative * numpy.abs(_wide(numpy, blue))
+                near |= self._near(blue, green, absolute, relative)
             if blue.dtype.kind in "fc":
                 near |= numpy.isnan(blue) & numpy.isnan(green)
         wrong = numpy.flatnonzero(~near)
@@ -139,9 +140,22 @@ class _Within:
         rest = f" ({len(wrong)} of {len(blue)} values)" if len(blue) > 1 else ""
         yield f"{where}: {blue[first].item()!r} → {green[first].item()!r}{rest}"
 
+    def _near(self, blue: Any, green: Any, absolute: Decimal, relative: float) -> Any:
+        """Integers exactly, however large: a sum of 2^60 that is off by nine is as far off as one of ten that is."""
+        numpy = self._numpy
+        if blue.dtype.kind not in "iu":
+            away = numpy.abs(_wide(numpy, green) - _wide(numpy, blue))
+            return away <= float(absolute) + relative * numpy.abs(_wide(numpy, blue))
+        wide = numpy.int64 if blue.dtype.kind == "i" else numpy.uint64
+        ours, theirs = (values.astype(wide).view(numpy.uint64) for values in (green, blue))
+        away = numpy.where(green > blue, ours - theirs, theirs - ours)  # modulo 2^64, in which every distance has room
+        if not relative:
+            return away <= numpy.uint64(min(int(absolute), MOST_APART))
+        return away.astype(numpy.float64) <= float(absolute) + relative * numpy.abs(blue.astype(numpy.float64))
+
 
 def _wide(numpy: Any, values: Any) -> Any:
-    """So that a difference of integers cannot wrap around. Beyond 2^53 integers are as far apart as doubles can say."""
+    """So that a difference is no coarser than that of doubles."""
     return (
         values
         if values.dtype.kind in "fc" and values.dtype.itemsize >= 8

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from halftrack_dataplane import checks
+from halftrack_dataplane.branch import begins_at
 from halftrack_dataplane.frames import Frame, RingError
 from halftrack_dataplane.judge_orders import JudgedPair
 from halftrack_dataplane.judging import Judged, Spread, Trial
@@ -102,6 +103,8 @@ class Judge:
                 trial.skip(trial.seq + 1)
             elif blue.gap and green.gap:
                 trial.passed(min(blue.gap, green.gap, trial.end - trial.seq))
+            elif (begin := max(_begin(seat.blue, blue), _begin(seat.green, green))) > trial.seq:
+                trial.skip(min(begin, trial.end))
             else:
                 self._compare(trial, blue, green)
             if self._clock_ns() >= until_ns:
@@ -161,6 +164,11 @@ class Judge:
         rows = self.evidence()
         compared = sum(row.compared for row in rows.values())
         return Status(self._spec.name, self._spec.role, compared, judged=rows, began_ms=self._began_ms)
+
+
+def _begin(ring: Ring, found: Frame) -> int:
+    """Where the stream of a ring begins, if `found` in it is what stands for the numbers before: nothing was lost there. Else 0."""
+    return (begins_at(ring) or 0) if found.gap else 0
 
 
 def run(spec: RunSpec, stop: Stop) -> None:

@@ -142,7 +142,7 @@ class Trial:
         return min(self._heads[:2])
 
     def skip(self, to: int) -> None:
-        """The numbers up to `to` cannot be judged: the one or the other ring no longer has them."""
+        """The numbers up to `to` cannot be judged: the one or the other ring no longer has them, or has never had them."""
         self.skipped += max(to - self.seq, 0)
         self.seq = max(self.seq, to)
 

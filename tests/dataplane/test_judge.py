@@ -277,6 +277,28 @@ def test_a_green_whose_ring_is_made_anew_keeps_what_was_learnt(place: Path) -> N
     assert (found.compared, found.different) == (3, 1)
 
 
+@given(st.integers(1, 30), st.integers(1, 30), st.booleans(), st.sampled_from(["blue", "green"]))
+def test_what_comes_before_a_member_s_first_number_is_not_lost(begin: int, more: int, seen: bool, who: str) -> None:
+    """A green that goes on from a snapshot begins there, whatever blue's ring still holds from before."""
+    with tempfile.TemporaryDirectory() as folder:
+        judge, other = Real(Path(folder), 64), {"blue": "green", "green": "blue"}[who]
+        for seq in range(begin + more):
+            judge.put("source", 0)
+            judge.put(other, seq)
+        if seen:
+            judge.look()
+        judge.writers[who].start_at(begin)
+        for seq in range(begin, begin + more):
+            judge.look()
+            judge.put(who, seq)
+        judge.gap("green", 1)  # which green does declare
+        judge.put("blue", 7)
+        judge.look()
+        found = judge.evidence()
+        judge.close()
+    assert (found.compared, [each.seq for each in found.first]) == (more + 1, [begin + more])
+
+
 # ---------------------------------------------------------------------------------------------------------------- checks
 
 

@@ -2,8 +2,8 @@
 
     python -m tests.soak.swap_publisher OPERATOR_FOLDER PROGRAM
 
-A line is `{"product", "version", "entry", "params", "state", "surge"}`; what is published once is no news the second time, so a line whose fate is
-unknown may be sent again. While the controller does not answer, it prints `{}` and tries again.
+A line is `{"product", "version", "entry", "params", "state", "surge"}`, with `verdict` where the release asks for one on itself; what is published once is no news
+the second time, so a line whose fate is unknown may be sent again. While the controller does not answer, it prints `{}` and tries again.
 """
 
 import json
@@ -19,6 +19,7 @@ from halftrack_controller.operator_client import OperatorClient
 from halftrack_model import canonical, seals
 from halftrack_model.errors import HalftrackError
 from halftrack_model.release import Artifact, Compare, Release, StateSchemas, SwapStrategy
+from halftrack_model.verdict import Check, FieldTolerance, Verdict
 
 INTERVAL_S = 0.1
 STRATEGY = SwapStrategy(
@@ -33,6 +34,12 @@ STRATEGY = SwapStrategy(
 )
 
 
+def verdict_of(asked: dict[str, Any]) -> Verdict:
+    """As a release's manifest says it, in words of JSON."""
+    fields = tuple(FieldTolerance(*field) for field in asked.get("fields", ()))
+    return Verdict(**{**asked, "check": Check(asked.get("check", "nothing")), "fields": fields})
+
+
 def published(client: OperatorClient, program: Path, asked: dict[str, Any]) -> None:
     """As `halftrack release publish` does it."""
     held = client.put_artifact(program)
@@ -44,7 +51,7 @@ def published(client: OperatorClient, program: Path, asked: dict[str, Any]) -> N
         asked["entry"],
         asked["params"],
         StateSchemas(schema, (schema,) if schema else ()),
-        replace(STRATEGY, surge=asked["surge"]),
+        replace(STRATEGY, surge=asked["surge"], verdict=verdict_of(asked["verdict"]) if "verdict" in asked else None),
     )
     client.publish_release(client.load_release_key().sealed(seals.RELEASE, canonical.encode(release)))
 
@@ -68,8 +75,9 @@ def main(argv: Sequence[str]) -> int:
                 known = client.rollouts()
                 rows = {f"{rollout.product} {rollout.to_version}": rollout.phase for rollout in known}
                 each = {f"{rollout.vertex} {rollout.to_version}": rollout.phase for rollout in known}
+                why = {f"{rollout.product} {rollout.to_version}": rollout.reason for rollout in known}
                 ready = sum(host.connected for host in client.hosts())
-                print(json.dumps({"rollouts": rows, "vertices": each, "connected": ready}), flush=True)
+                print(json.dumps({"rollouts": rows, "vertices": each, "reasons": why, "connected": ready}), flush=True)
             except HalftrackError as error:
                 print(json.dumps({"error": str(error)}), flush=True)
 

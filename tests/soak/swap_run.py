@@ -210,7 +210,9 @@ class Soak:
     def _phase(self, version: str) -> str:
         return str(self._heard.get("rollouts", {}).get(f"sums {version}", ""))
 
-    def _publish(self, product: str, version: str, kind: str, params: dict[str, Any], state: str = "") -> None:
+    def _publish(
+        self, product: str, version: str, kind: str, params: dict[str, Any], state: str = "", **more: Any
+    ) -> None:
         asked = {
             "product": product,
             "version": version,
@@ -218,6 +220,7 @@ class Soak:
             "params": params,
             "state": state,
             "surge": SURGE,
+            **more,
         }
         if self._publisher is not None and self._publisher.stdin is not None:
             self._publisher.stdin.write(json.dumps(asked).encode() + b"\n")

@@ -50,8 +50,9 @@ class Sums:
     """Each output depends on every frame since the first, and bears the release's number."""
 
     def __init__(self, params: Mapping[str, Param]) -> None:
-        """`release`: the number."""
-        self._release = int(params["release"])
+        """`release`: the number. `off` is added to what is given out, on the host of that name if there is an `only`; each frame takes `slow_us` more."""
+        self._release, self._slow_s = int(params["release"]), int(params.get("slow_us", 0)) / 1e6
+        self._off = int(params.get("off", 0)) if str(params.get("only", "")) in __file__ else 0
         self._next = self._sum = 0
 
     def process(self, frame: Frame) -> bytes:
@@ -61,7 +62,9 @@ class Sums:
             raise ValueError(f"frame {number} came where {self._next} was due")
         self._next += 1
         self._sum = self._sum + word & MASK
-        return OUTPUT.pack(number, self._sum, self._release)
+        if self._slow_s:
+            time.sleep(self._slow_s)
+        return OUTPUT.pack(number, self._sum + self._off & MASK, self._release)
 
     def snapshot(self) -> bytes:
         """Two numbers."""
@@ -71,6 +74,13 @@ class Sums:
         """Every release reads every other's."""
         self._next, self._sum = STATE.unpack(state)
         return 0
+
+
+def sane(green: Frame) -> str | None:
+    """What holds of every output, whatever its release: it is the sum of all words up to its number."""
+    number, found, _ = OUTPUT.unpack(green.payload)
+    wanted = number * (number + 1) // 2 * SPREAD & MASK
+    return None if found == wanted else f"a sum of {found}, due is {wanted}"
 
 
 class Marks:
