@@ -28,6 +28,10 @@ class Writer(Closing):
         self._closed = False
         self._claim: tuple[int, bytearray, memoryview] | None = None
         self._growing: Record | None = None  # the newest record, while further frames may join it
+        self._given_up = (
+            -1,
+            0.0,
+        )  # the sequence that last found no room in time, and for how long it has waited in all
 
     def _check(self, *, claimed: bool = False) -> None:
         if self._closed:
@@ -103,7 +107,9 @@ class Writer(Closing):
         return self._state.data_head + (left if length > left else 0)
 
     def _reserve(self, length: int, timeout_s: float | None) -> bool:
-        s, began = self._state, time.monotonic()
+        s, called = self._state, time.monotonic()
+        at, waited_s = self._given_up
+        began = called - (waited_s if at == s.head and timeout_s != 0 else 0.0)
         if not self._fit(length, began):
             if self.full == "drop":
                 return False
@@ -111,8 +117,9 @@ class Writer(Closing):
             s.waits_for_room = True
             room = s.wait(lambda: self._closed or self._fit(length, began), timeout_s)
             s.waits_for_room = False
-            s.blocked_s += time.monotonic() - began
+            s.blocked_s += time.monotonic() - called
             if not room:
+                self._given_up = s.head, time.monotonic() - began
                 raise RingFull(f"no room for {length} bytes after {timeout_s} s: a lossless reader lags")
         if self._closed:
             raise RingError("this Writer was closed while it waited")

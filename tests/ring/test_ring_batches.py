@@ -262,6 +262,24 @@ def test_sampling_takes_every_nth_or_the_latest(ring: Any) -> None:
 
 
 # invariant: S2
+def test_a_writer_that_waits_in_slices_is_held_up_for_no_longer(ring: Any) -> None:
+    """As every process of a stream waits, so that it sees whether it was told to stop."""
+    with ring.reader(evict_after_s=0.1) as slow, ring.writer() as writer:
+        for _ in range(8):
+            writer.write(b"x")
+        before = time.monotonic()
+        while True:
+            try:
+                assert writer.write(b"x", timeout_s=0.03) == 108
+                break
+            except RingFull:
+                assert time.monotonic() - before < 10
+        assert time.monotonic() - before >= 0.1
+        with pytest.raises(Evicted):
+            slow.read(0)
+
+
+# invariant: S2
 def test_a_reader_that_holds_up_the_writer_for_too_long_is_evicted(ring: Any) -> None:
     patient, brief = ring.reader(), ring.reader(evict_after_s=0.05)
     with ring.writer() as writer:

@@ -88,6 +88,7 @@ static int begin_waiting(ht_output *out, int64_t now) {
     int began = !out->blocked_ns || out->blocked_at != out->w.head;
     if (!out->blocked_ns) ht_add(&out->w.h->blocked, 1);
     if (began) out->blocked_ns = now;
+    if (out->blocked_at != out->w.head) out->waited_ms = 0;
     out->blocked_at = out->w.head;
     return began;
 }
@@ -98,6 +99,7 @@ static void stop_waiting(ht_output *out) {
     if (out->blocked_ns) {
         int64_t waited = ht_now_ns() - out->blocked_ns;
         ht_add(&out->w.h->blocked_ns, (uint64_t)waited);
+        out->waited_ms += (uint32_t)(waited / 1000000);
         out->w.stores.ns += waited; /* part of what a kind of stores costs: readers fetch what it has written */
     }
     out->blocked_ns = 0;
@@ -170,7 +172,7 @@ static int64_t evict_laggards(ht_output *out, int64_t now, int64_t slice) {
         uint64_t owner = in_the_way(out, i);
         int64_t patience = HT_RELAXED(&out->w.h->readers[i].evict_after_ns); /* of the slot's next owner, if it has just changed hands */
         if (owner == HT_FREE || !patience) continue;
-        int64_t left = patience - (now - out->blocked_ns);
+        int64_t left = patience - (now - out->blocked_ns) - out->waited_ms * INT64_C(1000000);
         if (left <= 0) evict_slot(out->w.h, (int)i, owner);
         else if (left < slice) slice = left;
     }

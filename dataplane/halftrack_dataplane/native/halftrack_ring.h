@@ -89,6 +89,7 @@ typedef struct {
     int sending; /* did ht_send take the turn, and will give it back? */
     int64_t gave_ns; /* when it woke others for theirs; 0: not */
     int32_t spin_ns;   /* how long waiting awake has proved worth while */
+    uint32_t waited_ms; /* for this sequence, in calls that were given up: a reader's patience does not begin anew with each */
     int64_t blocked_ns; /* since when; 0: not */
     uint64_t blocked_at; /* for which sequence */
 } ht_output;
