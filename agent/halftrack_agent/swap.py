@@ -31,8 +31,8 @@ from halftrack_model.swap import Phase, SwapRecord, SwapSpec
 from halftrack_model.workload import Member
 
 # At the output's pace of just now: far enough for a round trip between two hosts on a good link, a journal's two fsyncs in it. A fence that is
-# agreed in time is waited for, so it is no further than that. Every second move doubles it, since the merge lets some go by until green is in
-# step; up to what a slow satellite link with its host asleep needs. A pace that is not known is taken for a slow one, for which the numbers of frames stand.
+# agreed in time is waited for, so it is no further than that. Each move doubles it, up to what a slow satellite link with its host asleep
+# needs; a pace that is not known is taken for a slow one, for which the numbers of frames stand.
 FENCE_AHEAD_MS, FENCE_AHEAD_CAP_MS = 40, 10_000
 FENCE_AHEAD = 16
 FENCE_AHEAD_CAP = 1 << 14
@@ -323,7 +323,7 @@ def _fence_ahead(look: Look, moves: int) -> int:
         passed, been_ms = max(0, look.facts.merged_head - since), max(1, look.been_ms())
         least = max(least, passed * FENCE_AHEAD_MS // been_ms)
         most = max(most, passed * FENCE_AHEAD_CAP_MS // been_ms)
-    return min(most, least << min(moves // 2, 16))
+    return min(most, least << min(moves, 16))
 
 
 # ------------------------------------------------------------------------------------------------------ the owner table

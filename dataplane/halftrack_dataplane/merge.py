@@ -8,8 +8,6 @@ The rules, S1 in one place:
   never applied: its proposer withdraws it and asks again further ahead.
 - A cut waits for its generation, if that begins only beyond `expected` and the owner still has what comes before: a fence in that stretch goes
   by, and one without a fence is applied where its generation begins. So what an owner has in hand is never given up for a loss.
-- While it is patient, a fence goes by, too, where the owner has the frame first: cut there, the output would wait for a generation that is not in
-  step just then. It costs the proposer a try, and the output nothing.
 - The first ring of the owner's generation that has frame `expected` passes it, and with it the run of frames that follow there, up to
   the next proposed fence. Others wait at `expected`, so that they are there when a cut falls on it, and so that what they hold can be
   compared with what passed.
@@ -97,17 +95,14 @@ class Steady:
     until: int
 
 
-def decide(expected: int, cuts: Sequence[Cut], offers: Sequence[Offer], *, patient: bool = False) -> Decision:
-    """The one thing to do now. Whoever carries it out asks again with what is then true.
-
-    `patient`: may a fence go by for no more than a better moment? Not for ever: whoever asks counts them.
-    """
+def decide(expected: int, cuts: Sequence[Cut], offers: Sequence[Offer]) -> Decision:
+    """The one thing to do now. Whoever carries it out asks again with what is then true."""
     for offer in offers:
         if offer.end and offer.seq < expected and (offer.end <= expected or not offer.gap):
             return Drop(offer.ring, min([offer.end, expected, *_handed_over(offer.seq, cuts)]))
     due = due_cut(expected, cuts)
     begins = 0 if due is None else _begins_beyond(expected, due, cuts, offers)
-    if due is not None and not begins and not (patient and _out_of_step(expected, due, cuts, offers)):
+    if due is not None and not begins:
         return Apply(due.epoch, expected)
     owner = owner_of(expected, cuts)
     if owner is None:
@@ -166,17 +161,6 @@ def _begins_beyond(expected: int, due: Cut, cuts: Sequence[Cut], offers: Sequenc
     else:
         goes_on = any(offer.live and not _past(expected, offer) for offer in owned)
     return min(offer.end if offer.gap else offer.seq for offer in speakers) if goes_on else 0
-
-
-def _out_of_step(expected: int, due: Cut, cuts: Sequence[Cut], offers: Sequence[Offer]) -> bool:
-    """Has the cut's generation yet to bring what the owner will bring, or has brought? Nobody is waited for who may never come."""
-    owner = owner_of(expected, cuts)
-    if due.fence is None or owner is None or owner.generation == due.generation:
-        return False
-    if any(_has(expected, offer) for offer in offers if offer.generation == due.generation):
-        return False
-    owned = (offer for offer in offers if offer.generation == owner.generation)
-    return any(offer.live and not _past(expected, offer) for offer in owned)
 
 
 def _lost(expected: int, cuts: Sequence[Cut], owner: Cut, offers: Sequence[Offer]) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from halftrack_dataplane.comparing import Comparison
 from halftrack_dataplane.frames import Cut, Evicted, RingError, RingFull, reader_name
-from halftrack_dataplane.merge import Apply, Drop, Lose, Offer, Pass, Steady, Wait, decide, due_cut, owner_of, steady
+from halftrack_dataplane.merge import Apply, Drop, Lose, Offer, Pass, Steady, Wait, decide, owner_of, steady
 from halftrack_dataplane.merge_flow import Flow
 from halftrack_dataplane.merge_runs import Runs
 from halftrack_dataplane.ring import Reader, Ring, Writer
@@ -19,9 +19,6 @@ from halftrack_dataplane.runtime import TICK_S, Stop, open_ring, ring_writer
 from halftrack_dataplane.status import Compared, Diverged, Losses, Status, StatusFile
 
 RESCAN_S = 0.02  # a ring that is new waits so long at most; nothing else is looked for by the clock
-# Fences of one generation that may go by until it is in step. Where each is so half of the time, one cut of 256 pauses the output all the same.
-PATIENCE = 8
-PATIENCE_S = 1.0  # and all of them together: in a slow stream the next fence is far, and nobody sees a few milliseconds
 LIVE_GRACE_S = 3.0  # a dead writer counts as living for so long: its agent starts it again in a fraction of that
 
 
@@ -84,7 +81,6 @@ class Merge:
         self._losses = Losses()
         self._refused: set[tuple[str, int]] = set()
         self._likely = ""
-        self._let_by: tuple[int, set[int], float] = (0, set(), 0.0)  # a generation, its fences by epoch, since when
 
     def run(self, stop: Stop) -> None:
         """Until asked to stop."""
@@ -111,24 +107,9 @@ class Merge:
             if holds is not None and self._flows(holds, now):
                 return
             offers = [source.offer(self._runs, now) for source in self._inputs.values()]
-            self._carry_out(self._decided(offers))
+            self._carry_out(decide(self._runs.head, self._cuts, offers))
         except Evicted:
             self._rejoin()
-
-    def _decided(self, offers: list[Offer]) -> Apply | Drop | Pass | Lose | Wait:
-        """What is to be done now, with the patience that is left. It is counted here only: a merge that was killed is patient again."""
-        due = due_cut(self._runs.head, self._cuts)
-        if due is None:
-            return decide(self._runs.head, self._cuts, offers)
-        now = time.monotonic()
-        if self._let_by[0] != due.generation:
-            self._let_by = (due.generation, set(), now)
-        _, epochs, since = self._let_by
-        patient = len(epochs) < PATIENCE and now - since < PATIENCE_S
-        decision = decide(self._runs.head, self._cuts, offers, patient=patient)
-        if isinstance(decision, Pass):
-            epochs.add(due.epoch)
-        return decision
 
     def _flows(self, holds: Steady, now: float) -> bool:
         """Let flow what needs no decision; False when there is something to decide. So the usual case costs no Python for each frame."""

@@ -138,15 +138,15 @@ def test_a_fence_is_as_far_ahead_as_the_output_comes_in_a_round_trip(a_second: i
     assert after.phase is Phase.ARMED
     assert after.fence_moves == moves + 1
     pace = passed / been_ms
-    least = max(swap.FENCE_AHEAD, pace * swap.FENCE_AHEAD_MS) * 2 ** min((moves + 1) // 2, 16)
+    least = max(swap.FENCE_AHEAD, pace * swap.FENCE_AHEAD_MS) * 2 ** min(moves + 1, 16)
     most = max(swap.FENCE_AHEAD_CAP, pace * swap.FENCE_AHEAD_CAP_MS)
-    assert after.fence - head == pytest.approx(min(least, most), abs=2 ** min((moves + 1) // 2, 16))
+    assert after.fence - head == pytest.approx(min(least, most), abs=2 ** min(moves + 1, 16))
 
 
 def test_without_a_pace_a_fence_is_a_few_frames_ahead() -> None:
     record = replace(_both(Phase.ARMED), fence=100, fence_moves=0)
     after = swap.moved(SWAP, record, replace(FINE, merged_head=100), 10)
-    assert after.fence == 100 + swap.FENCE_AHEAD
+    assert after.fence == 100 + 2 * swap.FENCE_AHEAD
 
 
 # invariant: S1

@@ -47,11 +47,6 @@ class Merging(RuleBasedStateMachine):
         self.generation = 1
         self.rings = {f"{member}@1": Model(f"{member}@1", 1, 0, 0, member == "a", 0) for member in "ab"}
         self.most = 1000
-        self.patient = False
-
-    @rule(patient=st.booleans())
-    def the_merge_is_patient_or_not(self, patient: bool) -> None:
-        self.patient = patient
 
     @rule(most=st.sampled_from([1, 2, 3, 1000]))
     def runs_are_cut_short(self, most: int) -> None:
@@ -130,8 +125,7 @@ class Merging(RuleBasedStateMachine):
         assert self.expected >= goal, "whoever owns the next number had it, and it did not pass"
 
     def step(self) -> bool:
-        found = [ring.offer(self.most) for ring in self.rings.values()]
-        decision = decide(self.expected, self.cuts, found, patient=self.patient)
+        decision = decide(self.expected, self.cuts, [ring.offer(self.most) for ring in self.rings.values()])
         match decision:
             case Apply(epoch, at_seq):
                 assert at_seq == self.expected
@@ -249,44 +243,11 @@ def test_before_a_cut_is_applied_it_is_known_what_its_generation_has_there() -> 
     assert decide(5, cuts, [blue, Offer("a@2", 2, 5, 9, True, True)]) == Pass("a@1", 1, 9)
 
 
-@given(expected=st.integers(0, 20), found=st.lists(offers, max_size=4), fence=st.none() | st.integers(0, 30))
-def test_patience_changes_no_more_than_when_a_fence_is_taken(
-    expected: int, found: list[Offer], fence: int | None
-) -> None:
-    # invariant: S1
-    cuts = (Cut(1, 1, None, 0, ""), Cut(2, 2, fence, None, ""))
-    eager, patient = decide(expected, cuts, found), decide(expected, cuts, found, patient=True)
-    if patient == eager:
-        return
-    assert eager == Apply(2, expected)
-    assert fence == expected
-    assert not any(each.generation == 2 and each.seq == expected and each.end and not each.gap for each in found)
-    coming = [each for each in found if each.generation == 1 and each.live]
-    assert coming, "nobody is waited for who cannot come"
-    there = [each for each in found if each.generation == 1 and each.seq == expected and each.end and not each.gap]
-    assert isinstance(patient, Pass if there else Wait)
-
-
-def test_a_patient_merge_cuts_where_the_other_release_is_in_step() -> None:
-    # invariant: S1
-    cuts = (Cut(1, 1, None, 0, ""), Cut(2, 2, 5, None, ""))
-    blue, no_blue = Offer("a@1", 1, 5, 12, False, True), Offer("a@1", 1, 0, 0, False, True)
-    green, no_green = Offer("a@2", 2, 5, 9, False, True), Offer("a@2", 2, 0, 0, False, True)
-    for each in (blue, no_blue):
-        assert decide(5, cuts, [each, green], patient=True) == Apply(2, 5)
-        assert decide(5, cuts, [each, no_green]) == Apply(2, 5)
-    assert decide(5, cuts, [blue, no_green], patient=True) == Pass("a@1", 1, 12), "the fence goes by"
-    assert decide(5, cuts, [no_blue, no_green], patient=True) == Wait("a@1"), "whoever comes first decides"
-    assert decide(5, cuts, [replace(no_blue, live=False), no_green], patient=True) == Apply(2, 5)
-    assert decide(5, (cuts[0], replace(cuts[1], fence=None)), [blue, no_green], patient=True) == Apply(2, 5)
-
-
 @dataclass
 class Merged:
     """A merge that takes runs of at most `most` frames, over rings that it shares with another but for the cursors."""
 
     most: int
-    patient: bool = False
     cursors: dict[str, int] = field(default_factory=dict)
     output: list[tuple[int, int] | None] = field(default_factory=list)  # None: lost
     cuts: tuple[Cut, ...] = (Cut(1, 1, None, 0, ""),)
@@ -294,8 +255,7 @@ class Merged:
     def go(self, rings: list[Model]) -> None:
         """As far as it gets."""
         while not isinstance(
-            decision := decide(len(self.output), self.cuts, [self.offer(ring) for ring in rings], patient=self.patient),
-            Wait,
+            decision := decide(len(self.output), self.cuts, [self.offer(ring) for ring in rings]), Wait
         ):
             match decision:
                 case Apply(epoch, at):
@@ -323,11 +283,11 @@ events = st.one_of(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(events, max_size=40), st.integers(2, 20), st.booleans())
-def test_runs_are_what_frame_by_frame_is(happened: list[tuple[str, int, int | None]], most: int, patient: bool) -> None:
+@given(st.lists(events, max_size=40), st.integers(2, 20))
+def test_runs_are_what_frame_by_frame_is(happened: list[tuple[str, int, int | None]], most: int) -> None:
     """Whatever arrives, is lost or is cut, in whatever order. invariants: S1, S2"""
     rings = [Model(name, generation, 0, 0, True, 0) for name, generation in NAMES]
-    by_frame, by_run = Merged(1, patient), Merged(most, patient)
+    by_frame, by_run = Merged(1), Merged(most)
     for epoch, (what, which, amount) in enumerate(happened, start=2):
         if what == "cut":
             fence = None if amount is None else len(by_frame.output) + amount

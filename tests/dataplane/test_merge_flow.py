@@ -162,34 +162,6 @@ def test_what_flows_is_what_is_decided(acts: list[Act]) -> None:
         assert flowing.shown() == deciding.shown()
 
 
-def test_so_many_fences_go_by_and_no_more() -> None:
-    """A release that is never in step is cut to all the same, and the next one finds the merge as patient."""
-    # invariant: S1
-    with worlds() as (world, _), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merging, "PATIENCE_S", 60.0)
-        for green in (2, 0, 2):
-            blue = 2 - green
-            for _ in range(merging.PATIENCE):
-                world.act("cut", green, 3)
-                world.act("frames", blue, 6)
-                assert world.out.head == world.rings[blue].head, "it goes by"
-                world.act("withdraw", 0, 0)
-            world.act("cut", green, 3)
-            fence = world.out.head + 3
-            world.act("frames", blue, 6)
-            assert world.out.head == fence, "it waits for the other release"
-            world.act("frames", green, world.rings[blue].head - world.rings[green].head)
-            assert world.out.head == world.rings[blue].head
-
-
-def test_a_merge_is_not_patient_for_long() -> None:
-    with worlds() as (world, _), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merging, "PATIENCE_S", 0.0)
-        world.act("cut", 2, 3)
-        world.act("frames", 0, 6)
-        assert world.out.head == 3
-
-
 def test_frames_of_a_plain_stream_are_not_decided_about() -> None:
     with worlds() as (flowing, _):
         for place in (0, 1) * 3:

@@ -14,7 +14,6 @@ import pytest
 
 from halftrack_dataplane.runtime import EXIT_PROGRAM, EXIT_RING, EXIT_SPEC
 from halftrack_dataplane.status import Diverged
-from tests.dataplane.cutting import cut_ahead
 from tests.dataplane.processes import PROGRAM, PairHost, until
 from tests.dataplane.stream_program import ledger, outputs_of
 
@@ -77,20 +76,22 @@ def test_a_swap_by_hand_cuts_exactly_at_the_fence_and_back(host: PairHost) -> No
         return compared.different if compared else 0
 
     until(lambda: shadowed() >= 4, "the merge compares green's outputs with blue's")
-    fence = cut_ahead(host.merged, 2, "1.1.0", 20, until)
-    green = host.merged.cuts()[-1].epoch
+    fence = host.merged.head + 20
+    host.merged.propose_cut(2, 2, fence, "1.1.0")
+    until(lambda: host.merged.cuts()[-1].applied_at == fence, "the cut is applied at its fence")
     progressed(host, 20)
     host.kill("s.chain.merge")
     host.start(host.specs["s.chain.merge"])
     progressed(host, 10)
-    host.merged.propose_cut(green + 1, 1, None, "1.0.0")
+    host.merged.propose_cut(3, 1, None, "1.0.0")
     progressed(host, 20)
-    back = host.merged.cuts()[-1].applied_at
+    cuts = host.merged.cuts()
     rows = ledger(host.ledger)
-    assert back is not None
-    assert [row[2] for row in rows] == [1 if row[0] < fence else green if row[0] < back else green + 1 for row in rows]
-    check(host, {1: "1.0.0", green: "1.1.0", green + 1: "1.0.0"})
-    assert f"({green}, 2, " in (host.folder / "data" / "cuts").read_text()
+    assert [row[2] for row in rows] == [
+        1 if row[0] < fence else 2 if row[0] < cuts[2].applied_at else 3 for row in rows
+    ]
+    check(host, {1: "1.0.0", 2: "1.1.0", 3: "1.0.0"})
+    assert "(2, 2, " in (host.folder / "data" / "cuts").read_text()
 
 
 def test_a_member_that_differs_is_counted_and_a_third_copy_names_it(host: PairHost) -> None:

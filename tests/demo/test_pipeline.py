@@ -12,7 +12,6 @@ import pytest
 from examples.demo.check import judged
 from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.runspec import RunSpec, dump
-from tests.dataplane.cutting import cut_ahead
 
 SPECTRA = Path(__file__).parents[2] / "examples/spectra"
 PATIENCE_S = 30.0
@@ -130,7 +129,8 @@ def test_the_whole_chain_loses_nothing_through_a_death_and_a_cut(host, tmp_path)
     green = "spectra.spectrometer.b@1.1.0"
     host.until(lambda: host.status(green)["seq_out"] > host.status("sink")["seq_in"] - 16, "green has caught up")
     with Ring.open(merged) as ring:
-        fence = cut_ahead(ring, 2, "1.1.0", 24, host.until)
+        fence = ring.head + 24
+        ring.propose_cut(2, 2, fence, "1.1.0")
     host.until(lambda: host.status("sink")["seq_in"] > fence + 60, "the stream has passed the cut")
 
     host.stop("source")

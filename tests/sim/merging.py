@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 STEPS = 2_000  # in one slice; far above what a slice can bring
 RUN = 64  # sequences that are offered at once
 LIVE_GRACE_MS = 3_000  # as merging.LIVE_GRACE_S
-PATIENCE, PATIENCE_MS = 8, 1_000  # as merging's
 
 
 class Merging(Process):
@@ -29,7 +28,6 @@ class Merging(Process):
         self._inputs: dict[str, SimRing] = {}
         self._cuts: tuple[Cut, ...] = ()  # nobody else writes them within a slice
         self.comparison = Comparison()
-        self._let_by: tuple[int, set[int], int] = (0, set(), 0)  # as the real one's
 
     def step(self, now_ms: int) -> None:
         self._target = self._target or self.written()
@@ -39,27 +37,15 @@ class Merging(Process):
         offers = {name: self._offer(name, ring, now_ms) for name, ring in self._inputs.items()}
         self._cuts = self._target.owners.cuts()
         for _ in range(STEPS):
-            touched = self._once(self._target, list(offers.values()), now_ms)
+            touched = self._once(self._target, list(offers.values()))
             if touched is None:
                 break
             if touched:
                 offers[touched] = self._offer(touched, self._inputs[touched], now_ms)
 
-    def _decided(self, target: SimRing, offers: list[Offer], now_ms: int) -> merge.Decision:
-        """As the real one does it."""
-        due = merge.due_cut(target.head, self._cuts)
-        if due is not None and self._let_by[0] != due.generation:
-            self._let_by = (due.generation, set(), now_ms)
-        _, epochs, since = self._let_by
-        patient = len(epochs) < PATIENCE and now_ms - since < PATIENCE_MS
-        decision = merge.decide(target.head, self._cuts, offers, patient=patient)
-        if due is not None and isinstance(decision, Pass):
-            epochs.add(due.epoch)
-        return decision
-
-    def _once(self, target: SimRing, offers: list[Offer], now_ms: int) -> str | None:
+    def _once(self, target: SimRing, offers: list[Offer]) -> str | None:
         """One decision; the ring whose offer has changed, or None when there is nothing more to do."""
-        decision = self._decided(target, offers, now_ms)
+        decision = merge.decide(target.head, self._cuts, offers)
         watch = self.host.world.watch
         match decision:
             case Pass(ring, epoch, end):
