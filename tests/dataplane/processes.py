@@ -75,7 +75,8 @@ class Host:
     def status(self, name: str) -> Status | None:
         """Its status file."""
         path = self.folder / "status" / name
-        return load(path.read_bytes()) if path.exists() else None
+        text = path.read_bytes() if path.exists() else b""  # empty: it was ordered, and has said nothing yet
+        return load(text) if text else None
 
     def check(self) -> None:
         """Nobody has ended who was not killed here."""
