@@ -101,8 +101,8 @@ class Judge:
             blue, green = seat.blue.peek(trial.seq), seat.green.peek(trial.seq)
             if blue is None or green is None:  # overwritten in this moment
                 trial.skip(trial.seq + 1)
-            elif blue.gap and green.gap:
-                trial.passed(min(blue.gap, green.gap, trial.end - trial.seq))
+            elif blue.gap:  # what blue has lost is not to be held against green
+                trial.passed(min(blue.gap, trial.end - trial.seq))
             elif (begin := max(_begin(seat.blue, blue), _begin(seat.green, green))) > trial.seq:
                 trial.skip(min(begin, trial.end))
             else:

@@ -3,7 +3,7 @@
 Rules:
 
 * Frame n is held against frame n. A number that either ring no longer has, because the judge came or was late, is skipped and counted: it
-  says nothing. A number that both declare lost says nothing either; one that only one of them declares lost is different.
+  says nothing. A number that blue declares lost says nothing either; one that only green declares lost is different.
 * Latency of an output: from when the input that it bears the time of was first seen, to when the output itself was, both in this host's ring and by
   the judge's own monotonic clock. Times in frames only name the input, they are never compared with a clock. What was there before
   the judge looked has no latency, and so has nothing while green catches up.
@@ -147,7 +147,7 @@ class Trial:
         self.seq = max(self.seq, to)
 
     def passed(self, count: int) -> None:
-        """`count` numbers say nothing: both declare them lost."""
+        """`count` numbers say nothing: blue declares them lost."""
         self.seq += count
 
     def judged(self, text: str) -> None:

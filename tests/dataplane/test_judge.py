@@ -135,9 +135,9 @@ class Played:
             self.rows[name].append(value)
 
     def numbers(self) -> list[int]:
-        """What can be judged: numbers that both have reached and not both have lost."""
+        """What can be judged: numbers that both have reached, and blue has not lost."""
         pairs = zip(self.rows["blue"], self.rows["green"], strict=False)
-        return [seq for seq, pair in enumerate(pairs) if pair != (None, None)]
+        return [seq for seq, (blue, _) in enumerate(pairs) if blue is not None]
 
     def differing(self) -> list[int]:
         return [seq for seq in self.numbers() if self.rows["blue"][seq] != self.rows["green"][seq]]

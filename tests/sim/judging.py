@@ -69,10 +69,10 @@ class Docket:
 
     def _judge(self, seq: int) -> None:
         blue, green = self.blue.values.get(seq), self.green.values.get(seq)
-        if blue is None and green is None:
+        if blue is None:
             return
         self.compared += 1
-        text = "lost by one" if blue is None or green is None else self.check(seq, blue, green)
+        text = "lost by one" if green is None else self.check(seq, blue, green)
         if text:
             self.differences.append(DifferenceSeen(seq, text))
         times = [self.arrived.get(key) for key in (("blue", seq), ("green", seq), ("source", newest_input(seq)))]
