@@ -154,6 +154,7 @@ def test_a_forked_process_is_found_again_restarted_and_ended(bench: Bench) -> No
         os.kill(pid, signal.SIGKILL)
         await until(lambda: not after.seen()["probe"].running, "its death is seen")
         assert after.seen()["probe"].signal == signal.SIGKILL
+        after.forget("probe")  # and its control group with it
         await seen_by_probe(bench, after, "probe")
         assert after.pids()["probe"] != pid
         await ended(after)
