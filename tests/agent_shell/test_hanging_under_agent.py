@@ -41,7 +41,9 @@ GRAPH = StreamGraph(
     "home",
     (
         vertex("source", Role.SOURCE, "counter", 1 << 22, 4096),
-        vertex("pair", Role.PAIR, "member", 1 << 20, 1024),
+        vertex(
+            "pair", Role.PAIR, "member", 1 << 23, 1 << 15
+        ),  # not full meanwhile: else the sink may lose what it had not flushed
         vertex("sink", Role.SINK, "keeper"),
     ),
     (Edge("source", "pair"), Edge("pair", "sink")),
