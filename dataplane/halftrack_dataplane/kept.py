@@ -13,11 +13,16 @@ SHARE = 4  # of the ring's slots and bytes, a quarter at most
 RECORD_BYTES = 64  # what a frame takes beside its payload, and more
 
 
+def kept_name(member: str) -> str:
+    """The name of the reader that keeps a member's input."""
+    return reader_name(f"{member}/kept")
+
+
 class Kept:
     """Of one life. It counts what has been read since, and so needs no look at the ring."""
 
     def __init__(self, ring: Ring, name: str) -> None:
-        self._ring, self._name = ring, reader_name(f"{name}/kept")
+        self._ring, self._name = ring, kept_name(name)
         stats = ring.stats()
         self._most_frames, self._most_bytes = stats.slots // SHARE, stats.capacity_bytes // SHARE
         self._reader: Reader | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from halftrack_dataplane.testkit import ProcessEnded, RealStream, Record, Release, StreamBroken
+from halftrack_dataplane.testkit import ProcessEnded, RealStream, Record, Release, StreamBroken, real
 from halftrack_dataplane.testkit.programs import HEAD, NAME, Ledger, records
 from tests.testkit import vertices
 
@@ -39,6 +39,15 @@ def test_kills_and_swaps_leave_no_trace(halftrack_stream: Begin) -> None:
     assert run.verdict.right
     assert [cut.label for cut in run.cuts if cut.applied_at is not None] == ["1.0.0", "1.1.0"]
     assert len(run.records) == run.verdict.outputs > 150
+
+
+def test_who_has_gone_holds_nothing_up(halftrack_stream: Begin) -> None:
+    """Neither blue, of which one was killed on the way, nor a green that was taken back: the source runs on for longer than it runs ahead of anybody."""
+    stream = halftrack_stream(release("1.0.0"), frame_at)
+    stream.swap(release("1.1.0"), 40, abort="shadowing")
+    stream.swap(release("1.1.0"), 60, meanwhile=lambda phase: stream.kill("b") if phase == "draining" else None)
+    stream.reach(stream.output + real.SLOTS // 8)  # of three inputs each
+    assert stream.finish().verdict.right
 
 
 def test_every_way_back_leaves_no_trace(halftrack_stream: Begin) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 
 from typing_extensions import Buffer
 
-from halftrack_dataplane.frames import Frame, RingFull
+from halftrack_dataplane.frames import Frame, RingFull, reader_name
+from halftrack_dataplane.kept import kept_name
 from halftrack_dataplane.ring import Ring
 
 WAIT_S = 0.002
@@ -31,6 +32,7 @@ class Feeder:
         self._rate = rate_frames_per_s
         self._most_ahead = most_ahead
         self._at: dict[str, int] = {}
+        self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="halftrack-feeder", daemon=True)
 
@@ -38,9 +40,12 @@ class Feeder:
         """From now on."""
         self._thread.start()
 
-    def forget(self, reader: str) -> None:
-        """That member does not come back: it holds nothing up."""
-        self._at.pop(reader, None)
+    def forget(self, member: str) -> None:
+        """That member has ended and does not come back: neither its reader nor the one that kept its input holds anything up."""
+        with self._lock:
+            self._ring.reap()  # else it would be found there again
+            for reader in (reader_name(member), kept_name(member)):
+                self._at.pop(reader, None)
 
     def stop(self) -> None:
         """No more frames; those of a list are all written first."""
@@ -81,6 +86,7 @@ class Feeder:
 
     def _ahead(self) -> int:
         """Of the slowest member that ever was and is still wanted."""
-        if len(self.fed) % 16 == 0 or len(self.fed) - min(self._at.values(), default=0) > self._most_ahead:
-            self._at |= {reader.name: reader.cursor for reader in self._ring.stats().readers}
-        return len(self.fed) - min(list(self._at.values()), default=0)
+        with self._lock:
+            if len(self.fed) % 16 == 0 or len(self.fed) - min(self._at.values(), default=0) > self._most_ahead:
+                self._at |= {reader.name: reader.cursor for reader in self._ring.stats().readers}
+            return len(self.fed) - min(self._at.values(), default=0)

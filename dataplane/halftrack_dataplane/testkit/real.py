@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from typing_extensions import Buffer
 
-from halftrack_dataplane.frames import Cut, Frame, reader_name
+from halftrack_dataplane.frames import Cut, Frame
 from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.testkit import programs, reference
@@ -214,7 +214,7 @@ class RealStream:
     def _dismiss(self, name: str) -> None:
         self._host.stop(name)
         self._host.drop_ring(f"s/v.{name}")
-        self._feeder.forget(reader_name(name))
+        self._feeder.forget(name)
 
     def _name(self, who: str) -> str:
         return self._in_force.get(who, who)
