@@ -67,7 +67,7 @@ swap-table: ready ## a swap for every fault in every phase, on real agents; ever
 rewire-soak: ready ## a live graph on two hosts, edited by two operators and swapped, while its processes, agents and link are killed and cut; every output checked (EDITS= SEED= RATE= TROUBLES=); writes rewire-soak.json
 	@$(PY) -m tests.soak.rewire_run
 
-swap-verdict: ready ## greens that differ, are slow, or may pass, judged on two hosts (CASES=, 0: all; RATE=); writes verdict-run.json
+swap-verdict: ready ## greens that differ, are slow, or may pass, judged on two hosts (CASES=, 0: all; RATE=); writes swap-verdict.json
 	@$(PY) -m tests.soak.verdict_run
 
 bench-ring: ready ## measure the ring against its peers, about five minutes; writes bench-ring.jsonl (ARGS= goes to benchmarks/ring.py)

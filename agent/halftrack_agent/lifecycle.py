@@ -87,7 +87,8 @@ CIRCUMSTANTIAL_EXITS = frozenset({3, 4, 5})
 def ending(kind: Kind, on_trial: bool, exit_code: int | None, *, hung: bool = False) -> Happening:
     """What an end means: `exit_code` None is a signal, or an end that nobody saw.
 
-    To hang is a fault of one's own: a loop beats whatever it waits for, so it was the release's program that held it. An orderly end (0) is no evidence: a vertex ends so only when it was asked to, if not by this life of the agent.
+    To hang is a fault of one's own: a loop beats whatever it waits for, so it was the release's program that held it. An orderly end (0) is no
+    evidence: a vertex ends so only when it was asked to, if not by this life of the agent.
     """
     if kind is Kind.JOB and exit_code == 0:
         return Happening.FINISHED

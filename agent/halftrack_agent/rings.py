@@ -134,16 +134,12 @@ class Rings:
         reader = reader_name(workload)
         for name, held in self._held.items():
             stats = held.ring.stats()
-            cursors = {
-                each.pid: each.cursor for each in stats.readers if (each.name, each.policy) == (reader, "lossless")
-            }
-            for pid, cursor in cursors.items():
-                first = max(stats.tail, cursor - (stats.head - stats.tail) // BEHIND)
-                with contextlib.suppress(
-                    RingError
-                ):  # it has moved after all, or there is no slot left: then as for any death
+            for each in (each for each in stats.readers if (each.name, each.policy) == (reader, "lossless")):
+                first = max(stats.tail, each.cursor - (stats.head - stats.tail) // BEHIND)
+                # If it has moved after all, or there is no slot left, it is as for any death.
+                with contextlib.suppress(RingError):
                     pin = held.ring.pin(first, hold_s=HOLD_MS / 1000, name=reader_name(f"{workload}/held"))
-                    self._places.append(_Place(name, reader, pid, clock.boot_ms() + HOLD_MS, pin))
+                    self._places.append(_Place(name, reader, each.pid, clock.boot_ms() + HOLD_MS, pin))
 
     def _unhold(self) -> None:
         """Let go of the places of those who are back, and of those that were held for long enough."""

@@ -32,17 +32,13 @@ def of_orders(orders: JudgeOrders, program: str) -> Check:
     return lambda blue, green: ""
 
 
-def lost_by_one(blue: Frame, green: Frame) -> str:
-    """What there is to say when one of the two declares the number lost."""
-    if blue.gap and not green.gap:
-        return "blue declares it lost, green has it"
-    return "green declares it lost, blue has it" if green.gap and not blue.gap else ""
+LOST = "green declares it lost, blue has it"
 
 
 def equal(blue: Frame, green: Frame) -> str:
     """Byte by byte."""
-    if text := lost_by_one(blue, green):
-        return text
+    if green.gap:
+        return LOST
     ours, theirs = bytes(green.payload), bytes(blue.payload)
     if ours == theirs:
         return ""
@@ -63,8 +59,8 @@ class _Asked:
         self._function, self._name, self._of_both = function, name, of_both
 
     def __call__(self, blue: Frame, green: Frame) -> str:
-        if green.gap or (self._of_both and blue.gap):
-            return lost_by_one(blue, green)
+        if green.gap:
+            return LOST
         if is_none(green.payload) and (not self._of_both or is_none(blue.payload)):
             return ""
         said = self._function(blue, green) if self._of_both else self._function(green)
@@ -93,8 +89,8 @@ class _Within:
         ]
 
     def __call__(self, blue: Frame, green: Frame) -> str:
-        if blue.gap or green.gap:
-            return lost_by_one(blue, green)
+        if green.gap:
+            return LOST
         if is_none(blue.payload) or is_none(green.payload):
             return equal(blue, green)
         if len(blue.payload) != len(green.payload):

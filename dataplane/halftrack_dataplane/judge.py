@@ -103,7 +103,9 @@ class Judge:
                 trial.skip(trial.seq + 1)
             elif blue.gap:  # what blue has lost is not to be held against green
                 trial.passed(min(blue.gap, trial.end - trial.seq))
-            elif (begin := max(_begin(seat.blue, blue), _begin(seat.green, green))) > trial.seq:
+            elif (
+                green.gap and (begin := begins_at(seat.green) or 0) > trial.seq
+            ):  # before it began, it has lost nothing
                 trial.skip(min(begin, trial.end))
             else:
                 self._compare(trial, blue, green)
@@ -113,7 +115,7 @@ class Judge:
     def _compare(self, trial: Trial, blue: Frame, green: Frame) -> None:
         seq = trial.seq
         trial.judged(self._check(blue, green))
-        if not blue.gap and not green.gap and (source := self._newest_input(green.timestamp_ns)) >= 0:
+        if not green.gap and (source := self._newest_input(green.timestamp_ns)) >= 0:
             trial.timed(seq, source)
 
     def _newest_input(self, timestamp_ns: int) -> int:
@@ -164,11 +166,6 @@ class Judge:
         rows = self.evidence()
         compared = sum(row.compared for row in rows.values())
         return Status(self._spec.name, self._spec.role, compared, judged=rows, began_ms=self._began_ms)
-
-
-def _begin(ring: Ring, found: Frame) -> int:
-    """Where the stream of a ring begins, if `found` in it is what stands for the numbers before: nothing was lost there. Else 0."""
-    return (begins_at(ring) or 0) if found.gap else 0
 
 
 def run(spec: RunSpec, stop: Stop) -> None:

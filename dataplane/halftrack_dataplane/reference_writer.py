@@ -28,10 +28,7 @@ class Writer(Closing):
         self._closed = False
         self._claim: tuple[int, bytearray, memoryview] | None = None
         self._growing: Record | None = None  # the newest record, while further frames may join it
-        self._given_up = (
-            -1,
-            0.0,
-        )  # the sequence that last found no room in time, and for how long it has waited in all
+        self._given_up = (-1, 0.0)  # the sequence that last found no room in time, and how long it has waited in all
 
     def _check(self, *, claimed: bool = False) -> None:
         if self._closed:

@@ -8,6 +8,7 @@ Owns forking and the channel; what the forked process does is `begin`'s. Holds n
 and ends when its owner does. What all forks share: the layout of memory and Python's hash seed.
 """
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -47,6 +48,17 @@ class Forked:
 
     pid: int
     pidfd: int
+
+    def ends(self, seconds: float | None) -> bool:
+        """Has it ended, or does it within so many seconds? None: wait for it."""
+        poller = select.poll()  # not select, which knows no descriptor above 1023
+        poller.register(self.pidfd, select.POLLIN)
+        return bool(poller.poll(None if seconds is None else seconds * 1000))
+
+    def signal(self, number: int) -> None:
+        """Send it a signal; nothing happens when it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
 
 
 class Zygote:

@@ -4,30 +4,19 @@ import statistics
 from dataclasses import dataclass, field
 
 from tests.soak.rewire_wiring import Wiring
+from tests.soak.two_hosts import HOSTS
 
 KINDS = {"source": "source", "step": "single", "sums": "pair", "sink": "sink"}
-MANIFEST = """apiVersion: halftrack/v1
-kind: Environment
-metadata: {name: soak}
-spec: {track: stable}
----
-apiVersion: halftrack/v1
-kind: Host
-metadata: {name: tank-a}
-spec: {environment: soak, address: 10.77.0.2}
----
-apiVersion: halftrack/v1
-kind: Host
-metadata: {name: tank-b}
-spec: {environment: soak, address: 10.77.0.3}
----
-apiVersion: halftrack/v1
+MANIFEST = (
+    HOSTS
+    + """apiVersion: halftrack/v1
 kind: StreamGraph
 metadata: {name: rewire}
 spec:
   environment: soak
   live: true
 """
+)
 
 
 def manifest(wiring: Wiring, rate: int) -> str:

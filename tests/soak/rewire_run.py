@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.demo import evidence
-from examples.demo.run import clear_cgroups
 from examples.demo.world import CONTROLLER, LEADER, ROOT, Command, DemoFailed
-from examples.lab import jail
 from tests.soak import rewire_wiring as wirings
 from tests.soak import swap_run
 from tests.soak.rewire_breaker import RewireBreaker
@@ -29,6 +27,7 @@ from tests.soak.rewire_edits import GRAPH, LASTING, PRODUCTS, WIRING, Act, Edits
 from tests.soak.rewire_report import Report, manifest
 from tests.soak.rewire_wiring import Box, Input, Wiring
 from tests.soak.swap_run import FOLDER, Soak
+from tests.soak.two_hosts import isolated
 
 RATE = int(os.environ.get("RATE") or 250)  # frames a second: some twenty processes of Python see each
 PATIENCE_S = 120.0  # for one act, with all that is killed in it
@@ -362,18 +361,9 @@ def played(edits: int, seed: int, cgroup: str, out: Path) -> int:
 
 
 def main() -> int:
-    """Isolate, play, clear up."""
-    if reason := jail.missing():
-        print(f"rewire-soak: {reason}", file=sys.stderr)
-        return 1
+    """As the environment says."""
     edits, seed = int(os.environ.get("EDITS") or 40), int(os.environ.get("SEED") or 1)
-    clear_cgroups()
-    cgroup = f"halftrack-demo-{os.getpid()}"  # ours out here: inside, everybody is number 3
-    out = Path("rewire-soak.json").absolute()
-    try:
-        return jail.run_isolated(lambda: played(edits, seed, cgroup, out))
-    finally:
-        clear_cgroups()
+    return isolated("rewire-soak", lambda cgroup, out: played(edits, seed, cgroup, out))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from examples.demo import evidence
-from examples.demo.run import clear_cgroups
 from examples.demo.world import CONTROLLER, FOLLOWER, LEADER, ROOT, DemoFailed, World
-from examples.lab import jail
 from tests.soak.swap_breaker import Breaker
+from tests.soak.two_hosts import HOSTS, isolated
 
 RATE = int(os.environ.get("RATE") or 16000)  # frames a second
 BURST_US = 1000
@@ -32,23 +31,9 @@ LOOK_S = 0.02
 PATIENCE_S = 180.0  # for one swap, with all that is killed in it
 DRAIN_S = 60.0  # for the sink to have what the source has published
 FOLDER = Path("/run/halftrack-demo")
-GRAPH = """
-apiVersion: halftrack/v1
-kind: Environment
-metadata: {name: soak}
-spec: {track: stable}
----
-apiVersion: halftrack/v1
-kind: Host
-metadata: {name: tank-a}
-spec: {environment: soak, address: 10.77.0.2}
----
-apiVersion: halftrack/v1
-kind: Host
-metadata: {name: tank-b}
-spec: {environment: soak, address: 10.77.0.3}
----
-apiVersion: halftrack/v1
+GRAPH = (
+    HOSTS
+    + """apiVersion: halftrack/v1
 kind: Stream
 metadata: {name: soak}
 spec:
@@ -58,6 +43,7 @@ spec:
     - {name: sums, product: sums, hosts: [tank-a, tank-b], ring: {size: 16MiB, slots: 131072}}
     - {name: marks, product: marks, hosts: [tank-a]}
 """
+)
 
 
 @dataclass
@@ -328,21 +314,12 @@ def show_logs() -> None:
 
 
 def main() -> int:
-    """Isolate, play, clear up."""
-    if reason := jail.missing():
-        print(f"swap-soak: {reason}", file=sys.stderr)
-        return 1
+    """As the environment says."""
     frames, swaps, seed = (
         int(os.environ.get(name) or default)
         for name, default in (("FRAMES", "1000000"), ("SWAPS", "20"), ("SEED", "1"))
     )
-    clear_cgroups()
-    cgroup = f"halftrack-demo-{os.getpid()}"  # ours out here: inside, everybody is number 3
-    out = Path("swap-soak.json").absolute()
-    try:
-        return jail.run_isolated(lambda: played(frames, swaps, seed, cgroup, out))
-    finally:
-        clear_cgroups()
+    return isolated("swap-soak", lambda cgroup, out: played(frames, swaps, seed, cgroup, out))
 
 
 if __name__ == "__main__":

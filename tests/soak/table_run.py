@@ -20,14 +20,13 @@ from pathlib import Path
 import psutil
 
 from examples.demo import evidence
-from examples.demo.run import clear_cgroups
 from examples.demo.world import FOLLOWER, LEADER, DemoFailed
-from examples.lab import jail
 from examples.lab.wire import Fault as Link
 from halftrack_model.swap import SwapRecord
 from tests.soak import swap_run, table_faults
 from tests.soak.swap_run import Report, Soak
 from tests.soak.table_faults import FAULTS, LASTS_S, Row
+from tests.soak.two_hosts import isolated
 
 RATE = int(os.environ.get("RATE") or 8000)
 BUFFER_SLOTS = 32768  # of the source's ring: four seconds, less than the longest cut
@@ -247,19 +246,10 @@ def played(seed: int, places: int, cgroup: str, out: Path) -> int:
 
 
 def main() -> int:
-    """Isolate, play, clear up."""
-    if reason := jail.missing():
-        print(f"swap-table: {reason}", file=sys.stderr)
-        return 1
+    """As the environment says."""
     seed, places = int(os.environ.get("SEED") or 1), int(os.environ.get("PLACES") or 0)
     print(f"swap-table: {len(FAULTS)} faults, {places or len(table_faults.PLACES)} places each", file=sys.stderr)
-    clear_cgroups()
-    cgroup = f"halftrack-demo-{os.getpid()}"  # ours out here: inside, everybody is number 3
-    out = Path("swap-table.json").absolute()
-    try:
-        return jail.run_isolated(lambda: played(seed, places, cgroup, out))
-    finally:
-        clear_cgroups()
+    return isolated("swap-table", lambda cgroup, out: played(seed, places, cgroup, out))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,5 @@
 """The rewire soak's judge, its wiring and its edits; and a short form of the whole: a real controller, two real hosts, two edits."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -20,6 +16,7 @@ from tests.soak.rewire_edits import LASTING, WIRING, Edits
 from tests.soak.rewire_report import Report
 from tests.soak.rewire_stream import MASK, Numbers, Rows, Step, Sums, folded, word_of
 from tests.soak.rewire_wiring import Box, Input, Wiring
+from tests.soak.short_form import short_form
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST, SECOND = 20, 40  # where a step is put in between, and where another one's release changes
@@ -204,18 +201,7 @@ def test_anything_that_must_not_be_makes_it_fail(name: str) -> None:
 @pytest.mark.timeout(300)  # ten seconds on a machine of one's own
 def test_the_short_form_loses_nothing(tmp_path: Path) -> None:
     # invariants: S1, R2
-    environment = {**os.environ, "EDITS": "2", "SEED": "45", "RATE": "200", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.soak.rewire_run"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=290,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-6000:]
-    found = json.loads((tmp_path / "rewire-soak.json").read_text())
+    found = short_form("tests.soak.rewire_run", "rewire-soak.json", tmp_path, EDITS=2, SEED=45, RATE=200)
     assert found["frames"] > 100
     assert found["rows"] >= 3 * found["frames"]
     assert sum(found["by_kind"].values()) == 2

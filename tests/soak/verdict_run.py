@@ -1,4 +1,4 @@
-"""`python -m tests.soak.verdict_run`: releases that ask for a verdict on themselves, as greens of a pair on two hosts; verdict-run.json says how each ended, and why.
+"""`python -m tests.soak.verdict_run`: releases that ask for a verdict on themselves, as greens of a pair on two hosts; swap-verdict.json says how each ended, and why.
 
     make swap-verdict CASES=2
 
@@ -14,11 +14,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from examples.demo.run import clear_cgroups
 from examples.demo.world import DemoFailed
-from examples.lab import jail
 from tests.soak import swap_run
 from tests.soak.swap_run import Report, Soak
+from tests.soak.two_hosts import isolated
 
 RATE = int(os.environ.get("RATE") or 250)
 FRAMES = 40  # that a verdict looks at
@@ -50,7 +49,7 @@ CASES = (
 
 @dataclass
 class Verdicts:
-    """verdict-run.json. `ended` has, by case, how it ended and what was told."""
+    """swap-verdict.json. `ended` has, by case, how it ended and what was told."""
 
     ended: dict[str, list[str]] = field(default_factory=dict)
     wrong_ends: list[str] = field(default_factory=list)
@@ -133,18 +132,9 @@ def played(cases: int, cgroup: str, out: Path) -> int:
 
 
 def main() -> int:
-    """Isolate, play, clear up."""
-    if reason := jail.missing():
-        print(f"swap-verdict: {reason}", file=sys.stderr)
-        return 1
+    """As the environment says."""
     cases = int(os.environ.get("CASES") or 0)
-    clear_cgroups()
-    cgroup = f"halftrack-demo-{os.getpid()}"
-    out = Path("verdict-run.json").absolute()
-    try:
-        return jail.run_isolated(lambda: played(cases, cgroup, out))
-    finally:
-        clear_cgroups()
+    return isolated("swap-verdict", lambda cgroup, out: played(cases, cgroup, out))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from halftrack_agent.drivers.instances import Ending, Folder, Launch, Ordered, W
 from halftrack_agent.drivers.meter import Used, used
 from halftrack_agent.drivers.processes import Process
 from halftrack_agent.drivers.shim import tail_line
-from halftrack_agent.drivers.starting import Shim, Starter
+from halftrack_agent.drivers.starting import Shim, Starter, readable
 from halftrack_agent.events import InstanceSeen
 from halftrack_model.errors import HalftrackError, HostFault, InvalidInput
 from halftrack_model.workload import Workload
@@ -175,7 +175,7 @@ class ExecDriver:
             os.close(ready_write)
             ready_write = -1
             async with asyncio.timeout(READY_S):
-                await processes.readable(ready_read)
+                await readable(ready_read)
         except HalftrackError as error:
             return self._end(instance, Ending(None, None, f"not started: {error.message}"))
         except TimeoutError:

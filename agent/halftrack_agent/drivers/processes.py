@@ -3,7 +3,6 @@
 Never signals anything.
 """
 
-import asyncio
 import os
 from dataclasses import dataclass
 
@@ -36,19 +35,3 @@ def opened(process: Process, this_boot: str) -> int | None:
         return fd
     os.close(fd)
     return None
-
-
-async def readable(fd: int) -> None:
-    """Return when `fd` has something to read, or its other end is closed."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(fd, _resolve, future)
-    try:
-        await future
-    finally:
-        loop.remove_reader(fd)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -3,16 +3,16 @@
 Owns which of the two it is, and the one thing that the agent may still do to a shim that does not answer.
 """
 
+import asyncio
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from halftrack_agent.drivers.zygote import MODULE
-from halftrack_dataplane.zygote import Zygote, ZygoteGone
+from halftrack_dataplane.zygote import Forked, Zygote, ZygoteGone
 
 GRACE_S = 2.0  # between SIGKILL and its effect
 _SHIM = Path(__file__).with_name("shim.py")
@@ -21,8 +21,8 @@ _SHIM = Path(__file__).with_name("shim.py")
 class Shim:
     """A shim that was started. Who it is, it tells by its instance's folder; these descriptors only serve until then, and to reap it."""
 
-    def __init__(self, popen: subprocess.Popen[bytes] | None, pidfd: int = -1) -> None:
-        self._popen, self._pidfd = popen, pidfd
+    def __init__(self, popen: subprocess.Popen[bytes] | None = None, forked: Forked | None = None) -> None:
+        self._popen, self._forked = popen, forked
 
     def kill(self) -> None:
         """SIGKILL, and wait for its end, for a bounded time."""
@@ -30,10 +30,9 @@ class Shim:
             self._popen.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._popen.wait(GRACE_S)
-        elif self._pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            select.select([self._pidfd], [], [], GRACE_S)
+        elif self._forked is not None:
+            self._forked.signal(signal.SIGKILL)
+            self._forked.ends(GRACE_S)
 
     def ended(self) -> None:
         """It is known to have: let the kernel forget it."""
@@ -44,9 +43,9 @@ class Shim:
         """It outlives us on purpose: nobody shall wait for it or warn about it."""
         if self._popen is not None and self._popen.poll() is None:
             self._popen.returncode = 0
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
+        if self._forked is not None:
+            os.close(self._forked.pidfd)
+            self._forked = None
 
 
 class Starter:
@@ -61,12 +60,28 @@ class Starter:
             with contextlib.suppress(ZygoteGone):  # nothing has begun: the other way does as well
                 forked = self._zygote.start([str(folder)], [ready, lock])
                 # One that has not answered may have forked all the same. Then the shim tells who it is; if not, its end of `ready` closes.
-                return Shim(None) if forked is None else Shim(None, forked.pidfd)
+                return Shim(forked=forked)
         return Shim(_executed(folder, ready, lock))
 
     def close(self) -> None:
         """The zygote ends; shims do not."""
         self._zygote.close()
+
+
+async def readable(fd: int) -> None:
+    """Return when `fd` has something to read, or its other end is closed."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(fd, _resolve, future)
+    try:
+        await future
+    finally:
+        loop.remove_reader(fd)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _executed(folder: Path, ready: int, lock: int) -> subprocess.Popen[bytes]:
