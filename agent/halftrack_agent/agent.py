@@ -26,16 +26,18 @@ from halftrack_agent.loop import Loop
 from halftrack_agent.outbox import Outbox
 from halftrack_agent.peers import Heard, Peers
 from halftrack_agent.places import Places
+from halftrack_agent.renewing import Renewing
 from halftrack_agent.rings import Rings
 from halftrack_agent.showing import Showing
 from halftrack_agent.sight import Sight
 from halftrack_agent.spools import Spools
 from halftrack_agent.state import AgentState
+from halftrack_agent.wallclock import WallClock
 from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError
 from halftrack_model.observed import Observed
 from halftrack_model.seals import Sealed
-from halftrack_proto.messages import Hello
+from halftrack_proto.messages import Hello, Welcome
 
 SHOW_S = 0.5  # how often `halftrack-agent status` may learn something new
 
@@ -77,7 +79,8 @@ class Agent:
         self._findings += tuple(
             filter(None, (alone, *self._journal.findings, *self._outbox.findings, *self._store.findings))
         )
-        self._showing = Showing(self._rings.path_of)
+        self._showing, self._renewing = Showing(self._rings.path_of), Renewing(identity)
+        self._wall = WallClock(places.clock)
         ends = Ends(
             self._hello,
             self.observed,
@@ -86,8 +89,10 @@ class Agent:
             self._outbox,
             self._showing.show,
             self._sight.flows,
+            self._welcomed,
+            self._renewing.unanswered,
         )
-        self._link = Link(identity, ends)
+        self._link = Link(lambda: self._renewing.identity, ends)
         self._hands = Hands(
             self._journal,
             self._outbox,
@@ -142,7 +147,14 @@ class Agent:
         loop = asyncio.get_running_loop()
         parts: list[asyncio.Task[object]] = [
             loop.create_task(work)
-            for work in (self._loop.run(), self._link.run(), self._peers.serve(), self._show(), stop.wait())
+            for work in (
+                self._loop.run(),
+                self._link.run(),
+                self._renewing.run(),
+                self._peers.serve(),
+                self._show(),
+                stop.wait(),
+            )
         ]
         try:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -206,9 +218,13 @@ class Agent:
         self._rings.reap()
         self._loop.wake()
 
+    def _welcomed(self, said: Welcome) -> None:
+        self._renewing.welcomed(said)
+        self._wall.told(said.now_ms)
+
     def _problems(self) -> tuple[str, ...]:
-        trouble = (self._trouble,) if self._trouble else ()
-        return (*trouble, *self._findings, *self._driver.problems, *self._rings.problems, *self._outbox.problems)
+        own = ((self._trouble,) if self._trouble else ()) + self._renewing.problems + self._wall.problems
+        return (*own, *self._findings, *self._driver.problems, *self._rings.problems, *self._outbox.problems)
 
     def _hello(self) -> Hello:
         plan = self._loop.state.plan
@@ -230,4 +246,5 @@ class Agent:
                 with contextlib.suppress(HalftrackError):  # a full disk costs that view only
                     files.replace(self._places.observed, canonical.encode(observed), durable=False)
                 shown = digest
+            self._wall.keep()
             await asyncio.sleep(SHOW_S)

@@ -51,6 +51,7 @@ async def enrol(folder: Path, token: Token) -> Membership:
         reply.plan_keys,
         reply.release_keys,
         reply.release_threshold,
+        token.endpoint,
     )
     files.replace(folder / "cert.pem", _pem(reply.certificate_der))
     files.replace(folder / "ca.pem", _pem(reply.ca_der))

@@ -31,6 +31,9 @@ class Membership:
     plan_keys: Mapping[str, bytes]
     release_keys: Mapping[str, bytes]
     release_threshold: int
+    enrolment_endpoint: str = canonical.added(
+        ""
+    )  # where the certificate is renewed, host:port; who enrolled earlier learns it
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,16 @@ def own_key(path: Path) -> "EllipticCurvePrivateKey":
     if not isinstance(key, EllipticCurvePrivateKey):
         raise HostFault("identity-damaged", f"{path} holds no key of ours; move it away and enrol again")
     return key
+
+
+def public_der(key: object) -> bytes:
+    """A public key of ours or of our galaxy as it travels (SubjectPublicKeyInfo); ValueError for another kind of key."""
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    if not isinstance(key, EllipticCurvePublicKey):
+        raise ValueError("not a key on an elliptic curve")
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def own_curve_key(path: Path) -> str:

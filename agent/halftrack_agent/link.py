@@ -20,7 +20,7 @@ from halftrack_agent import clock
 from halftrack_agent.backoff import Backoff
 from halftrack_agent.identity import Identity
 from halftrack_agent.outbox import Outbox
-from halftrack_model.errors import HalftrackError, InvalidInput
+from halftrack_model.errors import HalftrackError, InvalidInput, Refused
 from halftrack_model.observed import Observed
 from halftrack_model.seals import Sealed
 from halftrack_proto import codec, status
@@ -67,6 +67,8 @@ class Ends:
     outbox: Outbox
     show: Callable[[WantFrames, grpc.aio.Channel], None] = lambda _wish, _channel: None
     flows: Callable[[], tuple[FlowGauge, ...]] = tuple
+    welcomed: Callable[[Welcome], None] = lambda _said: None
+    unanswered: Callable[[], None] = lambda: None  # a session came to nothing; the link, or what we show, is no good
 
 
 class _SentAway(Exception):  # noqa: N818 - the controller's wish, not an error
@@ -78,9 +80,9 @@ class _SentAway(Exception):  # noqa: N818 - the controller's wish, not an error
 
 
 class Link:
-    """The agent's side of the session. `run` never returns; cancel it to hang up."""
+    """The agent's side of the session. `run` never returns; cancel it to hang up. Each session shows the identity as it is then."""
 
-    def __init__(self, identity: Identity, ends: Ends) -> None:
+    def __init__(self, identity: Callable[[], Identity], ends: Ends) -> None:
         self._identity, self._ends = identity, ends
         self._answers: deque[Accepted | Declined] = deque(maxlen=ANSWERS_MAX)
         self._stirred = asyncio.Event()
@@ -107,14 +109,19 @@ class Link:
         backoff = Backoff()
         while True:
             self._welcomed_ms, after_ms = 0, 0
+            told: HalftrackError | None = None
             try:
                 await self._session()
             except _SentAway as away:
                 after_ms = away.after_ms
             except grpc.aio.AioRpcError as error:
-                log.info("no session: %s", status.error_of(error).message)
+                told = status.error_of(error)
+                log.info("no session: %s", told.message)
             except HalftrackError as error:
+                told = error
                 log.warning("the session was ended: %s", error.message)
+            if not self._welcomed_ms and told is not None and not isinstance(told, Refused):
+                self._ends.unanswered()
             lasted_ms = clock.boot_ms() - self._welcomed_ms if self._welcomed_ms else 0
             backoff, pause_ms = backoff.failed(lasted_ms, self._random.randint)
             await asyncio.sleep((after_ms + pause_ms) / 1000)
@@ -136,7 +143,7 @@ class Link:
             call.cancel()
 
     async def _session(self) -> None:
-        identity = self._identity
+        identity = self._identity()
         credentials = grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.cert_pem)
         channel = grpc.aio.secure_channel(identity.member.endpoint, credentials, options=CLIENT_OPTIONS)
         try:
@@ -194,7 +201,8 @@ class Link:
                 self._heartbeat_ms = min(max(said.heartbeat_ms, low), high)
                 self._ends.outbox.welcomed(said.reports_upto)
                 self._welcomed_ms, self._channel, self.up = self._heard_ms, channel, True
-                log.info("in session with the controller at %s", self._identity.member.endpoint)
+                self._ends.welcomed(said)
+                log.info("in session with the controller at %s", self._identity().member.endpoint)
             case PlanPush():
                 self._ends.plan(said.sealed)
             case ReportsAcked():

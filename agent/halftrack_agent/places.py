@@ -24,6 +24,11 @@ class Places:
         return self.state / "identity"
 
     @property
+    def clock(self) -> Path:
+        """The floor under the wall clock."""
+        return self.state / "clock.json"
+
+    @property
     def artifacts(self) -> Path:
         """Programs by content."""
         return self.state / "artifacts"

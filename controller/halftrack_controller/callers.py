@@ -26,11 +26,12 @@ OPERATOR = "operator"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A host or an operator of this galaxy, and the key with which they have proved it."""
+    """A host or an operator of this galaxy, the key with which they have proved it, and when their certificate ends."""
 
     kind: str
     name: str
     key_digest: str
+    ends_ms: int = 0
 
 
 def caller_of(context: Context, galaxy: str) -> Caller:
@@ -45,7 +46,7 @@ def caller_of(context: Context, galaxy: str) -> Caller:
         name = uri.rpartition("/")[2]
         for kind, spelled in ((HOST, host_uri(galaxy, name)), (OPERATOR, operator_uri(galaxy, name))):
             if len(uris) == 1 and uri == spelled:
-                return Caller(kind, name, ca.key_digest(certificate.public_key()))
+                return Caller(kind, name, ca.key_digest(certificate.public_key()), ca.ends_ms(certificate))
     raise Untrusted("wrong-galaxy", f"the certificate is for {', '.join(uris) or 'nobody'}, not for galaxy {galaxy!r}")
 
 
@@ -62,8 +63,8 @@ def checked_caller(context: Context, galaxy: str, kinds: tuple[str, ...]) -> Cal
 async def current_caller(context: Context, galaxy: str, kinds: tuple[str, ...], store: StoreThread) -> Caller:
     """The caller, and for a host also that its key is the one that enrolled last: a replaced key is out at once."""
     caller = checked_caller(context, galaxy, kinds)
-    if caller.kind == HOST and await store.do(lambda held: held.key_digest(caller.name)) != caller.key_digest:
-        raise Untrusted("not-enrolled", f"this key does not speak for {caller.name!r}: enrol it with a fresh token")
+    if caller.kind == HOST:
+        await store.do(lambda held: held.check_key(caller.name, caller.key_digest))
     return caller
 
 

@@ -21,6 +21,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
+from halftrack_controller.quantities import age_text, duration_ms
 from halftrack_model.errors import HalftrackError, HostFault, Refused
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ DONE, ERROR, PENDING, BLOCKED = 0, 1, 2, 3
 INTERRUPTED = 130  # what shells make of SIGINT
 EXIT_STATUS = "Exit status: 0 nothing to do, or done; 2 changes are pending; 3 blocked; 1 error."
 CONFIG_VARIABLE = "HALFTRACK_CONFIG"
+NEAR_MS = (
+    30 * 86_400_000
+)  # a certificate that ends within a month is told at each verb: renewing it takes a person who may be away
 WIDE = 200  # columns when nobody watches: what reads us must not meet a wrapped line
 
 _HINTS: Mapping[str, str] = {
@@ -39,6 +43,8 @@ _HINTS: Mapping[str, str] = {
     "unimplemented": "Something else listens there, or another version: the endpoint in the operator's config.json is the "
     "controller's session port.",
     "permission-denied": "The operator's certificate does not belong to this controller's galaxy: check --config.",
+    "certificate-over": "Its owner has the galaxy's controller/ folder, and needs no key of yours for a fresh one: "
+    "`halftrack galaxy renew STATE --operator operator.pem`.",
     "no-config": f"Pass --config DIR or set {CONFIG_VARIABLE}.",
 }
 
@@ -63,7 +69,13 @@ class Terminal:
 
         if not self.config:
             raise Refused("no-config", "which galaxy? Nothing names the operator's folder that `galaxy init` made")
-        return OperatorClient.from_config(Path(self.config))
+        client = OperatorClient.from_config(Path(self.config))
+        if client.left_ms is not None and 0 < client.left_ms < NEAR_MS:
+            self.note(
+                f"the operator's certificate is good for {age_text(client.left_ms)} more: have it renewed with "
+                "`halftrack galaxy renew STATE --operator operator.pem`"
+            )
+        return client
 
     def result(self, value: Any, *texts: Any) -> None:
         """The verb's result: `value` as JSON, or `texts` (whatever rich can print) for people."""
@@ -186,6 +198,21 @@ def verb(
         return declared
 
     return declare
+
+
+class Duration(click.ParamType[int]):
+    """A duration such as 30s or 24h, as whole seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            seconds = duration_ms(str(value)) // 1000
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return seconds or self.fail("shorter than a second", param, ctx)
 
 
 class Program(click.Group):

@@ -1,11 +1,12 @@
-"""Verbs that need no running controller: `galaxy init`, `controller serve`, `schema`, `completion`."""
+"""Verbs that need no running controller: `galaxy`, `controller serve`, `schema`, `completion`."""
 
+import time
 from pathlib import Path
 
 import click
 from click.shell_completion import get_completion_class
 
-from halftrack_controller.cli_frame import DONE, Program, Terminal, verb
+from halftrack_controller.cli_frame import DONE, Duration, Program, Terminal, verb
 
 PORT = click.IntRange(0, 65535)
 
@@ -23,6 +24,7 @@ def declare(program: Program) -> None:
 
     _declare_galaxy(galaxy_group)
     _declare_operator(galaxy_group)
+    _declare_renew(galaxy_group)
     _declare_controller(controller_group)
     _declare_local(program)
 
@@ -48,18 +50,32 @@ def _declare_galaxy(group: click.Group) -> None:
         "--session-port", type=click.IntRange(1, 65535), default=7443, show_default=True, help="Hosts, operators."
     )
     @click.option("--enrolment-port", type=click.IntRange(1, 65535), default=7444, show_default=True, help="New hosts.")
+    @click.option(
+        "--host-certificates", type=Duration(), default="90d", show_default=True, help="How long they are good."
+    )
+    @click.option("--operator-certificates", type=Duration(), default="365d", show_default=True, help="The same.")
     def init(
-        terminal: Terminal, folder: Path, name: str, addresses: tuple[str, ...], session_port: int, enrolment_port: int
+        terminal: Terminal,
+        folder: Path,
+        name: str,
+        addresses: tuple[str, ...],
+        session_port: int,
+        enrolment_port: int,
+        host_certificates: int,
+        operator_certificates: int,
     ) -> int:
         """Make a galaxy in FOLDER: its keys, its certificates, and an operator's configuration.
 
         FOLDER/controller is for the machine of the controller; FOLDER/operator is yours, with the key that seals releases. Keep
         them apart: whoever steals the controller can then install nothing that you have not sealed.
+
+        Hosts renew their certificates by themselves, also when they are over; an operator's is renewed with `halftrack galaxy renew`.
         """
         from halftrack_controller import galaxy
 
         folder = folder.absolute()  # what is shown is copied into profiles and units
-        galaxy.init(folder, name, addresses, session_port, enrolment_port)
+        lives = (host_certificates, operator_certificates)
+        galaxy.init(folder, name, addresses, session_port, enrolment_port, certificates_s=lives)
         terminal.result(
             {"galaxy": name, "controller": str(folder / "controller"), "operator": str(folder / "operator")},
             f"galaxy {name} is made",
@@ -91,6 +107,46 @@ def _declare_operator(group: click.Group) -> None:
         terminal.result(
             {"operator": name, "folder": str(folder)},
             f"{name} is an operator now; the folder is theirs alone: export HALFTRACK_CONFIG={folder}",
+        )
+        return DONE
+
+
+def _declare_renew(group: click.Group) -> None:
+    @verb(
+        group,
+        "renew",
+        "halftrack galaxy renew ./north/controller --operator ./north/operator",
+        "halftrack galaxy renew ./north/controller --operator ./from-ada/operator.pem",
+        "halftrack galaxy renew ./north/controller",
+        online=False,
+    )
+    @click.argument("state", type=click.Path(path_type=Path))
+    @click.option(
+        "--operator",
+        "path",
+        type=click.Path(path_type=Path),
+        default=None,
+        help="Theirs: the certificate, or the folder it is in.",
+    )
+    def renew(terminal: Terminal, state: Path, path: Path | None) -> int:
+        """Replace a certificate by a fresh one for the same key, from the controller's folder STATE, where the galaxy's CA is.
+
+        With --operator theirs, whether it is over or not: the file operator.pem is enough, and no secret, so it can be sent to and fro.
+        Without it those of the controller and of the CA, which need it only in galaxies made before they were good for ever; a
+        controller that runs takes its own up by itself, and hosts get the CA's with their next renewal.
+        """
+        from halftrack_controller import galaxy
+
+        if path is None:
+            galaxy.renew_own(state)
+            terminal.result(
+                {"state": str(state)}, "the certificates of the CA and of the controller are fresh, and do not end"
+            )
+            return DONE
+        name, until_ms = galaxy.renew_operator(state, path)
+        day = time.strftime("%Y-%m-%d", time.gmtime(until_ms / 1000))
+        terminal.result(
+            {"operator": name, "ends_ms": until_ms}, f"the certificate of {name} is good until {day}: {path}"
         )
         return DONE
 

@@ -3,22 +3,7 @@
 import click
 
 from halftrack_controller import quantities, render
-from halftrack_controller.cli_frame import DONE, Program, Terminal, verb
-
-
-class Duration(click.ParamType[int]):
-    """A duration such as 30s or 24h, as whole seconds."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            duration_s = quantities.duration_ms(str(value)) // 1000
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return duration_s or self.fail("shorter than a second", param, ctx)
+from halftrack_controller.cli_frame import DONE, Duration, Program, Terminal, verb
 
 
 def declare(program: Program) -> None:
@@ -31,7 +16,7 @@ def declare(program: Program) -> None:
     @verb(group, "list", "halftrack host list", "halftrack host list --environment tank -o json")
     @click.option("--environment", default="", help="Only the hosts of this environment.")
     def list_(terminal: Terminal, environment: str) -> int:
-        """List hosts: link, health (healthy, unhealthy or unknown), and plan (accepted/newest revision)."""
+        """List hosts: link, health (healthy, unhealthy or unknown), plan (accepted/newest revision), what is left of the certificate."""
         with terminal.client() as client:
             entries = client.hosts(environment)
         none = f"no host is registered in {environment}" if environment else "no host is registered"

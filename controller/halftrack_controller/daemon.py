@@ -5,6 +5,7 @@ Two ports: one with mutual TLS for hosts and operators, one that only the server
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -26,6 +27,7 @@ from halftrack_controller.service import Controller
 from halftrack_controller.session import HEARTBEAT_MS, Sessions
 from halftrack_controller.showing import ShowingService
 from halftrack_controller.store_thread import StoreThread
+from halftrack_controller.terms import Terms
 from halftrack_controller.watching import Looks
 from halftrack_model.errors import HalftrackError, HostFault
 from halftrack_proto.channel import COMMON_OPTIONS, ENROLMENT_PORT_SERVICES, SESSION_PORT_SERVICES, Options
@@ -92,17 +94,18 @@ async def _start(
     controller = Controller(mine, store, sessions, news)
     operators, enrolments = grpc.aio.server(options=SERVER_OPTIONS), grpc.aio.server(options=SERVER_OPTIONS)
     ports = (
-        _bound(operators, listening.address, listening.session_port, _credentials(mine, mutual=True)),
-        _bound(enrolments, listening.address, listening.enrolment_port, _credentials(mine, mutual=False)),
+        _bound(operators, listening.address, listening.session_port, _credentials(mine, state, mutual=True)),
+        _bound(enrolments, listening.address, listening.enrolment_port, _credentials(mine, state, mutual=False)),
     )
     session_endpoint = endpoint_text(mine.addresses[0], ports[0])
     enrolment = (endpoint_text(mine.addresses[0], ports[1]), ca.der(mine.authority.certificate))
-    looks = Looks(sessions)
-    session_pb2_grpc.add_SessionServicer_to_server(ShowingService(mine.name, sessions, store, news, looks), operators)
+    looks, terms = Looks(sessions), Terms(mine.host_certificate_s, enrolment[0])
+    speaking = ShowingService(mine.name, sessions, store, news, terms, looks)
+    session_pb2_grpc.add_SessionServicer_to_server(speaking, operators)
     artifacts_pb2_grpc.add_ArtifactsServicer_to_server(ArtifactService(mine.name, files, store), operators)
     operator = OperatorService(mine, controller, sessions, news, enrolment, looks)
     operator_pb2_grpc.add_OperatorServicer_to_server(operator, operators)
-    enrolment_service = EnrolmentService(mine, controller, session_endpoint)
+    enrolment_service = EnrolmentService(mine, controller, session_endpoint, enrolment[0])
     enrolment_pb2_grpc.add_EnrolmentServicer_to_server(enrolment_service, enrolments)
     await add_health(operators, SESSION_PORT_SERVICES)
     await add_health(enrolments, ENROLMENT_PORT_SERVICES)
@@ -112,11 +115,29 @@ async def _start(
     return Running(controller, sessions, store, (operators, enrolments), ports)
 
 
-def _credentials(mine: ControllerGalaxy, *, mutual: bool) -> grpc.ServerCredentials:
-    pairs = [(mine.server.key_pem, mine.server.certificate_pem)]
-    if mutual:
-        return grpc.ssl_server_credentials(pairs, root_certificates=mine.ca_pem, require_client_auth=True)
-    return grpc.ssl_server_credentials(pairs)
+def _credentials(mine: ControllerGalaxy, state: Path, *, mutual: bool) -> grpc.ServerCredentials:
+    """Of a server whose certificate may be replaced while it runs: the next handshake has the new one, sessions go on."""
+    roots = mine.ca_pem if mutual else None
+    path, first = state / "server.pem", mine.server.certificate_pem
+    seen = [first]
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        with contextlib.suppress(OSError):  # the one that we have goes on serving
+            fresh = path.read_bytes()
+            if fresh != seen[0]:
+                seen[0] = fresh
+                return _shown(fresh, mine.server.key_pem, roots)
+        return None
+
+    return grpc.dynamic_ssl_server_credentials(
+        _shown(first, mine.server.key_pem, roots),
+        changed,  # type: ignore[arg-type]  # None is how it says "as before"; the stubs do not know
+        require_client_authentication=mutual,
+    )
+
+
+def _shown(certificate: bytes, key: bytes, roots: bytes | None) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=roots)
 
 
 def _bound(server: grpc.aio.Server, address: str, port: int, credentials: grpc.ServerCredentials) -> int:

@@ -1,4 +1,4 @@
-"""A galaxy's folder: made once by `init`, read by the controller and by operators. Owns the layout, replaces nothing.
+"""A galaxy's folder: made once by `init`, read by the controller and by operators. Owns the layout, replaces certificates only.
 
     DIR/controller/   galaxy.json  ca.pem ca.key  server.pem server.key  plan.key  (and later the store and the artifacts)
     DIR/operator/     config.json  ca.pem  operator.pem operator.key  release.key
@@ -6,15 +6,17 @@
 The two halves are meant to part: the release key stays with the operator, and the controller never holds it.
 """
 
+import dataclasses
 import ipaddress
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -28,6 +30,15 @@ from halftrack_model.ids import checked_name
 
 SESSION_PORT = 7443
 ENROLMENT_PORT = 7444
+DAY_S = 86_400
+HOST_CERTIFICATE_S = (
+    90 * DAY_S
+)  # renewed after some 60: a site may be cut off for a month, and come back with one that is still good
+OPERATOR_CERTIFICATE_S = 365 * DAY_S  # renewed by hand, and the only thing that ends a lost operator's folder
+CERTIFICATE_MIN_S, CERTIFICATE_MAX_S = (
+    3600,
+    36_500 * DAY_S,
+)  # shorter, and a controller that is restarted sees renewals only
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 T = TypeVar("T")
@@ -43,6 +54,10 @@ class GalaxyFile:
     enrolment_port: int
     release_keys: Mapping[str, bytes]
     release_threshold: int
+    host_certificate_s: int = canonical.added(
+        HOST_CERTIFICATE_S
+    )  # how long those that are made from now on are good for
+    operator_certificate_s: int = canonical.added(OPERATOR_CERTIFICATE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +86,8 @@ class ControllerGalaxy:
     release_keys: Mapping[str, bytes]
     release_threshold: int
     ca_pem: bytes = field(repr=False)
+    host_certificate_s: int = HOST_CERTIFICATE_S
+    operator_certificate_s: int = OPERATOR_CERTIFICATE_S
 
     @property
     def plan_keys(self) -> Mapping[str, bytes]:
@@ -87,6 +104,7 @@ class OperatorGalaxy:
     ca_pem: bytes
     identity: Identity
     release_key_path: Path
+    ends_ms: int = 0  # of the certificate; 0 when that is not known
 
 
 def init(
@@ -96,8 +114,11 @@ def init(
     session_port: int = SESSION_PORT,
     enrolment_port: int = ENROLMENT_PORT,
     operator: str = "operator",
+    certificates_s: tuple[int, int] = (HOST_CERTIFICATE_S, OPERATOR_CERTIFICATE_S),
 ) -> None:
     """Make a galaxy in `folder`; refuses when one is there. `addresses[0]` is the one that hosts and operators dial.
+
+    `certificates_s`: how long those of hosts and of operators are good for.
 
     A galaxy cut short by a crash has no `config.json`, which is written last, and is refused as well: it has never run, so
     the folder can be removed and made again.
@@ -110,15 +131,22 @@ def init(
         _checked_address(address)
     if session_port == enrolment_port:
         raise InvalidInput("same-port", f"sessions and enrolment need a port each: {session_port} cannot be both")
+    _check_lives(certificates_s)
     controller, operators = folder / "controller", folder / "operator"
     for path in (controller, operators):
         _new_folder(path)
     authority, plan_key, release_key = ca.new_authority(name), keys.new_key(), keys.new_key()
     server = ca.server_identity(authority, addresses)
-    person = ca.operator_identity(authority, name, operator)
+    person = ca.operator_identity(authority, name, operator, _from_now_ms(certificates_s[1]))
     ca_pem = ca.pem(authority.certificate)
     galaxy = GalaxyFile(
-        name, tuple(addresses), session_port, enrolment_port, {release_key.key_id: release_key.public}, 1
+        name,
+        tuple(addresses),
+        session_port,
+        enrolment_port,
+        {release_key.key_id: release_key.public},
+        1,
+        *certificates_s,
     )
     endpoint = endpoint_text(addresses[0], session_port)
     config = OperatorFile(name, endpoint, "ca.pem", "operator.pem", "operator.key", "release.key")
@@ -146,7 +174,8 @@ def add_operator(state: Path, operator: str, folder: Path) -> None:
     checked_name(operator, "operator")
     galaxy = load(state)
     _new_folder(folder)
-    person = ca.operator_identity(galaxy.authority, galaxy.name, operator)
+    until_ms = _from_now_ms(galaxy.operator_certificate_s)
+    person = ca.operator_identity(galaxy.authority, galaxy.name, operator, until_ms)
     endpoint = endpoint_text(galaxy.addresses[0], galaxy.session_port)
     config = OperatorFile(galaxy.name, endpoint, "ca.pem", "operator.pem", "operator.key", "release.key")
     for path, data in (
@@ -158,6 +187,32 @@ def add_operator(state: Path, operator: str, folder: Path) -> None:
         keys.write_new(path, data)
 
 
+def renew_operator(state: Path, path: Path) -> tuple[str, int]:
+    """A fresh certificate in place of an operator's, for the same key: whose it is, and until when it is good.
+
+    `path` is the certificate or the folder that it is in; the operator's key is not needed, and may be elsewhere.
+    """
+    galaxy = load(state)
+    path = path / "operator.pem" if _looked_at(path, Path.is_dir) else path
+    held = x509.load_pem_x509_certificate(_certificate(path))
+    name, key = ca.operator_of(galaxy.authority, galaxy.name, held)
+    until_ms = _from_now_ms(galaxy.operator_certificate_s)
+    keys.replace(path, ca.pem(ca.operator_certificate(galaxy.authority, galaxy.name, name, key, until_ms)))
+    return name, until_ms
+
+
+def renew_own(state: Path) -> None:
+    """Fresh certificates of the CA and the controller, for the keys that they have: for galaxies made when these still ended.
+
+    Whoever trusts the old CA's certificate trusts the new one's work, and the other way round: it is the key that signs.
+    """
+    galaxy = load(state)
+    authority = ca.new_authority(galaxy.name, galaxy.authority.key)
+    held = x509.load_pem_x509_certificate(galaxy.server.certificate_pem)
+    keys.replace(state / "server.pem", ca.pem(ca.server_certificate(authority, galaxy.addresses, held.public_key())))
+    keys.replace(state / "ca.pem", ca.pem(authority.certificate))
+
+
 def load(state: Path) -> ControllerGalaxy:
     """The galaxy whose controller folder is `state`."""
     if not _looked_at(state / "galaxy.json", Path.exists):
@@ -166,6 +221,9 @@ def load(state: Path) -> ControllerGalaxy:
             f"{state} holds no galaxy: make one with `halftrack galaxy init`, and name its controller/ folder",
         )
     galaxy = _settings(GalaxyFile, state / "galaxy.json")
+    for life_s in (galaxy.host_certificate_s, galaxy.operator_certificate_s):
+        if not 0 < life_s <= CERTIFICATE_MAX_S:
+            raise InvalidInput("bad-settings", f"{state / 'galaxy.json'}: a certificate cannot be good for {life_s} s")
     authority = _pair(state / "ca.pem", state / "ca.key")
     return ControllerGalaxy(
         name=galaxy.galaxy,
@@ -178,6 +236,8 @@ def load(state: Path) -> ControllerGalaxy:
         release_keys=galaxy.release_keys,
         release_threshold=galaxy.release_threshold,
         ca_pem=ca.pem(authority.certificate),
+        host_certificate_s=galaxy.host_certificate_s,
+        operator_certificate_s=galaxy.operator_certificate_s,
     )
 
 
@@ -192,13 +252,30 @@ def load_operator(path: Path) -> OperatorGalaxy:
     config = _settings(OperatorFile, config_path)
     identity = _identity(folder / config.certificate, folder / config.key)
     return OperatorGalaxy(
-        config.galaxy, config.endpoint, _certificate(folder / config.ca), identity, folder / config.release_key
+        config.galaxy,
+        config.endpoint,
+        _certificate(folder / config.ca),
+        identity,
+        folder / config.release_key,
+        ca.ends_ms(x509.load_pem_x509_certificate(identity.certificate_pem)),
     )
 
 
 def endpoint_text(address: str, port: int) -> str:
     """`address:port`, an IPv6 address in brackets."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _check_lives(lives_s: tuple[int, int]) -> None:
+    for life_s in lives_s:
+        if not CERTIFICATE_MIN_S <= life_s <= CERTIFICATE_MAX_S:
+            raise InvalidInput(
+                "bad-lifetime", f"a certificate is good for an hour to a hundred years, not for {life_s} s"
+            )
+
+
+def _from_now_ms(life_s: int) -> int:
+    return time.time_ns() // 1_000_000 + life_s * 1000
 
 
 def _looked_at(path: Path, look: Callable[[Path], bool]) -> bool:
@@ -225,7 +302,11 @@ def _checked_address(text: str) -> None:
 def _settings(kind: type[T], path: Path) -> T:
     """A file that people may edit: any spelling of the JSON will do, its fields and their types are fixed."""
     try:
-        return canonical.decode(kind, canonical.encode(json.loads(keys.read(path))))
+        tree = json.loads(keys.read(path))
+        defaults = {each.name: each.default for each in dataclasses.fields(cast(Any, kind))}
+        if isinstance(tree, dict):  # a setting that is spelled out as it is anyway is no mistake
+            tree = {name: value for name, value in tree.items() if name not in defaults or value != defaults[name]}
+        return canonical.decode(kind, canonical.encode(tree))
     except (ValueError, RecursionError, InvalidInput) as error:
         raise InvalidInput(
             "bad-settings", f"{path} is not what `halftrack galaxy init` wrote ({error}): mend it, or take a copy"

@@ -82,6 +82,18 @@ def write_new(path: Path, data: bytes) -> None:
         raise HostFault("cannot-write", f"{path}: {error.strerror}") from None
 
 
+def replace(path: Path, data: bytes) -> None:
+    """Put `data` in place of the file at `path`, whole or not at all, on disk when this returns; it keeps its mode, 0600."""
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        fresh.unlink(missing_ok=True)
+        write_new(fresh, data)
+        fresh.rename(path)
+        fsync_folder(path.parent)
+    except OSError as error:
+        raise HostFault("cannot-write", f"{path}: {error.strerror}") from None
+
+
 def fsync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

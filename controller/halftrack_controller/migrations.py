@@ -12,6 +12,7 @@ MIGRATIONS = Migrations("halftrack-controller")
 NAMES = (
     "0001-first",
     "0002-live-graphs",
+    "0003-certificates",
 )  # every step below; the schema of a store that has others is not ours to touch
 
 _FIRST = """
@@ -160,6 +161,21 @@ create trigger graph_changes_stay before update on graph_changes
 def live_graphs(db: Database) -> None:
     """What was declared of a graph, apart from what is live after edits, and who has edited it."""
     for statement in _statements(_LIVE_GRAPHS):
+        db.conn.execute(statement)
+
+
+_CERTIFICATES = """
+create table certificates (  -- the last one that each host was given, or has shown: for people, who ask how long it is still good for
+  host text primary key references hosts (name),
+  ends_ms integer not null
+) strict;
+"""
+
+
+@MIGRATIONS(name=NAMES[2])
+def certificates(db: Database) -> None:
+    """When the certificates of hosts end."""
+    for statement in _statements(_CERTIFICATES):
         db.conn.execute(statement)
 
 

@@ -9,6 +9,7 @@ no answer at all is HostFault("unreachable").
 
 import hashlib
 import itertools
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +19,10 @@ import grpc
 
 from halftrack_controller import galaxy, keys
 from halftrack_controller.galaxy import OperatorGalaxy
+from halftrack_controller.quantities import age_text
 from halftrack_controller.snapshot import Environment, Host
 from halftrack_model.edits import Edit, GraphRecord
-from halftrack_model.errors import HostFault
+from halftrack_model.errors import HalftrackError, HostFault
 from halftrack_model.graph import StreamGraph
 from halftrack_model.seals import Sealed
 from halftrack_proto import codec, shown_codec
@@ -32,7 +34,7 @@ from halftrack_proto.gauges import RingRow
 from halftrack_proto.graph_codec import EditRequest, SettleRequest
 from halftrack_proto.graph_messages import GraphQuery, GraphView
 from halftrack_proto.shown import Shown, WatchRequest
-from halftrack_proto.status import error_of
+from halftrack_proto.status import UNREACHABLE, error_of
 from halftrack_proto.v1 import artifacts_pb2_grpc, operator_pb2_grpc
 
 T = TypeVar("T")
@@ -49,6 +51,7 @@ class OperatorClient:
         self.galaxy = operator.galaxy
         self.endpoint = operator.endpoint
         self.release_key_path = operator.release_key_path
+        self._ends_ms = operator.ends_ms
         self._deadline_s = deadline_s
         self._channel = grpc.secure_channel(operator.endpoint, credentials, CLIENT_OPTIONS)
         self._operator = operator_pb2_grpc.OperatorStub(self._channel)
@@ -58,6 +61,11 @@ class OperatorClient:
     def from_config(cls, path: Path, deadline_s: float = 10.0) -> Self:
         """The client for the operator folder (or its `config.json`) at `path`."""
         return cls(galaxy.load_operator(path), deadline_s)
+
+    @property
+    def left_ms(self) -> int | None:
+        """How long the operator's certificate is still good for, by this machine's clock: for people. None when it is not known."""
+        return self._ends_ms - time.time_ns() // 1_000_000 if self._ends_ms else None
 
     def close(self) -> None:
         """End the connection."""
@@ -157,7 +165,7 @@ class OperatorClient:
                 for message in call:
                     yield wire.change_of(message)
             except grpc.RpcError as error:
-                raise error_of(error) from None
+                raise self._told(error_of(error)) from None
 
         return changes()
 
@@ -168,7 +176,7 @@ class OperatorClient:
             for message in call:
                 yield shown_codec.shown_of(message)
         except grpc.RpcError as error:
-            raise error_of(error) from None
+            raise self._told(error_of(error)) from None
         finally:
             call.cancel()
 
@@ -187,11 +195,18 @@ class OperatorClient:
         """The release key that lies in the operator's folder."""
         return keys.load_key(self.release_key_path)
 
+    def _told(self, error: HalftrackError) -> HalftrackError:
+        """`error` in better words, if we have them: TLS does not say that a certificate is over, the controller just does not answer."""
+        if error.reason != UNREACHABLE or self.left_ms is None or self.left_ms > 0:
+            return error
+        ago = age_text(-self.left_ms)
+        return HostFault("certificate-over", f"the operator's certificate is over since {ago}, by this machine's clock")
+
     def _call(self, method: Callable[..., T], request: Any, deadline_s: float | None = None) -> T:
         try:
             return method(request, timeout=deadline_s or self._deadline_s)
         except grpc.RpcError as error:
-            raise error_of(error) from None
+            raise self._told(error_of(error)) from None
 
 
 def _documents(documents: Iterable[Declared]) -> Sequence[said.Document]:

@@ -107,12 +107,12 @@ def rollout_table(entries: Iterable[said.RolloutEntry]) -> Table:
 
 def host_table(entries: Iterable[said.HostEntry]) -> Table:
     """Hosts, one a line."""
-    table = _table("HOST", "ENVIRONMENT", "LINK", "HEALTH", "PLAN", "PROBLEMS")
+    table = _table("HOST", "ENVIRONMENT", "LINK", "HEALTH", "PLAN", "CERTIFICATE", "PROBLEMS")
     for entry in entries:
         problems = [*entry.problems, *([f"refused: {entry.refusal_reason}"] if entry.refusal_reason else [])]
         plan = f"{entry.accepted_revision}/{entry.revision}"
-        row = (entry.name, entry.environment, link_text(entry), entry.health.value, plan, "; ".join(problems))
-        table.add_row(*row)
+        row = (entry.name, entry.environment, link_text(entry), entry.health.value, plan, certificate_text(entry))
+        table.add_row(*row, "; ".join(problems))
     return table
 
 
@@ -125,6 +125,14 @@ def link_text(entry: said.HostEntry) -> str:
     return "never seen" if entry.last_seen_age_ms < 0 else f"last seen {age_text(entry.last_seen_age_ms)} ago"
 
 
+def certificate_text(entry: said.HostEntry) -> str:
+    """How long a host's certificate is good for, by the controller's clock. One that is over is renewed when the host comes back."""
+    if not entry.certificate_ends_ms:
+        return "-"
+    left_ms = entry.certificate_left_ms
+    return f"{age_text(left_ms)} left" if left_ms > 0 else f"over for {age_text(-left_ms)}"
+
+
 def host_texts(detail: said.HostDetail) -> list[Table | str]:
     """One host in full."""
     entry = detail.entry
@@ -134,6 +142,8 @@ def host_texts(detail: said.HostDetail) -> list[Table | str]:
     ]
     if entry.refusal_reason:
         texts.append(f"it refused its newest plan: {entry.refusal_reason}: {entry.refusal_message}")
+    if entry.certificate_ends_ms:
+        texts.append(f"certificate: {certificate_text(entry)}")
     texts += [f"problem: {problem}" for problem in entry.problems]
     if detail.observed is not None:
         texts.append(_instance_table(detail.observed, detail.plan))

@@ -243,10 +243,17 @@ class Controller:
         log.info("enrolment token made for host=%s, valid for %d s", host, ttl_s)
         return secret, expires_ms
 
-    async def enrol(self, host: str, secret_hash: str, key_digest: str, curve_public: str) -> None:
+    async def enrol(self, host: str, secret_hash: str, key_digest: str, curve_public: str, until_ms: int) -> None:
         """Let a key speak for a host, if its token says so; whoever spoke for it with another key is sent away."""
-        await self._store.do(lambda store: store.enrol(secret_hash, host, key_digest, curve_public, wall_ms()))
+        await self._store.do(
+            lambda store: store.enrol(secret_hash, host, key_digest, curve_public, wall_ms(), until_ms)
+        )
         log.info("enrolled host=%s key=%s", host, key_digest)
         self._news.tell("host", host, "enrolled")
         self._sessions.expel_others(host, key_digest)
         self._sessions.wake()
+
+    async def renew(self, host: str, key_digest: str, until_ms: int) -> None:
+        """Note that a host gets a fresh certificate; Untrusted when its key does not speak for it any more."""
+        await self._store.do(lambda store: store.renew(host, key_digest, until_ms))
+        log.info("renewed the certificate of host=%s", host)

@@ -18,6 +18,7 @@ from halftrack_controller.news import News
 from halftrack_controller.pushing import Pushing
 from halftrack_controller.store_rows import Presence
 from halftrack_controller.store_thread import StoreThread
+from halftrack_controller.terms import Terms
 from halftrack_model.errors import HostFault, InvalidInput, Refused, Untrusted
 from halftrack_model.observed import Observed
 from halftrack_model.seals import Sealed
@@ -221,8 +222,9 @@ def _rate(sight: _Sight, gauge: RingGauge) -> int:
 class SessionService(session_pb2_grpc.SessionServicer):
     """`Session`: one task that reads, one that writes, one that beats, for each host."""
 
-    def __init__(self, galaxy: str, sessions: Sessions, store: StoreThread, news: News) -> None:
+    def __init__(self, galaxy: str, sessions: Sessions, store: StoreThread, news: News, terms: Terms) -> None:
         self._galaxy, self._sessions, self._store, self._news = galaxy, sessions, store, news
+        self._terms = terms
 
     async def Connect(  # type: ignore[override]  # noqa: N802 - gRPC's name; the stub's type is the blocking one
         self, requests: object, context: Context
@@ -261,7 +263,8 @@ class SessionService(session_pb2_grpc.SessionServicer):
         stored = await self._store.do(lambda store: store.seen(caller.name))
         sight = self._sessions.begin(session)
         sight.digest = stored.observed.digest() if stored.observed else ""
-        session.say(said.Welcome(self._sessions.heartbeat_ms, upto))
+        await self._store.do(lambda store: store.shown(caller.name, caller.ends_ms))
+        session.say(self._terms.welcome(self._sessions.heartbeat_ms, upto, caller.ends_ms, time.time_ns() // 1_000_000))
         self._confirm(session, sight, hello.observed_digest)
         try:  # only after `begin`: a plan made in between is then offered by the loop, or found here, and at worst both
             newest = await self._store.do(lambda store: store.newest_plan(caller.name))

@@ -4,6 +4,7 @@ from halftrack_controller.callers import HOST, Context, Wire, answered, current_
 from halftrack_controller.news import News
 from halftrack_controller.session import Sessions, SessionService
 from halftrack_controller.store_thread import StoreThread
+from halftrack_controller.terms import Terms
 from halftrack_controller.watching import Looks
 from halftrack_proto import shown_codec
 from halftrack_proto.v1 import session_pb2
@@ -12,8 +13,10 @@ from halftrack_proto.v1 import session_pb2
 class ShowingService(SessionService):
     """The session's service, with the call that brings frames."""
 
-    def __init__(self, galaxy: str, sessions: Sessions, store: StoreThread, news: News, looks: Looks) -> None:
-        super().__init__(galaxy, sessions, store, news)
+    def __init__(
+        self, galaxy: str, sessions: Sessions, store: StoreThread, news: News, terms: Terms, looks: Looks
+    ) -> None:
+        super().__init__(galaxy, sessions, store, news, terms)
         self._looks = looks
 
     async def Show(self, requests: object, context: Context) -> Wire:  # noqa: N802 - gRPC's name

@@ -132,6 +132,8 @@ class Seen:
     observed_age_ms: int  # since the host last confirmed that `observed` is still so
     accepted_revision: int  # highest revision that the host has said is durable there
     refusal: Refusal | None  # of the newest plan only
+    certificate_ends_ms: int = 0  # by our wall clock; 0 when nothing is known of one. For people: it decides nothing
+    certificate_left_ms: int = 0  # until then
 
 
 NEVER_SEEN = Seen(False, -1, None, -1, 0, None)

@@ -17,14 +17,14 @@ from typing import Self
 
 from sqlite_utils import Database
 
-from halftrack_controller import store_graphs
+from halftrack_controller import store_graphs, store_keys
 from halftrack_controller.migrations import migrate
 from halftrack_controller.snapshot import Environment, Host, Published, RolloutChange, Seen, Snapshot
 from halftrack_controller.store_rows import Presence, read_seen, read_snapshot
 from halftrack_controller.tokens import TokenRow
 from halftrack_model import canonical
 from halftrack_model.edits import GraphChange, GraphRecord
-from halftrack_model.errors import HalftrackError, HostFault, InvalidInput, Refused, Untrusted
+from halftrack_model.errors import HalftrackError, HostFault, InvalidInput, Refused
 from halftrack_model.graph import StreamGraph
 from halftrack_model.observed import Observed
 from halftrack_model.plan import Plan
@@ -109,8 +109,12 @@ class Store:
     def key_digest(self, host: str) -> str:
         """The key that may speak for a host; empty for one that has not enrolled or does not exist."""
         with _faults():
-            row = self._db.conn.execute("select key_digest from hosts where name = ?", (host,)).fetchone()
-        return str(row[0]) if row else ""
+            return store_keys.key_digest(self._db.conn, host)
+
+    def check_key(self, host: str, shown: str) -> None:
+        """Untrusted unless that key speaks for the host."""
+        with _faults():
+            store_keys.checked_key(self._db.conn, host, shown)
 
     def newest_plan(self, host: str) -> tuple[int, Sealed] | None:
         """Revision and bytes of the newest plan made for a host."""
@@ -247,33 +251,30 @@ class Store:
     def add_token(self, token: TokenRow, now_ms: int) -> None:
         """A fresh token; those whose time is over go."""
         with self.transaction() as conn:
-            if not conn.execute("select 1 from hosts where name = ?", (token.host,)).fetchone():
-                raise Refused("unknown-host", f"no host {token.host!r}: register it first with `halftrack apply`")
-            conn.execute("delete from tokens where expires_ms < ?", (now_ms,))
-            row = (token.secret_hash, token.host, token.expires_ms, token.key_digest)
-            conn.execute("insert into tokens values (?, ?, ?, ?)", row)
+            store_keys.add_token(conn, token, now_ms)
 
-    def enrol(self, secret_hash: str, host: str, key_digest: str, curve_public: str, now_ms: int) -> None:
-        """Let the key speak for the host, if the token says so. The same key may come again; another may not."""
+    def enrol(
+        self, secret_hash: str, host: str, key_digest: str, curve_public: str, now_ms: int, until_ms: int
+    ) -> None:
+        """Let the key speak for the host, if the token says so, with a certificate until then. The same key may come again."""
         with self.transaction() as conn:
-            row = conn.execute("select * from tokens where secret_hash = ?", (secret_hash,)).fetchone()
-            token = TokenRow(*row) if row else None
-            if token is None or token.host != host:
-                raise Untrusted(
-                    "bad-token", f"this token is unknown here, or not for {host!r}: `halftrack host token` makes one"
-                )
-            if token.expires_ms < now_ms:
-                raise Untrusted(
-                    "token-expired", f"the token for {host} has expired: make a new one with `halftrack host token`"
-                )
-            if token.key_digest not in ("", key_digest):
-                raise Untrusted(
-                    "token-used", f"another key has enrolled with this token; if that was not {host}, look into it"
-                )
-            conn.execute("update tokens set key_digest = ? where secret_hash = ?", (key_digest, secret_hash))
-            conn.execute(
-                "update hosts set key_digest = ?, curve_public = ? where name = ?", (key_digest, curve_public, host)
-            )
+            store_keys.checked_token(conn, secret_hash, host, key_digest, now_ms)
+            store_keys.enrol(conn, secret_hash, host, key_digest, curve_public)
+            store_keys.put_certificate(conn, host, until_ms)
+
+    def renew(self, host: str, key_digest: str, until_ms: int) -> None:
+        """A fresh certificate for the key that speaks for the host; Untrusted when that is another."""
+        with self.transaction() as conn:
+            store_keys.checked_key(conn, host, key_digest)
+            store_keys.put_certificate(conn, host, until_ms)
+
+    def shown(self, host: str, ends_ms: int) -> None:
+        """A host has shown a certificate that ends then."""
+        with _faults():
+            known = store_keys.certificate_ends_ms(self._db.conn, host)
+        if not known:
+            with self.transaction() as conn:
+                store_keys.put_shown(conn, host, ends_ms)
 
 
 def _rank(document: Declared) -> int:

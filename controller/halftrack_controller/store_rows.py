@@ -19,6 +19,7 @@ from halftrack_controller.snapshot import (
     Snapshot,
 )
 from halftrack_controller.store_graphs import read_records
+from halftrack_controller.store_keys import certificate_ends_ms
 from halftrack_model import canonical
 from halftrack_model.observed import Observed
 from halftrack_model.plan import Plan
@@ -69,6 +70,7 @@ def read_seen(conn: sqlite3.Connection, now_ms: int, presence: Mapping[str, Pres
     confirmed = here.confirmed_age_ms if here.confirmed_age_ms >= 0 else stored_age
     refusal = Refusal(answer[1], answer[2], answer[3]) if answer[1] or answer[2] else None
     newest = conn.execute("select max(revision) from plans where host = ?", (host,)).fetchone()[0] or 0
+    ends_ms = certificate_ends_ms(conn, host)
     return Seen(
         connected=here.connected,
         last_seen_age_ms=here.last_seen_age_ms,
@@ -76,6 +78,8 @@ def read_seen(conn: sqlite3.Connection, now_ms: int, presence: Mapping[str, Pres
         observed_age_ms=confirmed,
         accepted_revision=answer[0],
         refusal=refusal if refusal and refusal.revision in (0, newest) and answer[0] != newest else None,
+        certificate_ends_ms=ends_ms,
+        certificate_left_ms=ends_ms - now_ms if ends_ms else 0,
     )
 
 

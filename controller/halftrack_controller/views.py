@@ -38,6 +38,8 @@ def host_entry(snapshot: Snapshot, name: str) -> said.HostEntry:
         refusal_message=refusal.message if refusal else "",
         problems=seen.observed.problems if seen.observed else (),
         health=_health(snapshot, name),
+        certificate_ends_ms=seen.certificate_ends_ms,
+        certificate_left_ms=seen.certificate_left_ms,
     )
 
 

@@ -72,10 +72,18 @@ AgentSays = Hello | Accepted | Declined | Heartbeat | Observed | ReportBatch
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The terms of the session. An outbox that begins anew gives its first report the number `reports_upto + 1`."""
+    """The terms of the session. An outbox that begins anew gives its first report the number `reports_upto + 1`.
+
+    Of the certificate: how long the one that the controller has seen is still good for, and how long a fresh one would be; 0 where the
+    controller does not say. `enrolment_endpoint` is said only to a host whose certificate is older than renewal.
+    """
 
     heartbeat_ms: int
     reports_upto: int
+    certificate_left_s: int = 0
+    certificate_life_s: int = 0
+    enrolment_endpoint: str = ""
+    now_ms: int = 0  # the controller's wall clock: for the host to say how far off its own is, never to decide by
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +315,8 @@ class HostEntry:
     refusal_message: str
     problems: tuple[str, ...]
     health: Health
+    certificate_ends_ms: int = 0  # by the controller's clock; 0 when it is not known
+    certificate_left_ms: int = 0  # until then; below 0 when it is over
 
 
 @dataclass(frozen=True, slots=True)

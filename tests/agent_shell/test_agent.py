@@ -70,6 +70,8 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any
 class AgentProcess:
     """`halftrack-agent` on folders of its own."""
 
+    OPTIONS = ("--listen", "127.0.0.1", "--agent-port", "0", "--bridge-port", "0", "--cgroup", "halftrack-test/agent")
+
     def __init__(self, folder: Path) -> None:
         self.places = Places(folder / "state", folder / "run")
         self.folder = folder
@@ -83,18 +85,8 @@ class AgentProcess:
         return subprocess.run(self.arguments(*rest), capture_output=True, text=True, check=False)
 
     def start(self) -> None:
-        options = (
-            "--listen",
-            "127.0.0.1",
-            "--agent-port",
-            "0",
-            "--bridge-port",
-            "0",
-            "--cgroup",
-            "halftrack-test/agent",
-        )
         with (self.folder / "agent.log").open("ab") as log:
-            self.process = subprocess.Popen(self.arguments("run", *options), stderr=log)
+            self.process = subprocess.Popen(self.arguments("run", *self.OPTIONS), stderr=log)
 
     def end(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None

@@ -94,7 +94,7 @@ def together(
         member = Membership("g", "h", f"127.0.0.1:{port}", "", {}, {}, 1)
         bench = Bench(folder)
         ends = Ends(bench.hello, bench.observed, lambda: (), bench.plans.append, bench.outbox)
-        link = Link(Identity(folder, member, b"", b"", b""), ends)
+        link = Link(lambda: Identity(folder, member, b"", b"", b""), ends)
         running = asyncio.get_running_loop().create_task(link.run())
         try:
             async with asyncio.timeout(30):

@@ -17,7 +17,7 @@ from halftrack_proto import messages as said
 
 EXPECTED = {
     "galaxy init", "controller serve", "host list", "host show", "host token", "apply", "plan", "release publish", "release list",
-    "rollout status", "rollout pause", "rollout resume", "rollout promote", "rollout abort", "stream top", "stream graph", "stream tap", "stream remove", "stream insert", "stream replace", "stream reroute", "stream set-policy", "stream split", "stream drift", "stream adopt", "stream revert", "galaxy operator", "explain", "schema",
+    "rollout status", "rollout pause", "rollout resume", "rollout promote", "rollout abort", "stream top", "stream graph", "stream tap", "stream remove", "stream insert", "stream replace", "stream reroute", "stream set-policy", "stream split", "stream drift", "stream adopt", "stream revert", "galaxy operator", "galaxy renew", "explain", "schema",
     "completion",
 }  # fmt: skip
 

@@ -67,14 +67,14 @@ def graph(on: str) -> StreamGraph:
 class LiveController:
     """`daemon.start` and `stop` in a thread; everything else goes over the network."""
 
-    def __init__(self, folder: Path, heartbeat_ms: int = 50) -> None:
+    def __init__(self, folder: Path, heartbeat_ms: int = 50, ports: tuple[int, int] = (0, 0)) -> None:
         self.folder = folder
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         try:
             self.running: Running = self.wait(
-                daemon.start(folder / "controller", Listening("127.0.0.1", 0, 0), heartbeat_ms)
+                daemon.start(folder / "controller", Listening("127.0.0.1", *ports), heartbeat_ms)
             )
         except BaseException:
             self._end_loop()

@@ -72,9 +72,9 @@ def test_a_token_ends(folder: Path) -> None:
                 "insert into hosts (name, environment, labels, bridge, agent) values ('a', 'home', '{}', '', '')"
             )
         store.add_token(TokenRow(hash_of("s"), "a", 1000, ""), 0)
-        store.enrol(hash_of("s"), "a", "key", CURVE, 1000)
+        store.enrol(hash_of("s"), "a", "key", CURVE, 1000, 5000)
         with pytest.raises(Untrusted) as caught:
-            store.enrol(hash_of("s"), "a", "key", CURVE, 1001)
+            store.enrol(hash_of("s"), "a", "key", CURVE, 1001, 5000)
         assert caught.value.reason == "token-expired"
     finally:
         store.close()

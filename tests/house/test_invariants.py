@@ -19,6 +19,8 @@ CLAIMED = {
     "S1": "a stream's output is in source order, no gap, no duplicate, through any single failure in a swap",
     "S2": "beyond the declared buffer, loss is counted and reported",
     "D1": "acknowledged survives power loss; corruption is detected, never executed",
+    "C1": "no safety decision compares two hosts' clocks; a clock that is years wrong still runs and rejoins",
+    "C2": "an expired certificate never blocks its own renewal",
 }
 _NAMED = re.compile(r"# invariants?: *([A-Z]\d(?:[, ]+[A-Z]\d)*)")
 

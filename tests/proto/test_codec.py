@@ -18,7 +18,17 @@ from halftrack_model.plan import Plan
 from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrategy
 from halftrack_model.report import Report
 from halftrack_model.seals import Seal, Sealed
-from halftrack_proto import codec, gauges, graph_codec, graph_messages, messages, operator_codec, shown_codec
+from halftrack_proto import (
+    codec,
+    gauges,
+    graph_codec,
+    graph_messages,
+    messages,
+    operator_codec,
+    renewal,
+    renewal_codec,
+    shown_codec,
+)
 from halftrack_proto.graph_codec import EditRequest, SettleRequest
 from halftrack_proto.shown import MAX_BYTES_EACH, Shown, ShownFrame, WantFrames, WatchRequest
 from halftrack_proto.tokens import token_of, token_text
@@ -148,11 +158,18 @@ SHOWN_JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
     ("shown", st.builds(Shown, frames=st.lists(st.builds(ShownFrame), max_size=3).map(tuple))),
     ("watch_request", st.builds(WatchRequest)),
 ]
+RENEWAL_JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
+    ("challenge_request", TEXT),
+    ("challenge_reply", st.binary(max_size=40)),
+    ("renew_request", st.builds(renewal.RenewRequest)),
+    ("renew_reply", st.builds(renewal.RenewReply)),
+]
 JOURNEYS_OF = (
     (codec, JOURNEYS),
     (operator_codec, OPERATOR_JOURNEYS),
     (graph_codec, GRAPH_JOURNEYS),
     (shown_codec, SHOWN_JOURNEYS),
+    (renewal_codec, RENEWAL_JOURNEYS),
 )
 EVERY = [(module, *journey) for module, journeys in JOURNEYS_OF for journey in journeys]
 

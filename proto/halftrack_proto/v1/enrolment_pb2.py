@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"halftrack_proto/v1/enrolment.proto\x12\x0chalftrack.v1\"S\n\x0c\x45nrolRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63urve_public\x18\x04 \x01(\t\"\xe9\x02\n\nEnrolReply\x12\x0e\n\x06galaxy\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_der\x18\x03 \x01(\x0c\x12\x0e\n\x06\x63\x61_der\x18\x04 \x01(\x0c\x12\x39\n\tplan_keys\x18\x05 \x03(\x0b\x32&.halftrack.v1.EnrolReply.PlanKeysEntry\x12?\n\x0crelease_keys\x18\x06 \x03(\x0b\x32).halftrack.v1.EnrolReply.ReleaseKeysEntry\x12\x19\n\x11release_threshold\x18\x07 \x01(\x05\x12\x18\n\x10session_endpoint\x18\x08 \x01(\t\x1a/\n\rPlanKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x1a\x32\n\x10ReleaseKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x32J\n\tEnrolment\x12=\n\x05\x45nrol\x12\x1a.halftrack.v1.EnrolRequest\x1a\x18.halftrack.v1.EnrolReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"halftrack_proto/v1/enrolment.proto\x12\x0chalftrack.v1\"S\n\x0c\x45nrolRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63urve_public\x18\x04 \x01(\t\"\xe9\x02\n\nEnrolReply\x12\x0e\n\x06galaxy\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_der\x18\x03 \x01(\x0c\x12\x0e\n\x06\x63\x61_der\x18\x04 \x01(\x0c\x12\x39\n\tplan_keys\x18\x05 \x03(\x0b\x32&.halftrack.v1.EnrolReply.PlanKeysEntry\x12?\n\x0crelease_keys\x18\x06 \x03(\x0b\x32).halftrack.v1.EnrolReply.ReleaseKeysEntry\x12\x19\n\x11release_threshold\x18\x07 \x01(\x05\x12\x18\n\x10session_endpoint\x18\x08 \x01(\t\x1a/\n\rPlanKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x1a\x32\n\x10ReleaseKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\" \n\x10\x43hallengeRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"\x1f\n\x0e\x43hallengeReply\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"V\n\x0cRenewRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x16\n\x0epublic_key_der\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"}\n\nRenewReply\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61_der\x18\x02 \x01(\x0c\x12\x1a\n\x12\x63\x65rtificate_life_s\x18\x03 \x01(\x03\x12\x1a\n\x12\x65nrolment_endpoint\x18\x04 \x01(\t\x12\x0e\n\x06now_ms\x18\x05 \x01(\x03\x32\xd4\x01\n\tEnrolment\x12=\n\x05\x45nrol\x12\x1a.halftrack.v1.EnrolRequest\x1a\x18.halftrack.v1.EnrolReply\x12I\n\tChallenge\x12\x1e.halftrack.v1.ChallengeRequest\x1a\x1c.halftrack.v1.ChallengeReply\x12=\n\x05Renew\x12\x1a.halftrack.v1.RenewRequest\x1a\x18.halftrack.v1.RenewReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENROLREPLY_PLANKEYSENTRY']._serialized_end=447
   _globals['_ENROLREPLY_RELEASEKEYSENTRY']._serialized_start=449
   _globals['_ENROLREPLY_RELEASEKEYSENTRY']._serialized_end=499
-  _globals['_ENROLMENT']._serialized_start=501
-  _globals['_ENROLMENT']._serialized_end=575
+  _globals['_CHALLENGEREQUEST']._serialized_start=501
+  _globals['_CHALLENGEREQUEST']._serialized_end=533
+  _globals['_CHALLENGEREPLY']._serialized_start=535
+  _globals['_CHALLENGEREPLY']._serialized_end=566
+  _globals['_RENEWREQUEST']._serialized_start=568
+  _globals['_RENEWREQUEST']._serialized_end=654
+  _globals['_RENEWREPLY']._serialized_start=656
+  _globals['_RENEWREPLY']._serialized_end=781
+  _globals['_ENROLMENT']._serialized_start=784
+  _globals['_ENROLMENT']._serialized_end=996
 # @@protoc_insertion_point(module_scope)

@@ -39,6 +39,16 @@ class EnrolmentStub:
                 request_serializer=halftrack__proto_dot_v1_dot_enrolment__pb2.EnrolRequest.SerializeToString,
                 response_deserializer=halftrack__proto_dot_v1_dot_enrolment__pb2.EnrolReply.FromString,
                 _registered_method=True)
+        self.Challenge = channel.unary_unary(
+                '/halftrack.v1.Enrolment/Challenge',
+                request_serializer=halftrack__proto_dot_v1_dot_enrolment__pb2.ChallengeRequest.SerializeToString,
+                response_deserializer=halftrack__proto_dot_v1_dot_enrolment__pb2.ChallengeReply.FromString,
+                _registered_method=True)
+        self.Renew = channel.unary_unary(
+                '/halftrack.v1.Enrolment/Renew',
+                request_serializer=halftrack__proto_dot_v1_dot_enrolment__pb2.RenewRequest.SerializeToString,
+                response_deserializer=halftrack__proto_dot_v1_dot_enrolment__pb2.RenewReply.FromString,
+                _registered_method=True)
 
 
 class EnrolmentServicer:
@@ -51,6 +61,20 @@ class EnrolmentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Challenge(self, request, context):
+        """The first half of a renewal: something to sign, good for a minute, for this host only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Renew(self, request, context):
+        """The second half: a fresh certificate for the key that has enrolled, whatever has become of the one before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnrolmentServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +82,16 @@ def add_EnrolmentServicer_to_server(servicer, server):
                     servicer.Enrol,
                     request_deserializer=halftrack__proto_dot_v1_dot_enrolment__pb2.EnrolRequest.FromString,
                     response_serializer=halftrack__proto_dot_v1_dot_enrolment__pb2.EnrolReply.SerializeToString,
+            ),
+            'Challenge': grpc.unary_unary_rpc_method_handler(
+                    servicer.Challenge,
+                    request_deserializer=halftrack__proto_dot_v1_dot_enrolment__pb2.ChallengeRequest.FromString,
+                    response_serializer=halftrack__proto_dot_v1_dot_enrolment__pb2.ChallengeReply.SerializeToString,
+            ),
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=halftrack__proto_dot_v1_dot_enrolment__pb2.RenewRequest.FromString,
+                    response_serializer=halftrack__proto_dot_v1_dot_enrolment__pb2.RenewReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +121,60 @@ class Enrolment:
             '/halftrack.v1.Enrolment/Enrol',
             halftrack__proto_dot_v1_dot_enrolment__pb2.EnrolRequest.SerializeToString,
             halftrack__proto_dot_v1_dot_enrolment__pb2.EnrolReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Challenge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/halftrack.v1.Enrolment/Challenge',
+            halftrack__proto_dot_v1_dot_enrolment__pb2.ChallengeRequest.SerializeToString,
+            halftrack__proto_dot_v1_dot_enrolment__pb2.ChallengeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/halftrack.v1.Enrolment/Renew',
+            halftrack__proto_dot_v1_dot_enrolment__pb2.RenewRequest.SerializeToString,
+            halftrack__proto_dot_v1_dot_enrolment__pb2.RenewReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,12 +35,20 @@ class EnrolmentStub:
     def __new__(cls, channel: _aio.Channel) -> EnrolmentAsyncStub: ...
     Enrol: _grpc.UnaryUnaryMultiCallable[_enrolment_pb2.EnrolRequest, _enrolment_pb2.EnrolReply]
     """May be repeated with the same token and the same key while the token lives: an enrolment interrupted anywhere goes on."""
+    Challenge: _grpc.UnaryUnaryMultiCallable[_enrolment_pb2.ChallengeRequest, _enrolment_pb2.ChallengeReply]
+    """The first half of a renewal: something to sign, good for a minute, for this host only."""
+    Renew: _grpc.UnaryUnaryMultiCallable[_enrolment_pb2.RenewRequest, _enrolment_pb2.RenewReply]
+    """The second half: a fresh certificate for the key that has enrolled, whatever has become of the one before."""
 
 @_typing.type_check_only
 class EnrolmentAsyncStub(EnrolmentStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Enrol: _aio.UnaryUnaryMultiCallable[_enrolment_pb2.EnrolRequest, _enrolment_pb2.EnrolReply]  # type: ignore[assignment]
     """May be repeated with the same token and the same key while the token lives: an enrolment interrupted anywhere goes on."""
+    Challenge: _aio.UnaryUnaryMultiCallable[_enrolment_pb2.ChallengeRequest, _enrolment_pb2.ChallengeReply]  # type: ignore[assignment]
+    """The first half of a renewal: something to sign, good for a minute, for this host only."""
+    Renew: _aio.UnaryUnaryMultiCallable[_enrolment_pb2.RenewRequest, _enrolment_pb2.RenewReply]  # type: ignore[assignment]
+    """The second half: a fresh certificate for the key that has enrolled, whatever has become of the one before."""
 
 class EnrolmentServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -50,5 +58,21 @@ class EnrolmentServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_enrolment_pb2.EnrolReply, _abc.Awaitable[_enrolment_pb2.EnrolReply]]:
         """May be repeated with the same token and the same key while the token lives: an enrolment interrupted anywhere goes on."""
+
+    @_abc_1.abstractmethod
+    def Challenge(
+        self,
+        request: _enrolment_pb2.ChallengeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrolment_pb2.ChallengeReply, _abc.Awaitable[_enrolment_pb2.ChallengeReply]]:
+        """The first half of a renewal: something to sign, good for a minute, for this host only."""
+
+    @_abc_1.abstractmethod
+    def Renew(
+        self,
+        request: _enrolment_pb2.RenewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrolment_pb2.RenewReply, _abc.Awaitable[_enrolment_pb2.RenewReply]]:
+        """The second half: a fresh certificate for the key that has enrolled, whatever has become of the one before."""
 
 def add_EnrolmentServicer_to_server(servicer: EnrolmentServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -531,6 +531,8 @@ class HostEntry(_message.Message):
     REFUSAL_MESSAGE_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_ENDS_MS_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_LEFT_MS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     environment: _builtins.str
     enrolled: _builtins.bool
@@ -545,6 +547,10 @@ class HostEntry(_message.Message):
     refusal_message: _builtins.str
     health: _builtins.str
     """healthy, unhealthy or unknown"""
+    certificate_ends_ms: _builtins.int
+    """by the controller's clock; 0: not known"""
+    certificate_left_ms: _builtins.int
+    """until then; below 0 when it is over"""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -564,10 +570,12 @@ class HostEntry(_message.Message):
         refusal_message: _builtins.str = ...,
         problems: _abc.Iterable[_builtins.str] | None = ...,
         health: _builtins.str = ...,
+        certificate_ends_ms: _builtins.int = ...,
+        certificate_left_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_revision", b"accepted_revision", "connected", b"connected", "enrolled", b"enrolled", "environment", b"environment", "health", b"health", "labels", b"labels", "last_seen_age_ms", b"last_seen_age_ms", "name", b"name", "problems", b"problems", "refusal_message", b"refusal_message", "refusal_reason", b"refusal_reason", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_revision", b"accepted_revision", "certificate_ends_ms", b"certificate_ends_ms", "certificate_left_ms", b"certificate_left_ms", "connected", b"connected", "enrolled", b"enrolled", "environment", b"environment", "health", b"health", "labels", b"labels", "last_seen_age_ms", b"last_seen_age_ms", "name", b"name", "problems", b"problems", "refusal_message", b"refusal_message", "refusal_reason", b"refusal_reason", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

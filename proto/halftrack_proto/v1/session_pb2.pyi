@@ -416,19 +416,35 @@ class Welcome(_message.Message):
 
     HEARTBEAT_MS_FIELD_NUMBER: _builtins.int
     REPORTS_UPTO_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_LEFT_S_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_LIFE_S_FIELD_NUMBER: _builtins.int
+    ENROLMENT_ENDPOINT_FIELD_NUMBER: _builtins.int
+    NOW_MS_FIELD_NUMBER: _builtins.int
     heartbeat_ms: _builtins.int
     """how often both sides say that they are there"""
     reports_upto: _builtins.int
     """highest report number consumed so far; an outbox that begins anew begins above it"""
+    certificate_left_s: _builtins.int
+    """how long the certificate that the host has shown is still good for; 0: not said"""
+    certificate_life_s: _builtins.int
+    """how long a fresh one would be; 0: there is no renewal"""
+    enrolment_endpoint: _builtins.str
+    """where to renew, host:port; said only to a host whose certificate is older than renewal"""
+    now_ms: _builtins.int
+    """the controller's wall clock, for the host to say how far off its own is; 0: not said"""
     def __init__(
         self,
         *,
         heartbeat_ms: _builtins.int = ...,
         reports_upto: _builtins.int = ...,
+        certificate_left_s: _builtins.int = ...,
+        certificate_life_s: _builtins.int = ...,
+        enrolment_endpoint: _builtins.str = ...,
+        now_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_ms", b"heartbeat_ms", "reports_upto", b"reports_upto"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_left_s", b"certificate_left_s", "certificate_life_s", b"certificate_life_s", "enrolment_endpoint", b"enrolment_endpoint", "heartbeat_ms", b"heartbeat_ms", "now_ms", b"now_ms", "reports_upto", b"reports_upto"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

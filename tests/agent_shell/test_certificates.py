@@ -1,0 +1,134 @@
+"""A real agent whose certificate is over, on hosts whose clocks are years wrong, comes back by itself; its workloads notice nothing."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from halftrack_agent.timekeeping import Floor
+from halftrack_controller import ca, galaxy
+from halftrack_controller.service import wall_ms
+from halftrack_model import canonical
+from halftrack_model.observed import Health
+from tests.agent_shell.test_agent import SINK, SOURCE, AgentProcess, publish, until
+from tests.controller_shell.shell_harness import ENVIRONMENT, LiveController, graph, host
+
+LIFE_S = 3
+WORKLOADS = ("line.source", "line.sink")
+FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+
+
+class Timed(AgentProcess):
+    """An agent on a host whose clock is wrong by so much (in `faketime`'s words: `+30y`, `@1970-01-02 00:00:00`)."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.faked: list[int] = []
+
+    def start_at(self, clock: str) -> None:
+        assert FAKETIME is not None
+        words = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        with (self.folder / "agent.log").open("ab") as log:
+            self.process = subprocess.Popen(self.arguments("run", *self.OPTIONS), stderr=log, env=os.environ | words)
+        self.faked.append(self.process.pid)
+
+    def clear(self) -> None:
+        """What faketime leaves in shared memory, too, where it was not asked to end."""
+        super().clear()
+        for pid in self.faked:
+            for name in ("faketime_shm_", "sem.faketime_sem_"):
+                Path(f"/dev/shm/{name}{pid}").unlink(missing_ok=True)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "agent.log").read_text()
+
+    def pids(self) -> list[int]:
+        return [self.pid(name) for name in WORKLOADS]
+
+    def ends_ms(self) -> int:
+        return ca.ends_ms(x509.load_pem_x509_certificate((self.places.identity / "cert.pem").read_bytes()))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A galaxy whose hosts get certificates for three seconds."""
+    galaxy.init(tmp_path / "galaxy", "milkyway", ["127.0.0.1"])
+    settings = tmp_path / "galaxy/controller/galaxy.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"host_certificate_s": LIFE_S}))
+    return tmp_path / "galaxy"
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Timed]:
+    agent = Timed(tmp_path)
+    yield agent
+    agent.clear()
+
+
+def begun(live: LiveController, agent: Timed) -> None:
+    """Enrolled, and with a stream that runs."""
+    with live.operator() as client:
+        client.apply([ENVIRONMENT, host("tank-a"), host("tank-b"), graph("tank-a")])
+        for product, entry, program in (("counter", "source:Source", SOURCE), ("keeper", "sink:Sink", SINK)):
+            publish(client, agent.folder, product, entry, program)
+        (agent.folder / "token").write_text(client.create_token("tank-a", 600).token)
+    done = agent.command("enrol", "--token-file", str(agent.folder / "token"))
+    assert done.returncode == 0, done.stderr
+    agent.start()
+    until(lambda: agent.recorded() > 100, "frames arrive in the sink")
+
+
+def problems(live: LiveController) -> str:
+    """What the operator is told of the host while it is connected."""
+    with live.operator() as client:
+        entry = client.host("tank-a").entry
+    return "; ".join(entry.problems) if entry.connected and entry.health is Health.HEALTHY else "?"
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="needs libfaketime")
+def test_what_is_over_blocks_nothing_whatever_the_clock_says(folder: Path, agent: Timed) -> None:
+    """Renewed early while there is a link; over while there is none; a cold boot without one; back with a clock of 1970, and one of 2050."""
+    # invariant: C1 C2 R2
+    live = LiveController(folder, heartbeat_ms=200)
+    try:
+        begun(live, agent)
+        until(lambda: "the certificate is renewed" in agent.log.rpartition("in session")[2], "it renews in its session")
+    finally:
+        live.stop()
+    before = agent.pids()
+    agent.end(signal.SIGKILL)
+    until(lambda: wall_ms() > agent.ends_ms(), "the certificate is over")
+
+    for pid in before:  # a reboot, as far as processes can see it
+        os.kill(pid, signal.SIGKILL)
+    agent.start_at("+60y")
+    until(lambda: all(agent.pids()) and not set(agent.pids()) & set(before), "the plan is obeyed at a cold boot")
+    recorded = agent.recorded()
+    until(lambda: agent.recorded() > recorded + 100, "the stream goes on")
+    assert "this host's certificate" not in agent.log
+    running, over = agent.pids(), agent.ends_ms()
+    agent.end(signal.SIGKILL)
+
+    agent.start_at("@1970-01-02 00:00:00")
+    until(lambda: "no session" in agent.log.partition("adopted")[2], "it tries in vain")
+    assert "behind what it has been before" in agent.command("status").stdout or until(
+        lambda: "behind what it has been before" in agent.command("status").stdout, "it says that its clock is wrong"
+    )
+    live = LiveController(folder, heartbeat_ms=200, ports=live.running.ports)
+    try:
+        until(lambda: "years behind the controller's" in problems(live), "it rejoins with a clock of 1970, and says so")
+        assert agent.ends_ms() > over
+        agent.end(signal.SIGKILL)
+        agent.start_at("+24y")
+        until(lambda: "years ahead of the controller's" in problems(live), "and with a clock that is far ahead")
+        floor = canonical.decode(Floor, agent.places.clock.read_bytes())
+        assert abs(floor.wall_ms - wall_ms()) < 600_000, "what a wrong clock says is no reason to believe it"
+    finally:
+        live.stop()
+    assert agent.pids() == running
