@@ -7,6 +7,7 @@ ca.pem      the galaxy's CA
 trust.json  all that is public: written last, so its presence means that enrolment is complete
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,9 @@ from halftrack_model.errors import HalftrackError, HostFault, Refused
 
 if TYPE_CHECKING:  # heavy, and `status` does without
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+
+NONE = b"none"  # in place of a certificate that is not there: gRPC refuses what is no certificate, and aborts the process for nothing at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +88,13 @@ def load(folder: Path) -> Identity:
     own_key(folder / "key.pem")  # both looked at here: TLS and ZeroMQ would fail later, and not say which file it is
     own_curve_key(folder / "curve.key")
     try:
-        key, cert, ca = ((folder / name).read_bytes() for name in ("key.pem", "cert.pem", "ca.pem"))
+        key, ca = ((folder / name).read_bytes() for name in ("key.pem", "ca.pem"))
     except OSError as error:
         raise HostFault("identity-damaged", f"{folder} cannot be read ({error}); enrol this host again") from error
-    return Identity(folder, member, key, cert, ca)
+    cert = b""
+    with contextlib.suppress(OSError):  # lost, or damaged: the key gets a fresh one, as for one that is over
+        cert = (folder / "cert.pem").read_bytes()
+    return Identity(folder, member, key, cert or NONE, ca or NONE)
 
 
 def membership(folder: Path) -> Membership:

@@ -87,7 +87,7 @@ class Renewing:
             if error.reason == status.UNREACHABLE:
                 log.info("the certificate is not renewed now: %s", error.message)
                 return
-            text = f"the controller does not renew this host's certificate: {error.message}"
+            text = f"this host's certificate is not renewed: {error.message}"
             if text != self._refused:
                 log.warning("%s (%s)", text, error.reason)
             self._refused = text
@@ -127,14 +127,14 @@ class Renewing:
 
 async def asked(identity: Identity) -> RenewReply:
     """A fresh certificate, checked; Untrusted when the controller refuses, or what comes is not what it should be."""
-    member = identity.member
+    member, ca_digest = identity.member, _ca_digest(identity)
     credentials = grpc.ssl_channel_credentials(root_certificates=identity.ca_pem)
     async with grpc.aio.secure_channel(member.enrolment_endpoint, credentials, options=CLIENT_OPTIONS) as channel:
         stub: Any = enrolment_pb2_grpc.EnrolmentStub(channel)
         try:
             wish = renewal_codec.challenge_request_message(member.host)
             nonce = renewal_codec.challenge_reply_of(await stub.Challenge(wish, timeout=CALL_S))
-            proof = renewal_codec.renew_request_message(_proof(identity, nonce))
+            proof = renewal_codec.renew_request_message(_proof(identity, ca_digest, nonce))
             reply = renewal_codec.renew_reply_of(await stub.Renew(proof, timeout=CALL_S))
         except grpc.aio.AioRpcError as error:
             raise status.error_of(error) from None
@@ -142,16 +142,25 @@ async def asked(identity: Identity) -> RenewReply:
     return reply
 
 
-def _proof(identity: Identity, nonce: bytes) -> RenewRequest:
+def _ca_digest(identity: Identity) -> str:
+    """The galaxy's CA by its key. Looked at before anything is asked: TLS would only say that nobody answers."""
     from cryptography import x509  # heavy, and seldom needed
+
+    try:
+        return digest_of(public_der(x509.load_pem_x509_certificate(identity.ca_pem).public_key()))
+    except ValueError:
+        text = f"{identity.folder / 'ca.pem'} holds no certificate of ours; enrol this host again"
+        raise HostFault("identity-damaged", text) from None
+
+
+def _proof(identity: Identity, ca_digest: str, nonce: bytes) -> RenewRequest:
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
 
     if len(nonce) > NONCE_BYTES_MAX:
         raise Untrusted("wrong-answer", f"a challenge of {len(nonce)} bytes; at most {NONCE_BYTES_MAX} are signed")
     member, key = identity.member, own_key(identity.key_path)
-    ca_key = public_der(x509.load_pem_x509_certificate(identity.ca_pem).public_key())
-    message = statement(Renewal(member.galaxy, member.host, digest_of(ca_key), nonce))
+    message = statement(Renewal(member.galaxy, member.host, ca_digest, nonce))
     return RenewRequest(member.host, nonce, public_der(key.public_key()), key.sign(message, ec.ECDSA(hashes.SHA256())))
 
 

@@ -13,6 +13,7 @@ NAMES = (
     "0001-first",
     "0002-live-graphs",
     "0003-certificates",
+    "0004-time-floor",
 )  # every step below; the schema of a store that has others is not ours to touch
 
 _FIRST = """
@@ -176,6 +177,23 @@ create table certificates (  -- the last one that each host was given, or has sh
 def certificates(db: Database) -> None:
     """When the certificates of hosts end."""
     for statement in _statements(_CERTIFICATES):
+        db.conn.execute(statement)
+
+
+_TIME_FLOOR = """
+create table time_floor (  -- one row: the highest that this controller's clock has said
+  one integer primary key check (one = 1),
+  wall_ms integer not null
+) strict;
+create trigger time_floor_rises before update on time_floor when new.wall_ms < old.wall_ms
+  begin select raise(abort, 'the floor under the time never goes down'); end
+"""
+
+
+@MIGRATIONS(name=NAMES[3])
+def time_floor(db: Database) -> None:
+    """What the time has been at least."""
+    for statement in _statements(_TIME_FLOOR):
         db.conn.execute(statement)
 
 

@@ -18,6 +18,7 @@ from halftrack_controller.snapshot import Published, Reason, RolloutChange, Snap
 from halftrack_controller.store import Store
 from halftrack_controller.store_thread import StoreThread
 from halftrack_controller.tokens import TokenRow, checked_ttl, hash_of, new_secret
+from halftrack_controller.wallclock import WallClock
 from halftrack_model import canonical, seals
 from halftrack_model.edits import GraphChange, GraphRecord
 from halftrack_model.errors import HalftrackError
@@ -54,6 +55,7 @@ class Controller:
     def __init__(self, galaxy: ControllerGalaxy, store: StoreThread, sessions: Sessions, news: News) -> None:
         self._galaxy, self._store, self._sessions, self._news = galaxy, store, sessions, news
         self._deciding = asyncio.Lock()
+        self._clock = WallClock(store)
 
     # --------------------------------------------------------------------------------------------------------- the loop
 
@@ -62,6 +64,7 @@ class Controller:
         while True:
             await self._sessions.changed(TICK_S)
             await asyncio.sleep(DEBOUNCE_S)
+            await self._clock.look(wall_ms())
             try:
                 await self.step()
             except HalftrackError as error:

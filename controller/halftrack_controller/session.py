@@ -323,7 +323,10 @@ class SessionService(session_pb2_grpc.SessionServicer):
         host = session.caller.name
         if observed.host != host:
             raise Untrusted("wrong-host", f"{host} describes {observed.host!r}, for which it does not speak")
+        known = (await self._store.do(lambda store: store.seen(host))).observed
         await self._store.do(lambda store: store.observe(observed, time.time_ns() // 1_000_000))
+        for problem in sorted({*observed.problems} - {*(known.problems if known else ())}):
+            log.warning("host=%s says: %s", host, problem)
         sight.digest, sight.confirmed_s = observed.digest(), time.monotonic()
         self._news.tell("host", host, "its state has changed")
         self._sessions.wake()

@@ -268,6 +268,20 @@ class Store:
             store_keys.checked_key(conn, host, key_digest)
             store_keys.put_certificate(conn, host, until_ms)
 
+    def time_floor_ms(self) -> int:
+        """The highest that this controller's clock has been known to say; 0 when nothing is known."""
+        with _faults():
+            row = self._db.conn.execute("select wall_ms from time_floor").fetchone()
+        return int(row[0]) if row else 0
+
+    def raise_time_floor(self, wall_ms: int) -> None:
+        """The clock has said this."""
+        with self.transaction() as conn:
+            conn.execute(
+                "insert into time_floor values (1, ?) on conflict (one) do update set wall_ms = excluded.wall_ms",
+                (wall_ms,),
+            )
+
     def shown(self, host: str, ends_ms: int) -> None:
         """A host has shown a certificate that ends then."""
         with _faults():
