@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim spin soak cycles swap-soak swap-table rewire-soak swap-verdict bench-ring bench-bridge bench-spool bench-swap bench-handover bench native dist clean
+.PHONY: help ready demo test check lint types house proto docs format sim spin soak cycles crash-matrix swap-soak swap-table rewire-soak swap-verdict bench-ring bench-bridge bench-spool bench-swap bench-handover bench native dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ swap-table: ready ## a swap for every fault in every phase, on real agents; ever
 
 rewire-soak: ready ## a live graph on two hosts, edited by two operators and swapped, while its processes, agents and link are killed and cut; every output checked (EDITS= SEED= RATE= TROUBLES=); writes rewire-soak.json
 	@$(PY) -m tests.soak.rewire_run
+
+crash-matrix: ready ## kill the real agent and the real controller at each write, sync, rename and spawn, cut the power, fail the disk; look whether they converge (POINTS= SEED=); writes crash-matrix.json
+	@$(PY) -m tests.crash.run
 
 swap-verdict: ready ## greens that differ, are slow, or may pass, judged on two hosts (CASES=, 0: all; RATE=); writes swap-verdict.json
 	@$(PY) -m tests.soak.verdict_run

@@ -8,6 +8,7 @@ import contextlib
 import importlib.metadata
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -27,6 +28,7 @@ from halftrack_agent.outbox import Outbox
 from halftrack_agent.peers import Heard, Peers
 from halftrack_agent.places import Places
 from halftrack_agent.renewing import Renewing
+from halftrack_agent.reserve import Reserve
 from halftrack_agent.rings import Rings
 from halftrack_agent.showing import Showing
 from halftrack_agent.sight import Sight
@@ -56,13 +58,23 @@ class Listening:
 class Agent:
     """All parts of one agent; an async context. Workloads run on when it ends."""
 
-    def __init__(self, places: Places, identity: Identity, listening: Listening, cgroup: str) -> None:
+    def __init__(
+        self,
+        places: Places,
+        identity: Identity,
+        listening: Listening,
+        cgroup: str,
+        turned: Callable[[], None] = lambda: None,
+    ) -> None:
         self._places, self._identity, self._listening = places, identity, listening
         self._findings: tuple[str, ...] = ()
         self._trouble = ""
         files.make_folder(places.run)
+        for folder in (places.state, places.identity):
+            files.sweep(folder)
         self._journal = Journal(places.state)
         self._outbox = Outbox(places.state, identity.member.host)
+        self._reserve = Reserve(places.state)
         self._store = ArtifactStore(places.artifacts)
         self._rings = Rings(places.rings)
         alone = abilities.own_network()
@@ -81,18 +93,7 @@ class Agent:
         )
         self._showing, self._renewing = Showing(self._rings.path_of), Renewing(identity)
         self._wall = WallClock(places.clock)
-        ends = Ends(
-            self._hello,
-            self.observed,
-            self._rings.gauges,
-            self._plan_came,
-            self._outbox,
-            self._showing.show,
-            self._sight.flows,
-            self._welcomed,
-            self._renewing.unanswered,
-        )
-        self._link = Link(lambda: self._renewing.identity, ends)
+        self._link = self._made_link()
         self._hands = Hands(
             self._journal,
             self._outbox,
@@ -104,6 +105,7 @@ class Agent:
             self._link.chunks,
             self._link.answer,
             self._wake,
+            self._reserve,
         )
         self._loop = Loop(
             state,
@@ -114,7 +116,22 @@ class Agent:
             self._plan_in_force,
             self._link.stir,
             self._problems,
+            turned,
         )
+
+    def _made_link(self) -> Link:
+        ends = Ends(
+            self._hello,
+            self.observed,
+            self._rings.gauges,
+            self._plan_came,
+            self._outbox,
+            self._showing.show,
+            self._sight.flows,
+            self._welcomed,
+            self._renewing.unanswered,
+        )
+        return Link(lambda: self._renewing.identity, ends)
 
     async def __aenter__(self) -> Self:
         """Listen, and adopt what runs."""
@@ -223,7 +240,9 @@ class Agent:
         self._wall.told(said.now_ms)
 
     def _problems(self) -> tuple[str, ...]:
-        own = ((self._trouble,) if self._trouble else ()) + self._renewing.problems + self._wall.problems
+        own = (
+            tuple(filter(None, (self._trouble, self._reserve.problem))) + self._renewing.problems + self._wall.problems
+        )
         return (*own, *self._findings, *self._driver.problems, *self._rings.problems, *self._outbox.problems)
 
     def _hello(self) -> Hello:

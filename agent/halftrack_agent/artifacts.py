@@ -86,7 +86,7 @@ class ArtifactStore:
             if offset < size_bytes:
                 await _receive(source(digest, offset), size_bytes - offset, size_bytes, file.write, hasher.update)
             file.flush()
-            await asyncio.to_thread(os.fsync, file.fileno())
+            await asyncio.to_thread(files.sync, file.fileno(), part)
         return hasher.hexdigest()
 
     def prune(self, wanted: Collection[str]) -> None:

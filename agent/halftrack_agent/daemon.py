@@ -16,15 +16,17 @@ from halftrack_agent.places import AGENT_PORT, BRIDGE_PORT, Places
 from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError, InvalidInput
 from halftrack_model.observed import Observed
+from halftrack_proto.watchdog import PATIENCE_S, Watchdog
 
 MAX_PORT = 65535  # ZeroMQ takes a larger number modulo 65536, and would listen where no other host looks
+MAX_PATIENCE_S = 3600
 STATE, RUN = "/var/lib/halftrack-agent", "/run/halftrack-agent"
 
 log = logging.getLogger("halftrack.agent")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program; returns its exit status: 0 done, 1 an error that says what to do, 2 a wrong command line."""
+    """The program; returns its exit status: 0 done, 1 an error that says what to do, 2 a wrong command line. `files.DiskLost` is 3."""
     options = _parser().parse_args(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(
         level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
@@ -116,6 +118,13 @@ def _add_listening(part: argparse.ArgumentParser, hush: str | None) -> None:
     part.add_argument(
         "--cgroup", default=default(""), metavar="NAME", help="where control groups are made, below the top"
     )
+    part.add_argument(
+        "--patience",
+        type=_seconds,
+        default=PATIENCE_S if hush is None else hush,
+        metavar="SECONDS",
+        help=f"end, to be started again, when nothing has been done for so long; 0: never (default: {PATIENCE_S:g})",
+    )
 
 
 def _port(text: str) -> int:
@@ -125,8 +134,19 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    """A duration from a command line."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= MAX_PATIENCE_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is no such time: write seconds, at most {MAX_PATIENCE_S}")
+    return seconds
+
+
 def _example(line: str) -> str:
-    return f"Example:\n  {line}\n\nExit status: 0 done; 1 an error, which says what to do; 2 a wrong command line."
+    return f"Example:\n  {line}\n\nExit status: 0 done; 1 an error, which says what to do; 2 a wrong command line;\n3 the disk did not keep what was written: start it again, and check the disk."
 
 
 async def _run(places: Places, options: argparse.Namespace) -> None:
@@ -137,9 +157,13 @@ async def _run(places: Places, options: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     held = lock.StateLock(places.state)
     try:
+        watchdog = Watchdog(options.patience)
         listening = Listening(options.listen, options.agent_port, options.bridge_port)
-        async with Agent(places, identity.load(places.identity), listening, options.cgroup or places.cgroup()) as agent:
+        own, cgroup = identity.load(places.identity), options.cgroup or places.cgroup()
+        async with Agent(places, own, listening, cgroup, watchdog.beat) as agent:
+            watchdog.ready()
             await agent.run_until(stop)
+            watchdog.close()
     finally:
         held.close()
 

@@ -33,7 +33,7 @@ async def enrol(folder: Path, token: Token) -> Membership:
     One that already is asks all the same: its controller may have lost it, or have let another key take its place. Without a
     link, what it is it stays.
     """
-    files.make_folder(folder)
+    files.sweep(files.make_folder(folder))
     known = _known(folder, token)
     key, curve_public = _own_key(folder / "key.pem"), _own_curve_key(folder / "curve.key")
     try:

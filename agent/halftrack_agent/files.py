@@ -2,9 +2,14 @@
 
 Owns the few system calls that durability takes (write, fsync, rename, fsync of the folder) and the names of what can go wrong.
 Never decides what is written.
+
+A sync that fails ends the program (ADR 36): the kernel may have dropped the pages, calls them clean, and shows them to whoever reads the
+file until it forgets them. What is on the disk then, only the disk knows, and only a program that has forgotten everything can ask it.
 """
 
+import contextlib
 import errno
+import logging
 import os
 from pathlib import Path
 
@@ -12,13 +17,44 @@ from halftrack_model.errors import HostFault
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the kernel says when there is no room: on the device, in the quota, under the process's file size limit."""
+DISK_LOST = 3  # the exit status
+
+log = logging.getLogger("halftrack.agent")
+
+
+class DiskLost(SystemExit):
+    """A disk did not keep what was written. Not an error that anybody may handle: it ends the program from whichever task it is met in."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(DISK_LOST)
+        log.critical(
+            "%s: the disk did not keep what was written (%s). Nothing in memory is relied on any more: this program ends, and the next one "
+            "reads what the disk has. Check the disk; running workloads go on",
+            path,
+            error.strerror,
+        )
+
+
+def sync(fd: int, path: Path) -> None:
+    """Put what was written to `fd` on the disk. A disk that is full or read-only says so in an OSError, and has lost nothing that it had."""
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno in FULL or error.errno == errno.EROFS:
+            raise
+        raise DiskLost(path, error) from None
+
+
+def from_disk(fd: int) -> None:
+    """Let the next read of `fd` see the disk, not what the kernel remembers of a sync that failed."""
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        sync(fd, folder)
     finally:
         os.close(fd)
 
@@ -51,7 +87,7 @@ def replace(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True)
             os.fchmod(fd, mode)
             write_all(fd, data)
             if durable:
-                os.fsync(fd)
+                sync(fd, path)
         finally:
             os.close(fd)
         fresh.rename(path)
@@ -60,6 +96,13 @@ def replace(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True)
     except OSError as error:
         fresh.unlink(missing_ok=True)
         raise fault(error, path) from error
+
+
+def sweep(folder: Path) -> None:
+    """Away with what a `replace` has left in `folder` that was killed on its way. For who alone writes there."""
+    for path in folder.glob(".*.new"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def fault(error: OSError, path: Path) -> HostFault:

@@ -19,6 +19,7 @@ from halftrack_agent.events import Action
 from halftrack_agent.journal import Journal
 from halftrack_agent.outbox import Outbox
 from halftrack_agent.peers import Peers
+from halftrack_agent.reserve import Reserve
 from halftrack_agent.rings import Rings
 from halftrack_agent.spools import Spools
 from halftrack_model.errors import HalftrackError, Refused
@@ -53,7 +54,9 @@ class Hands:
         source: Source,
         answer: Callable[[Accepted | Declined], None],
         woken: Callable[[], None],
+        reserve: Reserve,
     ) -> None:
+        self._reserve = reserve
         self._journal, self._outbox, self._driver, self._rings, self._spools = journal, outbox, driver, rings, spools
         self._store, self._peers, self._source, self._answer, self._woken = store, peers, source, answer, woken
         self._transfers: dict[str, _Transfer] = {}
@@ -73,7 +76,7 @@ class Hands:
     def carry_out(self, action: Action) -> None:
         """Do it, or begin it. Raises what the journal raises: then nothing that follows may be done."""
         if isinstance(action, events.JournalPlan | events.JournalSwap | events.ForgetSwap):
-            self._journal.append(action)
+            self._reserve.write(lambda: self._journal.append(action))
             return
         key = _key(action)
         try:
@@ -84,6 +87,10 @@ class Hands:
             self._note(key, error)
         else:
             self._troubles.pop(key, None)
+
+    def keep_house(self) -> None:
+        """What is to be done every so often."""
+        self._reserve.keep()
 
     def clear(self) -> None:
         """A new plan is in force: what the old one could not have does not matter any more."""
@@ -137,7 +144,7 @@ class Hands:
         match action:
             case events.AckPlan(revision):
                 try:
-                    self._journal.raise_floor(revision)
+                    self._reserve.write(lambda: self._journal.raise_floor(revision))
                 finally:  # the plan itself is durable: only the memory for a damaged journal is not
                     self._answer(Accepted(revision))
             case events.NackPlan(revision, reason, message):

@@ -180,10 +180,9 @@ class Ledger:
             self._cut_back()
             raise files.fault(error, self.path) from error
         try:
-            os.fsync(self._fd)
+            files.sync(self._fd, self.path)
         except OSError as error:
-            # After a failed sync the kernel may have dropped the pages and will report success next time: whether this entry is
-            # on the disk cannot be known any more by this process, so nothing more is appended to this file.
+            # A disk with no room for what it had taken already: whether this entry is on it cannot be known any more by this process.
             self._broken = f"syncing failed ({error.strerror}); check the disk, then restart the agent"
             raise files.fault(error, self.path) from error
         self._size += len(frame)
@@ -220,7 +219,7 @@ class Ledger:
         else:
             os.ftruncate(self._fd, found.good_bytes)
             self._size = found.good_bytes
-        os.fsync(self._fd)
+        files.sync(self._fd, self.path)
         files.sync_folder(self.path.parent)
         if found.end is End.TORN and len(data) > self._size:
             self.findings += (f"{self.path.name}: {len(data) - self._size} bytes of an unfinished entry were cut off",)
@@ -229,6 +228,7 @@ class Ledger:
     def _read(self) -> bytes:
         try:
             with self.path.open("rb") as file:
+                files.from_disk(file.fileno())
                 return file.read(MAX_LEDGER_BYTES + 1)  # one more than allowed: then the last entry does not check
         except FileNotFoundError:
             return b""

@@ -36,7 +36,7 @@ RETRY_PLAN_MS = 1_000  # a plan that the disk had no room for
 
 
 class Loop:
-    """Steps of one agent. `plan_in_force` is called when the core has taken another plan, before anything of it is done."""
+    """Steps of one agent. `plan_in_force` is called when the core has taken another plan, before anything of it is done; `turned` after each step."""
 
     def __init__(
         self,
@@ -48,8 +48,9 @@ class Loop:
         plan_in_force: Callable[[TrustedPlan], None],
         stirred: Callable[[], None],
         problems: Callable[[], tuple[str, ...]],
+        turned: Callable[[], None] = lambda: None,
     ) -> None:
-        self._state = state
+        self._state, self._turned = state, turned
         self._sight, self._hands, self._rings, self._outbox = sight, hands, rings, outbox
         self._plan_in_force, self._stirred, self._problems = plan_in_force, stirred, problems
         self._woken = asyncio.Event()
@@ -91,6 +92,7 @@ class Loop:
         while True:
             self._woken.clear()
             self.step()
+            self._turned()
             try:
                 async with asyncio.timeout(self._pause_s()):
                     await self._woken.wait()
@@ -151,6 +153,7 @@ class Loop:
         self._rings.rescan()
         self._rings.reap()
         self._outbox.flush()
+        self._hands.keep_house()
         for emit in self._sight.samples(now_ms):
             self._hands.carry_out(emit)
             self._stirred()

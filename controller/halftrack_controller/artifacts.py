@@ -35,12 +35,21 @@ class ArtifactFiles:
         with _disk_faults():
             for path in (self._held, self._incoming):
                 path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for made_in in (folder, folder.parent):  # their names, too, have to outlive what they will hold
+                fsync_folder(made_in)
             for left in self._incoming.iterdir():
                 left.unlink()
 
     def path(self, digest: str) -> Path:
         """Where the artifact is, if it is held."""
         return self._held / checked_digest(digest).removeprefix("sha256:")
+
+    def holds(self, digest: str, size_bytes: int) -> bool:
+        """Is the file really there, at its length?"""
+        try:
+            return self.path(digest).stat().st_size == size_bytes
+        except OSError:
+            return False
 
     def upload(self, digest: str, total_bytes: int) -> "Upload":
         """A place for an artifact to arrive in."""
@@ -144,7 +153,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactsServicer):
         first = await anext(chunks, said.PutChunk("", 0, b""))
         digest = checked_digest(first.digest)
         held = await self._store.do(lambda store: store.artifact_size(digest))
-        if held is not None:
+        if held is not None and await asyncio.to_thread(self._files.holds, digest, held):
             return said.PutReply(digest, held, already_held=True)
         upload = await asyncio.to_thread(self._files.upload, digest, first.total_bytes)
         try:

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from halftrack_controller.watching import Looks
 from halftrack_model.errors import HalftrackError, HostFault
 from halftrack_proto.channel import COMMON_OPTIONS, ENROLMENT_PORT_SERVICES, SESSION_PORT_SERVICES, Options
 from halftrack_proto.v1 import artifacts_pb2_grpc, enrolment_pb2_grpc, operator_pb2_grpc, session_pb2_grpc
+from halftrack_proto.watchdog import Watchdog
 
 log = logging.getLogger("halftrack.controller")
 
@@ -75,23 +77,33 @@ class Running:
         await self.store.close()
 
 
-async def start(state: Path, listening: Listening, heartbeat_ms: int = HEARTBEAT_MS) -> Running:
+async def start(
+    state: Path,
+    listening: Listening,
+    heartbeat_ms: int = HEARTBEAT_MS,
+    turned: Callable[[], None] = lambda: None,
+) -> Running:
     """Open the state, listen on both ports, begin to decide."""
     mine = galaxy.load(state)
     store = await StoreThread.open(state, mine.name)
     try:
-        return await _start(mine, store, state, listening, heartbeat_ms)
+        return await _start(mine, store, state, listening, heartbeat_ms, turned)
     except BaseException:
         await store.close()
         raise
 
 
 async def _start(
-    mine: ControllerGalaxy, store: StoreThread, state: Path, listening: Listening, heartbeat_ms: int
+    mine: ControllerGalaxy,
+    store: StoreThread,
+    state: Path,
+    listening: Listening,
+    heartbeat_ms: int,
+    turned: Callable[[], None],
 ) -> Running:
     files = await asyncio.to_thread(ArtifactFiles, state / "artifacts")
     sessions, news = Sessions(heartbeat_ms), News()
-    controller = Controller(mine, store, sessions, news)
+    controller = Controller(mine, store, sessions, news, turned)
     operators, enrolments = grpc.aio.server(options=SERVER_OPTIONS), grpc.aio.server(options=SERVER_OPTIONS)
     ports = (
         _bound(operators, listening.address, listening.session_port, _credentials(mine, state, mutual=True)),
@@ -156,11 +168,14 @@ async def _serve(state: Path, listening: Listening) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    running = await start(state, listening)
+    watchdog = Watchdog()
+    running = await start(state, listening, turned=watchdog.beat)
+    watchdog.ready()
     print(f"{READY} session={running.ports[0]} enrolment={running.ports[1]}", flush=True)
     log.info("listening on %s, session port %d, enrolment port %d", listening.address, *running.ports)
     await stopping.wait()
     log.info("stopping")
+    watchdog.close()
     await running.stop()
 
 
@@ -194,7 +209,8 @@ def main(arguments: list[str] | None = None) -> int:
         prog="halftrack-controller",
         description="The controller of a Halftrack galaxy.",
         epilog="Example:\n  halftrack-controller serve --state ./north/controller --listen 10.0.0.1\n\n"
-        "Exit status: 0 stopped in order; 1 an error, which says what to do; 2 a wrong command line.",
+        "Exit status: 0 stopped in order; 1 an error, which says what to do; 2 a wrong command line;\n"
+        "3 the disk did not keep what was written: start it again, and check the disk.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(

@@ -52,7 +52,15 @@ def wall_ms() -> int:
 class Controller:
     """The galaxy's mind, between its store and its sessions."""
 
-    def __init__(self, galaxy: ControllerGalaxy, store: StoreThread, sessions: Sessions, news: News) -> None:
+    def __init__(
+        self,
+        galaxy: ControllerGalaxy,
+        store: StoreThread,
+        sessions: Sessions,
+        news: News,
+        turned: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._turned = turned  # called at each turn of the loop
         self._galaxy, self._store, self._sessions, self._news = galaxy, store, sessions, news
         self._deciding = asyncio.Lock()
         self._clock = WallClock(store)
@@ -62,6 +70,7 @@ class Controller:
     async def run(self) -> None:
         """Step at each change and each tick, for ever. A step that fails has changed nothing, is logged, and is tried again."""
         while True:
+            self._turned()
             await self._sessions.changed(TICK_S)
             await asyncio.sleep(DEBOUNCE_S)
             await self._clock.look(wall_ms())

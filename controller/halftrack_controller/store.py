@@ -20,11 +20,12 @@ from sqlite_utils import Database
 from halftrack_controller import store_graphs, store_keys
 from halftrack_controller.migrations import migrate
 from halftrack_controller.snapshot import Environment, Host, Published, RolloutChange, Seen, Snapshot
+from halftrack_controller.store_faults import faults, from_disk
 from halftrack_controller.store_rows import Presence, read_seen, read_snapshot
 from halftrack_controller.tokens import TokenRow
 from halftrack_model import canonical
 from halftrack_model.edits import GraphChange, GraphRecord
-from halftrack_model.errors import HalftrackError, HostFault, InvalidInput, Refused
+from halftrack_model.errors import HostFault, InvalidInput, Refused
 from halftrack_model.graph import StreamGraph
 from halftrack_model.observed import Observed
 from halftrack_model.plan import Plan
@@ -53,7 +54,8 @@ class Store:
         """The store in `state`, made or migrated as needed; Refused when another controller has it."""
         lock = _locked(state)
         try:
-            with _faults():
+            with faults():
+                from_disk(state / FILE)
                 conn = sqlite3.connect(state / FILE, check_same_thread=False, isolation_level=None)
                 os.chmod(state / FILE, 0o600)
                 for pragma in ("journal_mode=wal", "synchronous=full", "foreign_keys=on", "trusted_schema=off"):
@@ -73,12 +75,12 @@ class Store:
     @contextmanager
     def transaction(self) -> Generator[sqlite3.Connection]:
         """Several changes as one. Nests: an inner block is undone alone when it fails inside an outer one."""
-        with _faults(), self._db.atomic():
+        with faults(), self._db.atomic():
             yield self._db.conn
 
     def limit_pages(self, pages: int) -> None:
         """Let the file grow to at most so many pages: a full disk is then met where we chose."""
-        with _faults():
+        with faults():
             self._db.conn.execute(f"pragma max_page_count={int(pages)}")
 
     # ---------------------------------------------------------------------------------------------------------- reading
@@ -90,36 +92,36 @@ class Store:
 
     def seen(self, host: str) -> Seen:
         """What is stored of one host's last state."""
-        with _faults():
+        with faults():
             return read_seen(self._db.conn, 0, {}, host)
 
     def reports(self, host: str, limit: int) -> tuple[Report, ...]:
         """The newest reports of a host, oldest first."""
         query = "select canonical from reports where host = ? order by number desc limit ?"
-        with _faults():
+        with faults():
             rows = self._db.conn.execute(query, (host, limit)).fetchall()
         return tuple(canonical.decode(Report, data) for (data,) in reversed(rows))
 
     def reports_upto(self, host: str) -> int:
         """The highest report number consumed from a host."""
-        with _faults():
+        with faults():
             row = self._db.conn.execute("select upto from report_marks where host = ?", (host,)).fetchone()
         return int(row[0]) if row else 0
 
     def key_digest(self, host: str) -> str:
         """The key that may speak for a host; empty for one that has not enrolled or does not exist."""
-        with _faults():
+        with faults():
             return store_keys.key_digest(self._db.conn, host)
 
     def check_key(self, host: str, shown: str) -> None:
         """Untrusted unless that key speaks for the host."""
-        with _faults():
+        with faults():
             store_keys.checked_key(self._db.conn, host, shown)
 
     def newest_plan(self, host: str) -> tuple[int, Sealed] | None:
         """Revision and bytes of the newest plan made for a host."""
         query = "select revision, sealed from plans where host = ? order by revision desc limit 1"
-        with _faults():
+        with faults():
             row = self._db.conn.execute(query, (host,)).fetchone()
         return (int(row[0]), canonical.decode(Sealed, row[1])) if row else None
 
@@ -172,7 +174,7 @@ class Store:
 
     def artifact_size(self, digest: str) -> int | None:
         """The size of an artifact that is held."""
-        with _faults():
+        with faults():
             row = self._db.conn.execute("select size_bytes from artifacts where digest = ?", (digest,)).fetchone()
         return int(row[0]) if row else None
 
@@ -284,7 +286,7 @@ class Store:
 
     def shown(self, host: str, ends_ms: int) -> None:
         """A host has shown a certificate that ends then."""
-        with _faults():
+        with faults():
             known = store_keys.certificate_ends_ms(self._db.conn, host)
         if not known:
             with self.transaction() as conn:
@@ -361,25 +363,3 @@ def _locked(state: Path) -> int:
             "in-use", f"another controller is running on {state}: stop it, or give this one its own --state"
         ) from None
     return descriptor
-
-
-@contextmanager
-def _faults() -> Generator[None]:
-    """SQLite's errors as ours: who must act is the machine's owner, and nothing has been half written."""
-    try:
-        yield
-    except HalftrackError:
-        raise
-    except sqlite3.IntegrityError as error:
-        raise Refused("conflict", f"the store refuses this change: {error}") from None
-    except sqlite3.Error as error:
-        raise _fault(error) from None
-
-
-def _fault(error: sqlite3.Error) -> HostFault:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code; extended ones are in the higher bits
-    if code == sqlite3.SQLITE_FULL:
-        return HostFault("disk-full", "no room left for the controller's store: free some; nothing was changed")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return HostFault("store-damaged", f"the controller's store is damaged ({error}): restore it from a copy")
-    return HostFault("store-failed", f"the controller's store cannot be used: {error}")

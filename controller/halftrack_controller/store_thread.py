@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from halftrack_controller.store import Store
+from halftrack_controller.store_faults import DiskLost
 
 T = TypeVar("T")
 
@@ -31,9 +32,18 @@ class StoreThread:
 
     async def do(self, work: Callable[[Store], T]) -> T:
         """What `work` makes of the store. Work is done whole even when the one who waits is cancelled."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work, self._store)
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._executor, work, self._store)
+        except DiskLost as lost:
+            loop.call_soon(_end, lost)  # whoever waits here may be a call that keeps its troubles to itself
+            raise
 
     async def close(self) -> None:
         """Finish what was handed over, then close."""
         await self.do(Store.close)
         self._executor.shutdown()
+
+
+def _end(lost: DiskLost) -> None:
+    raise lost

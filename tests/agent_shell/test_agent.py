@@ -84,9 +84,9 @@ class AgentProcess:
     def command(self, *rest: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(self.arguments(*rest), capture_output=True, text=True, check=False)
 
-    def start(self) -> None:
+    def start(self, *more: str) -> None:
         with (self.folder / "agent.log").open("ab") as log:
-            self.process = subprocess.Popen(self.arguments("run", *self.OPTIONS), stderr=log)
+            self.process = subprocess.Popen(self.arguments("run", *more, *self.OPTIONS), stderr=log)
 
     def end(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
@@ -230,6 +230,27 @@ def test_a_controller_that_vanishes_and_returns_changes_nothing(live: LiveContro
     os.kill(before["line.sink"], signal.SIGKILL)
     until(lambda: agent.pid("line.sink") not in (0, before["line.sink"]), "it acts without a controller")
     assert agent.pid("line.source") == before["line.source"]
+
+
+# invariant: R2
+def test_an_agent_whose_loop_hangs_ends_and_its_workloads_do_not(live: LiveController, agent: AgentProcess) -> None:
+    """A status file that is read for ever: a pipe to which nobody writes. Whoever started the agent starts it again."""
+    agent.start("--patience", "1")
+    until(lambda: agent.recorded() > 100, "frames arrive in the sink")
+    before = {name: agent.pid(name) for name in ("line.source", "line.sink")}
+    pipe = agent.folder / "pipe"
+    os.mkfifo(pipe)
+    os.kill(before["line.sink"], signal.SIGSTOP)  # it would put a file in the pipe's place
+    pipe.rename(agent.places.status / "line.sink.json")
+    assert agent.process is not None
+    assert agent.process.wait(20) == -signal.SIGALRM
+    assert "in _read" in (agent.folder / "agent.log").read_text(), "it tells where it hung"
+    os.kill(before["line.sink"], signal.SIGCONT)
+    recorded = agent.recorded()
+    until(lambda: agent.recorded() > recorded + 100, "the stream goes on")
+    agent.start()
+    until(lambda: "adopted: line.sink, line.source" in (agent.folder / "agent.log").read_text(), "it has adopted")
+    assert {name: agent.pid(name) for name in before} == before
 
 
 def test_enrolment_can_be_repeated_after_any_interruption(

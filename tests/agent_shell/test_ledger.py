@@ -126,14 +126,15 @@ def test_without_room_nothing_changes_and_it_is_said(tmp_path: Path, room: int) 
 
 
 def test_after_a_failed_sync_nothing_more_is_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a disk that has failed does to the program is `test_lost_disks.py`'s; this one is full, and says so late."""
     book = Ledger(tmp_path / "a", "test")
 
-    def broken(_fd: int) -> None:
-        raise OSError(5, "Input/output error")
+    def full(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger.os, "fsync", broken)
-        with pytest.raises(HostFault, match="Input/output"):
+        patch.setattr(ledger.os, "fsync", full)
+        with pytest.raises(HostFault, match="No space left"):
             book.append(b"one")
     with pytest.raises(HostFault, match="restart the agent"):
         book.append(b"two")

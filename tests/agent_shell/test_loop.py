@@ -18,6 +18,7 @@ from halftrack_agent.journal import Journal
 from halftrack_agent.loop import Loop
 from halftrack_agent.outbox import Outbox
 from halftrack_agent.places import Places
+from halftrack_agent.reserve import Reserve
 from halftrack_agent.rings import Rings
 from halftrack_agent.spools import Spools
 from halftrack_model import canonical, seals
@@ -66,6 +67,7 @@ class Body:
             nobody,
             self.answers.append,
             lambda: None,
+            Reserve(folder),
         )
         state = core.recovered(TRUST, self.journal.entries, 0, 0, self.journal.floor)
         self.loop = Loop(state, self, self.hands, self.rings, self.outbox, self.took, lambda: None, lambda: ())  # type: ignore[arg-type]
@@ -216,6 +218,9 @@ def test_a_full_disk_stops_a_swap_and_no_restart(tmp_path: Path) -> None:
             if isinstance(action, JournalSwap):
                 raise HostFault("disk-full", "no room")
             done.append(action)
+
+        def keep_house(self) -> None:
+            pass
 
     seeing = type("Seeing", (), {"look": lambda *_: dead, "samples": lambda *_: ()})()
     loop = Loop(state, seeing, Full(), body.rings, body.outbox, lambda _: None, lambda: None, lambda: ())  # type: ignore[arg-type]

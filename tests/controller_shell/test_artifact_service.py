@@ -53,6 +53,9 @@ def test_a_transfer_goes_on_where_it_ended(live: LiveController, tank_a: Credent
         reply = client.put_artifact(path)
         assert reply == said.PutReply(digest_of(CONTENT), len(CONTENT), already_held=False)
         assert client.put_artifact(path).already_held
+        for held in (live.folder / "controller/artifacts/sha256").iterdir():
+            held.unlink()
+        assert not client.put_artifact(path).already_held, "what a disk has lost is taken in again"
     for offset in (0, 1, CHUNK_BYTES, len(CONTENT) - 1, len(CONTENT)):
         assert fetch(live, tank_a, reply.digest, offset) == (len(CONTENT), CONTENT[offset:])
     for digest, offset, kind in (

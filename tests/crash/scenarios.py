@@ -1,0 +1,254 @@
+"""What is being done while a program is killed: each scenario begins on a prepared folder, and ends in a state that is the same whoever died on the way.
+
+Every `play` may be called again after its victim has died, without harm: what an operator or a host repeats is what it would repeat.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from halftrack_agent import identity, outbox
+from halftrack_agent.drivers.processes import Process
+from halftrack_agent.events import ForgetSwap, JournalSwap
+from halftrack_agent.journal import Journal
+from halftrack_agent.outbox import Outbox
+from halftrack_controller import galaxy
+from halftrack_controller.operator_client import OperatorClient
+from halftrack_model.report import Happened
+from halftrack_model.swap import Phase, SwapRecord
+from tests.agent_shell.test_agent import SOURCE, publish
+from tests.agent_shell.test_swap_on_one_host import GRAPH, publish_member
+from tests.agent_shell.test_swap_on_one_host import SINK as PAIR_SINK
+from tests.controller_shell.shell_harness import ENVIRONMENT, graph, host
+from tests.crash.stage import AGENT, CONTROLLER, HOST, UNHARMED, Child, Stage, Strike, copied, until
+
+SINK = b"""
+class Sink:
+    def __init__(self, params, data_dir): self.next = 0
+    def next_seq(self): return self.next
+    def consume(self, frame): self.next = frame.seq + 1
+    def cuts(self, cuts): pass
+    def flush(self): pass
+"""
+OLD_REPORTS = (
+    1_200  # more than the file may have: it is rewritten as soon as the controller has said that it knows them
+)
+OLD_SWAPS = 2_000  # likewise, of the journal
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`base`: the prepared folder. `play` brings the victim, struck, to the end of the scenario, or to its death. `weight`: how many of all points."""
+
+    name: str
+    side: str
+    base: str
+    play: Callable[[Stage, Strike], Child]
+    done: Callable[[Stage], bool]
+    weight: int
+    power: bool = True  # may the power fail in it?
+
+
+# ---------------------------------------------------------------------------------------------------------------- what is so at the end
+
+
+def joined(stage: Stage) -> bool:
+    """The host's own files say who it is, and the controller lets that key speak for it."""
+    rows = stage.asked("select key_digest from hosts where name = ?", HOST)
+    try:
+        identity.load(stage.places.identity)
+    except Exception:  # noqa: BLE001 - not yet
+        return False
+    return bool(rows and rows[0][0])
+
+
+def served(stage: Stage) -> bool:
+    """The newest plan is in force, all that it names runs, and the controller has been told all of it."""
+    newest, observed = stage.plan(), stage.observed()
+    if newest is None or observed is None:
+        return False
+    revision, plan = newest
+    running = {item.workload for item in observed.instances if item.phase == "running"}
+    told = stage.asked("select upto from report_marks where host = ?", HOST)
+    return (
+        stage.accepted() == revision == observed.revision
+        and running == {workload.name for workload in plan.workloads} == set(pids(stage))
+        and bool(told and told[0][0] == stage.unsent()[0] - 1)
+    )
+
+
+def published(stage: Stage) -> bool:
+    """Both releases are there, with their programs."""
+    held = {path.name for path in (stage.roots[CONTROLLER] / "artifacts").rglob("*")}
+    rows = stage.asked("select artifact from releases")
+    return len(rows) == 2 and {str(row[0]).removeprefix("sha256:") for row in rows} <= held
+
+
+def swapped(stage: Stage) -> bool:
+    """The second release of the pair is in force, and the first is gone."""
+    rows = stage.asked("select phase from rollouts where to_version = '1.1.0'")
+    return [row[0] for row in rows] == ["succeeded"] and served(stage)
+
+
+def pids(stage: Stage) -> Mapping[str, Process]:
+    """Who runs, by the host's own records."""
+    from halftrack_agent.drivers import processes, procfs
+    from halftrack_agent.drivers.instances import Folder
+
+    found = {}
+    for path in stage.places.instances.glob("[!.]*"):
+        who = Folder(path).who()
+        if who is not None and processes.alive(who.workload, procfs.boot_id()):
+            found[path.name] = who.workload
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------------------------- playing
+
+
+def _enrol_agent(stage: Stage, strike: Strike) -> Child:
+    if not stage.running(CONTROLLER):
+        stage.controller()
+    child = stage.enrolment(strike)
+    until(child.ended, "the enrolment ends")
+    return child
+
+
+def _enrol_controller(stage: Stage, strike: Strike) -> Child:
+    child = stage.controller(strike)
+    while not child.ended() and not joined(stage):
+        until(stage.enrolment().ended, "the enrolment ends")
+    return child
+
+
+def _publish(stage: Stage, strike: Strike) -> Child:
+    child = stage.controller(strike)
+    until(
+        lambda: child.ended() or (stage.operated(lambda client: _published(client, stage.folder)) and published(stage)),
+        "it is published",
+    )
+    return child
+
+
+def _published(client: OperatorClient, folder: Path) -> None:
+    client.apply([ENVIRONMENT, host(HOST), graph(HOST)])
+    for product, entry, program in (("counter", "source:Source", SOURCE), ("keeper", "sink:Sink", SINK)):
+        publish(client, folder, product, entry, program)
+
+
+def _serve_agent(stage: Stage, strike: Strike) -> Child:
+    if not stage.running(CONTROLLER):
+        stage.controller()
+    child = stage.agent(strike)
+    until(lambda: child.ended() or served(stage), "the plan is in force")
+    return child
+
+
+def _serve_controller(stage: Stage, strike: Strike) -> Child:
+    child = stage.controller(strike)
+    if not stage.running(AGENT):
+        stage.agent()
+    until(lambda: child.ended() or served(stage), "the plan is in force")
+    return child
+
+
+def _swap(stage: Stage, strike: Strike) -> Child:
+    if not stage.running(CONTROLLER):
+        stage.controller()
+        first = stage.agent()
+        until(
+            lambda: (
+                {str(row[0]) for row in stage.asked("select phase from rollouts")} == {"succeeded"} and served(stage)
+            ),
+            "the first release is in force",
+        )
+        first.end()
+    child = stage.agent(strike)
+    until(
+        lambda: (
+            child.ended() or swapped(stage) or stage.operated(lambda client: publish_member(client, stage.folder, 1, 1))
+        ),
+        "it is published",
+    )
+    until(lambda: child.ended() or swapped(stage), "the swap is done")
+    return child
+
+
+SCENARIOS = (
+    Scenario("enrolment, agent", AGENT, "fresh", _enrol_agent, joined, 10),
+    Scenario("enrolment, controller", CONTROLLER, "fresh", _enrol_controller, joined, 8),
+    Scenario("publish, controller", CONTROLLER, "empty", _publish, published, 14),
+    Scenario("first plan, agent", AGENT, "enrolled", _serve_agent, served, 36),
+    Scenario("first plan, controller", CONTROLLER, "enrolled", _serve_controller, served, 12),
+    Scenario("compaction, agent", AGENT, "full", _serve_agent, served, 14),
+    Scenario("swap, agent", AGENT, "pair", _swap, swapped, 6, power=False),
+)
+
+
+# ----------------------------------------------------------------------------------------------------------------------------- preparing
+
+
+def prepare(folder: Path, cgroup: str, names: frozenset[str]) -> None:
+    """The bases of the scenarios, below `folder`."""
+    empty = Stage(folder / "empty", cgroup)
+    galaxy.init(empty.folder / "galaxy", "milkyway", ["127.0.0.1"])
+    if names & {"fresh", "enrolled", "full"}:
+        fresh = Stage(folder / "fresh", cgroup)
+        copied(empty.folder, fresh)
+        _prepared(fresh, lambda client: _published(client, fresh.folder))
+    if names & {"enrolled", "full"}:
+        enrolled = Stage(folder / "enrolled", cgroup)
+        copied(folder / "fresh", enrolled)
+        _enrolled(enrolled)
+    if "full" in names:
+        full = Stage(folder / "full", cgroup)
+        copied(folder / "enrolled", full)
+        _filled(full)
+    if "pair" in names:
+        pair = Stage(folder / "pair", cgroup)
+        copied(empty.folder, pair)
+        _prepared(pair, lambda client: _pair(client, pair.folder))
+        _enrolled(pair)
+
+
+def _prepared(stage: Stage, work: Callable[[OperatorClient], object]) -> None:
+    def all_of_it(client: OperatorClient) -> None:
+        work(client)
+        (stage.folder / "token").write_text(client.create_token(HOST, 86_400).token)
+
+    stage.controller()
+    assert stage.operated(all_of_it), (stage.folder / "operator.log").read_text()
+    stage.end_all()
+
+
+def _pair(client: OperatorClient, folder: Path) -> None:
+    client.apply([ENVIRONMENT, host(HOST), GRAPH])
+    for product, entry, program in (("counter", "source:Source", SOURCE), ("keeper", "sink:Sink", PAIR_SINK)):
+        publish(client, folder, product, entry, program)
+    publish_member(client, folder, 0, 1)
+
+
+def _enrolled(stage: Stage) -> None:
+    _enrol_agent(stage, UNHARMED)
+    until(lambda: joined(stage) and stage.plan(), "the host has enrolled and has a plan")
+    stage.end_all()
+
+
+def _filled(stage: Stage) -> None:
+    """Journal and outbox as a busy year leaves them: about to be rewritten."""
+    import sqlite3
+
+    journal = Journal(stage.places.state)
+    for number in range(OLD_SWAPS):
+        journal.append(JournalSwap(SwapRecord(f"old-{number}", 1, 0, Phase.JOINING, 1, -1, 0, 5, 5, 0, "x" * 200)))
+        journal.append(ForgetSwap(f"old-{number}"))
+    journal.close()
+    reports = Outbox(stage.places.state, HOST)
+    reports.welcomed(0)
+    for number in range(OLD_REPORTS):
+        reports.add(Happened.INSTANCE_EXITED, f"old-{number}", "x" * 200, number)
+    reports.close()
+    assert (stage.places.state / "outbox").stat().st_size > outbox.COMPACT_AT_BYTES
+    with sqlite3.connect(stage.roots[CONTROLLER] / "store.db") as db:
+        db.execute("insert into report_marks values (?, ?)", (HOST, OLD_REPORTS - 5))
+    db.close()

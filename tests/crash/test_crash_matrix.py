@@ -1,0 +1,109 @@
+"""The crash matrix in short, and what a disk keeps: the model that decides what is left after a power cut is held against real files."""
+
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.crash.power import SECTOR, Disk, Kind, Record
+from tests.crash.run import Matrix, Outcome, Point, added, boundary_of, drawn
+from tests.soak.short_form import short_form
+
+
+# invariants: P3, R1, R2, D1
+@pytest.mark.host
+def test_a_program_killed_anywhere_converges(tmp_path: Path) -> None:
+    scenarios = "enrolment, agent;first plan, agent"
+    report = short_form("tests.crash.run", "crash-matrix.json", tmp_path, POINTS=8, SEED=1, SCENARIOS=scenarios)
+    assert report["points"] == report["converged"] == 8, report["examples"]
+    assert sum(row["points"] for row in report["by_boundary"]) == 8
+
+
+def change(kind: Kind, name: str, other: str = "", inode: int = 0, offset: int = 0, data: bytes = b"") -> Record:
+    return Record(kind, inode, offset, name, other, data)
+
+
+def replaced(*, synced: bool, named: bool) -> Disk:
+    """A file written beside, synced or not, renamed, its folder synced or not: what `files.replace` does."""
+    disk = Disk({"/s/a": (1, b"old")}, frozenset({"/s"}))
+    steps = [change(Kind.CREATE, "/s/.a.new", inode=2), change(Kind.WRITE, "/s/.a.new", inode=2, data=b"new")]
+    steps += [change(Kind.SYNC, "/s/.a.new", inode=2)] if synced else []
+    steps += [change(Kind.RENAME, "/s/.a.new", "/s/a")]
+    steps += [change(Kind.SYNC, "/s", inode=9, offset=1)] if named else []
+    for step in steps:
+        disk.apply(step)
+    return disk
+
+
+# invariant: D1
+@given(st.integers(0, 1 << 32))
+def test_what_was_synced_in_order_is_old_or_new_and_never_half(seed: int) -> None:
+    for named in (False, True):
+        disk = replaced(synced=True, named=named)
+        assert disk.lost()["/s/a"] == (b"new" if named else b"old")
+        assert disk.torn(Random(seed))["/s/a"] in ((b"new",) if named else (b"old", b"new"))
+
+
+def test_a_name_without_its_bytes_is_found_out() -> None:
+    """The model is no friend of a program that forgets a sync: this is what it is for."""
+    assert replaced(synced=False, named=True).lost()["/s/a"] == b""
+    found = {replaced(synced=False, named=True).torn(Random(seed))["/s/a"] for seed in range(50)}
+    assert {b"", b"new"} <= found
+
+
+@given(st.binary(min_size=1, max_size=3 * SECTOR), st.integers(0, 2 * SECTOR), st.integers(0, 1 << 32))
+def test_a_torn_write_ends_at_a_sector(data: bytes, at: int, seed: int) -> None:
+    before = bytes(at)
+    disk = Disk({"/s/a": (1, before)}, frozenset({"/s"}))
+    disk.apply(change(Kind.WRITE, "/s/a", inode=1, offset=at, data=data))
+    found = disk.torn(Random(seed))["/s/a"]
+    assert found is not None
+    kept = found.removeprefix(before)
+    whole = len(kept) if data.startswith(kept) else len(kept.rstrip(b"\0"))
+    assert data.startswith(kept[:whole])
+    assert disk.lost()["/s/a"] == before
+
+
+def test_a_name_below_a_folder_that_is_lost_is_lost_with_it() -> None:
+    disk = Disk({}, frozenset({"/s"}))
+    disk.apply(change(Kind.MKDIR, "/s/d"))
+    disk.apply(change(Kind.CREATE, "/s/d/a", inode=1))
+    disk.apply(change(Kind.SYNC, "/s/d", inode=8, offset=1))
+    assert disk.lost() == {"/s": None}
+    disk.apply(change(Kind.SYNC, "/s", inode=9, offset=1))
+    assert disk.lost() == {"/s": None, "/s/d": None, "/s/d/a": b""}
+
+
+@given(st.integers(1, 400), st.integers(0, 1 << 32))
+def test_each_boundary_has_its_turn(points: int, seed: int) -> None:
+    found = drawn({"a": 20, "b": 7}, {"a": 3, "b": 1}, {"a"}, points, seed)
+    assert len(found) == points
+    for name, count in (("a", 20), ("b", 7)):
+        numbers = [point.number for point in found if point.scenario == name]
+        turns = [numbers[at : at + count] for at in range(0, len(numbers), count)]
+        assert all(len(set(turn)) == len(turn) and set(turn) <= set(range(1, count + 1)) for turn in turns)
+    assert not any(point.how.startswith("power") for point in found if point.scenario == "b")
+    assert found == drawn({"a": 20, "b": 7}, {"a": 3, "b": 1}, {"a"}, points, seed)
+
+
+def test_what_did_not_converge_or_was_never_played_is_counted() -> None:
+    points = [Point("a", n, "killed", 0) for n in range(4)]
+    outcomes = [
+        Outcome(points[0], "agent fsync journal", [], 1.0),
+        Outcome(points[1], "agent fsync journal", ["why"], 1.0),
+    ]
+    outcomes += [Outcome(points[2], "", [], 1.0)]
+    matrix = added(points, outcomes)
+    assert isinstance(matrix, Matrix)
+    assert (matrix.points, matrix.converged, matrix.missed) == (3, 1, 1)
+    assert matrix.by_boundary == [{"boundary": "agent fsync journal", "points": 2, "converged": 1}]
+
+
+def test_boundaries_have_names() -> None:
+    assert boundary_of("agent", "/s", "fsync", "/s/journal") == "agent fsync journal"
+    assert boundary_of("agent", "/s", "write", "/s/.revision.new") == "agent write revision"
+    assert boundary_of("agent", "/s", "fsync", "/s") == "agent fsync state folder"
+    assert boundary_of("agent", "/s", "spawn", "") == "agent spawn"
+    assert boundary_of("agent", "/s", "write", "/s/instances/line.sink/.order.new") == "agent write instances/order"
