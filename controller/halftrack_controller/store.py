@@ -272,7 +272,7 @@ class Store:
 
     def time_floor_ms(self) -> int:
         """The highest that this controller's clock has been known to say; 0 when nothing is known."""
-        with _faults():
+        with faults():
             row = self._db.conn.execute("select wall_ms from time_floor").fetchone()
         return int(row[0]) if row else 0
 
