@@ -91,7 +91,7 @@ class Agent:
         self._findings += tuple(
             filter(None, (alone, *self._journal.findings, *self._outbox.findings, *self._store.findings))
         )
-        self._showing, self._renewing = Showing(self._rings.path_of), Renewing(identity)
+        self._showing, self._renewing = Showing(self._rings.path_of), Renewing(identity, self._reserve.write)
         self._wall = WallClock(places.clock)
         self._link = self._made_link()
         self._hands = Hands(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from halftrack_agent.inbox import Trust
-from halftrack_model import canonical
+from halftrack_model import canonical, seals
 from halftrack_model.errors import HalftrackError, HostFault, Refused
 
 if TYPE_CHECKING:  # heavy, and `status` does without
@@ -86,7 +86,8 @@ def load(folder: Path) -> Identity:
         )
     member = membership(folder)
     own_key(folder / "key.pem")  # both looked at here: TLS and ZeroMQ would fail later, and not say which file it is
-    own_curve_key(folder / "curve.key")
+    if own_curve_key(folder / "curve.key") != member.curve_public:
+        raise HostFault("identity-damaged", f"{folder}: curve.key is not the key that enrolled; enrol this host again")
     try:
         key, ca = ((folder / name).read_bytes() for name in ("key.pem", "ca.pem"))
     except OSError as error:
@@ -100,9 +101,15 @@ def load(folder: Path) -> Identity:
 def membership(folder: Path) -> Membership:
     """Whom an enrolled host obeys; HostFault when that cannot be read."""
     try:
-        return canonical.decode(Membership, (folder / "trust.json").read_bytes())
+        member = canonical.decode(Membership, (folder / "trust.json").read_bytes())
     except (OSError, HalftrackError) as error:
         raise HostFault("identity-damaged", f"{folder} cannot be read ({error}); enrol this host again") from error
+    named = (*member.plan_keys.items(), *member.release_keys.items())
+    if not 1 <= member.release_threshold <= len(member.release_keys) or any(
+        seals.key_id_of(key) != key_id for key_id, key in named
+    ):  # a key's name is its digest, so this finds any damage of one
+        raise HostFault("identity-damaged", f"{folder}: trust.json is damaged; enrol this host again")
+    return member
 
 
 def own_key(path: Path) -> "EllipticCurvePrivateKey":
@@ -136,7 +143,7 @@ def own_curve_key(path: Path) -> str:
 
     try:
         return zmq.curve_public(path.read_bytes()).decode("ascii")
-    except (OSError, ValueError):
+    except (OSError, ValueError, zmq.ZMQError):
         raise HostFault("identity-damaged", f"{path} holds no key of ours; move it away and enrol again") from None
 
 

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import random
 import ssl
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -33,10 +34,12 @@ log = logging.getLogger("halftrack.agent.renewal")
 
 
 class Renewing:
-    """The identity of this host as it stands; `run` keeps its certificate fresh, for ever."""
+    """The identity of this host as it stands; `run` keeps its certificate fresh, for ever. `must` does a write that must succeed on a full disk."""
 
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
+    def __init__(
+        self, identity: Identity, must: Callable[[Callable[[], object]], object] = lambda work: work()
+    ) -> None:
+        self._identity, self._must = identity, must
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self._state = renewal.begun(self._random.randint)
         self._stirred = asyncio.Event()
@@ -118,7 +121,7 @@ class Renewing:
 
     def _write(self, name: str, data: bytes) -> None:
         try:
-            files.replace(self._identity.folder / name, data)
+            self._must(lambda: files.replace(self._identity.folder / name, data))
             self._unwritten = ""
         except HostFault as error:
             self._unwritten = f"the renewed identity is not on the disk: {error.message}"

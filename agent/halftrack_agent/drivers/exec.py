@@ -111,8 +111,11 @@ class ExecDriver:
             ordered = folder.ordered()
             ending = folder.ending()
             if ordered is None or ordered.workload != path.name or (ordered.boot_id != self._boot and ending is None):
-                folder.remove()  # half written, half removed, or cut short by a reboot
-                continue
+                if not folder.held():
+                    folder.remove()  # half written, half removed, or cut short by a reboot
+                    continue
+                # Somebody runs there, whatever a damaged record says. As nothing that is wanted, so that it is replaced in order.
+                ordered, ending = Ordered(path.name, "", "", clock.boot_ms(), self._boot), None
             if ordered.boot_id != self._boot:
                 ordered = replace(ordered, started_ms=0)  # another boot's clock
             instance = _Instance(folder, ordered)
@@ -142,6 +145,9 @@ class ExecDriver:
                 os.close(lock)
                 return self._adopt_orphan(instance)
             await asyncio.sleep(0.02)
+        await asyncio.to_thread(
+            self._cgroups.kill, instance.ordered.cgroup
+        )  # nobody can find it, and the next one comes
         return self._end(instance, Ending(None, None, "its shim never told who it is"))
 
     def _adopt_orphan(self, instance: _Instance, else_text: str = "it vanished while no agent was running") -> None:

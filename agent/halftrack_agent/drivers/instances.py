@@ -20,6 +20,7 @@ import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from halftrack_agent import files
@@ -27,6 +28,8 @@ from halftrack_agent.drivers import procfs
 from halftrack_agent.drivers.egress import Door
 from halftrack_agent.drivers.processes import Process
 from halftrack_model.resources import Resources
+
+_INT_MAX = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +137,14 @@ class Folder:
 
     def ordered(self) -> Ordered | None:
         """The order."""
-        tree = self._read("spec.json")
+        tree = self._read("spec.json", workload=str, digest=str, cgroup=str, started_ms=int, boot_id=str)
         if tree is None:
             return None
         return Ordered(tree["workload"], tree["digest"], tree["cgroup"], tree["started_ms"], tree["boot_id"])
 
     def who(self) -> Who | None:
         """The processes, once they are known."""
-        tree = self._read("instance.json")
+        tree = self._read("instance.json", boot_id=str, pid=int, start_ticks=int, shim_pid=int, shim_start_ticks=int)
         if tree is None:
             return None
         boot = tree["boot_id"]
@@ -159,7 +162,7 @@ class Folder:
 
     def ending(self) -> Ending | None:
         """How it ended, if the shim could still tell."""
-        tree = self._read("exit.json")
+        tree = self._read("exit.json", code=(int, NoneType), signal=(int, NoneType), detail=str)
         return None if tree is None else Ending(tree["code"], tree["signal"], tree["detail"])
 
     def lock(self) -> int | None:
@@ -172,13 +175,29 @@ class Folder:
             return None
         return fd
 
+    def held(self) -> bool:
+        """Does a shim live here? Asked of a folder of which nothing may be believed, and made no file in."""
+        if self.path.name.startswith(".") or not (self.path / "lock").exists():
+            return False
+        lock = self.lock()
+        if lock is not None:
+            os.close(lock)
+        return lock is None
+
     def remove(self) -> None:
         """Take the folder away."""
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def _read(self, name: str, **fields: type | tuple[type, ...]) -> dict[str, Any] | None:
+        """What a file says that has these fields. What is damaged so that it has not is as if it were not there."""
         try:
             tree = json.loads((self.path / name).read_bytes())
         except (OSError, ValueError):
             return None
-        return tree if isinstance(tree, dict) else None
+        if not isinstance(tree, dict):
+            return None
+        whole = all(
+            field in tree and isinstance(tree[field], kind) and (kind is not int or 0 <= tree[field] <= _INT_MAX)
+            for field, kind in fields.items()
+        )
+        return tree if whole else None

@@ -1,0 +1,173 @@
+"""One flipped byte, anywhere below STATE: it is noticed, or means nothing. What was changed is not executed, nobody runs twice, and no agent dies of it.
+
+Journal and outbox are `test_ledger.py`'s. What a checksum would have found and a record without one does not is found by its form, or costs one restart.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zmq
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from halftrack_agent import clock, identity
+from halftrack_agent.artifacts import ArtifactStore
+from halftrack_agent.drivers import exec as exec_driver
+from halftrack_agent.drivers.instances import Ending, Folder, Ordered, Who
+from halftrack_agent.identity import Membership
+from halftrack_model import canonical, seals
+from halftrack_model.errors import HostFault
+from halftrack_model.ids import digest_of
+from tests.agent_shell.driver_bench import FOREVER, Bench, go, python
+from tests.agent_shell.waiting import until
+
+KEYS = {seals.key_id_of(key): key for key in (b"a" * 32, b"b" * 32, b"c" * 32)}
+PUBLIC, SECRET = zmq.curve_keypair()
+MEMBER = Membership("g", "h", "10.0.0.1:7443", PUBLIC.decode(), KEYS, KEYS, 2)
+BOOT = "0a1b2c3d-0000-4000-8000-000000000000"
+RECORDS = {
+    "spec.json": {"workload": "a", "digest": "sha256:0", "cgroup": "a.1", "started_ms": 1234, "boot_id": BOOT},
+    "instance.json": {"workload": "a", "digest": "d", "boot_id": BOOT, "pid": 4321, "start_ticks": 99, "shim_pid": 4320, "shim_start_ticks": 98},
+    "exit.json": {"code": 7, "signal": None, "detail": "the last line"},
+}  # fmt: skip
+twice = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def flipped(data: bytes, where: int, bits: int) -> bytes:
+    """Data of which one byte is another."""
+    at = where % len(data)
+    return data[:at] + bytes([data[at] ^ bits]) + data[at + 1 :]
+
+
+@pytest.fixture(scope="module")
+def member(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An enrolled host's identity."""
+    folder = tmp_path_factory.mktemp("identity")
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    for name, data in (("key.pem", pem), ("curve.key", SECRET), ("cert.pem", b"C"), ("ca.pem", b"A")):
+        (folder / name).write_bytes(data)
+    (folder / "trust.json").write_bytes(canonical.encode(MEMBER))
+    return folder
+
+
+# invariants: P1, D1
+@given(
+    st.sampled_from(["key.pem", "curve.key", "cert.pem", "ca.pem", "trust.json"]), st.integers(0), st.integers(1, 255)
+)
+def test_a_damaged_identity_trusts_nobody_else(member: Path, name: str, where: int, bits: int) -> None:
+    before = (member / name).read_bytes()
+    (member / name).write_bytes(flipped(before, where, bits))
+    found, reason = MEMBER, "identity-damaged"
+    try:
+        found = identity.load(member).member
+    except HostFault as error:
+        reason = error.reason
+    finally:
+        (member / name).write_bytes(before)
+    assert reason == "identity-damaged"
+    assert (found.plan_keys, found.release_keys, found.curve_public) == (KEYS, KEYS, MEMBER.curve_public)
+    assert 1 <= found.release_threshold <= len(KEYS)
+
+
+def test_a_threshold_of_nobody_is_a_damage_and_needs_a_seal_all_the_same(member: Path) -> None:
+    before = (member / "trust.json").read_bytes()
+    (member / "trust.json").write_bytes(before.replace(b'"release_threshold":2', b'"release_threshold":0'))
+    try:
+        with pytest.raises(HostFault, match="damaged"):
+            identity.load(member)
+    finally:
+        (member / "trust.json").write_bytes(before)
+
+
+# invariant: D1
+@twice
+@given(st.binary(min_size=1, max_size=200), st.integers(0), st.integers(1, 255))
+def test_a_damaged_program_is_not_executed(tmp_path: Path, program: bytes, where: int, bits: int) -> None:
+    digest = digest_of(program)
+    path = tmp_path / "store" / digest.removeprefix("sha256:")
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(program)
+    store = ArtifactStore(path.parent)
+    assert store.path(digest) == path
+    path.write_bytes(flipped(program, where, bits))
+    assert ArtifactStore(path.parent).digests == frozenset(), "an agent that starts finds it"
+    assert not path.exists()
+    path.write_bytes(flipped(program, where, bits))
+    with pytest.raises(HostFault, match="fetched again"):
+        store.path(digest)
+
+
+@twice
+@given(st.sampled_from(sorted(RECORDS)), st.integers(0), st.integers(1, 255))
+def test_a_damaged_record_of_an_instance_is_none_or_has_its_form(
+    tmp_path: Path, name: str, where: int, bits: int
+) -> None:
+    (tmp_path / name).write_bytes(flipped(json.dumps(RECORDS[name]).encode(), where, bits))
+    folder = Folder(tmp_path)
+    for look, kind in ((folder.ordered, Ordered), (folder.who, Who), (folder.ending, Ending)):
+        found = look()
+        assert found is None or isinstance(found, kind)
+    who = folder.who()
+    assert who is None or (type(who.workload.pid), type(who.workload.start_ticks)) == (int, int)
+
+
+def cut(data: bytes) -> bytes:
+    return data[:-3]
+
+
+def of_another_boot(data: bytes) -> bytes:
+    return data.replace(clock.boot_id().encode(), BOOT.encode())
+
+
+# invariants: R2, D1
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("spec.json", cut), ("spec.json", of_another_boot), ("instance.json", cut)],
+    ids=["order", "boot", "who"],
+)
+def test_nobody_runs_twice_because_a_record_was_damaged(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, damage: Callable[[bytes], bytes]
+) -> None:
+    """It lives on and is replaced in order; or, if not even who it is can be told, it ends before another begins."""
+    workload = python("a", FOREVER)
+
+    async def work() -> None:
+        async with bench.running() as first:  # which knows what it has started, and ends it
+            first.start(workload)
+            await until(first.pids, "it runs")
+            pid = first.pids()["a"]
+            record = bench.folder / "run" / "a" / name
+            record.write_bytes(damage(record.read_bytes()))
+            monkeypatch.setattr(exec_driver, "READY_S", 0.1)
+            other = bench.driver()
+            await other.adopt()
+            if name == "instance.json":
+                assert not other.seen()["a"].running
+                await until(lambda: not first.pids(), "it has ended")
+            else:
+                assert other.pids() == {"a": pid}
+                assert other.seen()["a"].digest != workload.digest(), "as nothing that is wanted"
+            await other.close()
+
+    go(work())
+
+
+def test_what_was_left_of_another_boot_goes(bench: Bench) -> None:
+    """Nobody holds its lock: then a strange record is what a power cut has left."""
+    folder = bench.folder / "run" / "a"
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text(json.dumps(RECORDS["spec.json"]))
+    (folder / "lock").touch()
+
+    async def work() -> None:
+        async with bench.running() as driver:
+            assert await driver.adopt() == ()
+            assert os.listdir(bench.folder / "run") == []
+
+    go(work())
