@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim spin soak cycles crash-matrix swap-soak swap-table rewire-soak swap-verdict bench-ring bench-bridge bench-spool bench-swap bench-handover bench native dist clean
+.PHONY: help ready demo test check lint types house proto docs format sim spin soak cycles crash-matrix swap-soak swap-table rewire-soak swap-verdict bench-ring bench-bridge bench-spool bench-swap bench-handover bench-delta bench native dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,10 @@ bench-swap: ready ## a pair through cuts, deaths and swaps, against its steady s
 bench-handover: ready ## hand a state of 256 MiB over, beside memcpy and pickle, half a minute; writes bench-handover.json (ARGS=)
 	@$(PY) -c 'import numpy' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "numpy cannot be had here"
 	@$(PY) benchmarks/handover.py --write bench-handover.json $(ARGS)
+
+bench-delta: ready ## what upgrades of real wheels cost a thin link, beside content-defined chunks, half a minute; writes bench-delta.jsonl (ARGS=)
+	@$(PY) -c 'import numpy' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "numpy cannot be had here"
+	@$(PY) benchmarks/delta.py --write bench-delta.jsonl $(ARGS)
 
 bench: bench-ring ## the same, and what the parts cost; writes bench-micro.json too
 	@$(PY) -m pytest -q benchmarks --benchmark-json=bench-micro.json --benchmark-columns=median,iqr,rounds

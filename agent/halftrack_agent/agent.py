@@ -15,6 +15,7 @@ from typing import Self
 
 from halftrack_agent import abilities, clock, core, files
 from halftrack_agent.artifacts import ArtifactStore
+from halftrack_agent.bringing import Bringing
 from halftrack_agent.drivers.cgroups import Cgroups
 from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.drivers.launch import Launcher
@@ -22,6 +23,7 @@ from halftrack_agent.hands import Hands
 from halftrack_agent.identity import Identity
 from halftrack_agent.inbox import TrustedPlan
 from halftrack_agent.journal import Journal
+from halftrack_agent.limiter import Limiter
 from halftrack_agent.link import Ends, Link
 from halftrack_agent.loop import Loop
 from halftrack_agent.outbox import Outbox
@@ -39,6 +41,7 @@ from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError
 from halftrack_model.observed import Observed
 from halftrack_model.seals import Sealed
+from halftrack_proto.gauges import TransferGauge
 from halftrack_proto.messages import Hello, Welcome
 
 SHOW_S = 0.5  # how often `halftrack-agent status` may learn something new
@@ -75,7 +78,7 @@ class Agent:
         self._journal = Journal(places.state)
         self._outbox = Outbox(places.state, identity.member.host)
         self._reserve = Reserve(places.state)
-        self._store = ArtifactStore(places.artifacts)
+        self._store, self._limiter = ArtifactStore(places.artifacts), Limiter()
         self._rings = Rings(places.rings)
         alone = abilities.own_network()
         listen = f"{listening.address}:{listening.bridge_port}"
@@ -94,15 +97,15 @@ class Agent:
         self._showing, self._renewing = Showing(self._rings.path_of), Renewing(identity, self._reserve.write)
         self._wall = WallClock(places.clock)
         self._link = self._made_link()
+        self._bringing = Bringing(self._store, self._limiter, self._link.offer, self._link.chunks)
         self._hands = Hands(
             self._journal,
             self._outbox,
             self._driver,
             self._rings,
             spools,
-            self._store,
             self._peers,
-            self._link.chunks,
+            self._bringing.bring,
             self._link.answer,
             self._wake,
             self._reserve,
@@ -130,6 +133,8 @@ class Agent:
             self._sight.flows,
             self._welcomed,
             self._renewing.unanswered,
+            self._transfers,
+            lambda: self._limiter.piece_bytes,
         )
         return Link(lambda: self._renewing.identity, ends)
 
@@ -215,6 +220,7 @@ class Agent:
             self._trouble = error.message  # the bridge goes on admitting the peers of the plan before
         self._launcher.use(peers, plan.workloads)
         self._peers.use(peers)
+        self._limiter.use(plan.bandwidth)
         self._store.prune(
             {*trusted.artifacts, *(workload.artifact for workload in plan.workloads if workload.artifact)}
         )
@@ -230,6 +236,9 @@ class Agent:
 
     def _plan_came(self, sealed: Sealed) -> None:
         self._loop.plan_came(sealed)
+
+    def _transfers(self) -> tuple[TransferGauge, ...]:
+        return self._bringing.gauges()
 
     def _died(self, _pid: int) -> None:
         self._rings.reap()
@@ -258,7 +267,7 @@ class Agent:
         )
 
     async def _show(self) -> None:
-        shown = ""
+        shown, moved = "", b""
         while True:
             observed = self._loop.observed()
             if (digest := observed.digest()) != shown:
@@ -266,4 +275,10 @@ class Agent:
                     files.replace(self._places.observed, canonical.encode(observed), durable=False)
                 shown = digest
             self._wall.keep()
+
+            moving = canonical.encode(self._bringing.gauges())
+            if moving != moved:
+                with contextlib.suppress(HalftrackError):
+                    files.replace(self._places.transfers, moving, durable=False)
+                moved = moving
             await asyncio.sleep(SHOW_S)

@@ -1,7 +1,9 @@
 """Artifacts by content: fetched with resume, verified, and only then under their name, from where they may be executed (P1).
 
     STATE/artifacts/HEX        complete, verified, read-only
-    STATE/artifacts/HEX.part   a transfer that was interrupted; continued from its end
+    STATE/artifacts/HEX.part   a transfer from the controller that was interrupted; continued from its end
+    STATE/artifacts/HEX.lan    one from a sibling: apart, so that who lies costs nothing that came over the link
+    STATE/artifacts/HEX.PARCEL.parcel, HEX.built   a parcel on its way, and what is rebuilt from one
 
 Owns that folder and its bounds. Never decides what is needed, never unpacks anything.
 """
@@ -59,26 +61,60 @@ class ArtifactStore:
         self._seen[digest] = _signature(path)
         return path
 
-    async def fetch(self, digest: str, size_bytes: int, source: Source) -> None:
-        """Bring `digest` in, going on where an earlier transfer ended.
+    async def fetch(self, digest: str, size_bytes: int, source: Source, kind: str = ".part") -> None:
+        """Bring `digest` in, going on where an earlier transfer of this kind ended.
 
         Untrusted when the other side's length or content is not what the plan said (what came is dropped); HostFault when there
         is no room. Whatever `source` raises passes through, and the part stays for the next time.
         """
         if digest in self._seen:
             return
-        part = self._path(digest).with_suffix(".part")
+        part = self._path(digest).with_suffix(kind)
+        await self.receive(digest, size_bytes, part, source)
+        self._finished(digest, part)
+
+    def beside(self, digest: str, suffix: str) -> Path:
+        """A file that belongs to the bringing of `digest`, and goes when that is complete or not wanted any more."""
+        return self._path(digest).with_suffix(suffix)
+
+    def begun(self, digest: str, suffix: str) -> int:
+        """How many bytes of it have come."""
+        try:
+            return self.beside(digest, suffix).stat().st_size
+        except OSError:
+            return 0
+
+    async def receive(self, digest: str, size_bytes: int, part: Path, source: Source) -> None:
+        """Bring `part` to its full length and onto the disk, with that digest. Raises as `fetch` does."""
         try:
             found = await self._received(digest, size_bytes, part, source)
-            if found != self._path(digest).name:
-                part.unlink()
-                raise Untrusted("artifact-mismatch", f"what was sent as {digest} has the digest sha256:{found}")
-            self._finish(digest, part)
+            self._check(digest, part, found, "sent")
         except OSError as error:
             raise files.fault(error, part) from error
 
+    async def adopt(self, digest: str, built: Path) -> None:
+        """Take what was rebuilt as `digest`; Untrusted, and it is gone, when it is something else."""
+        try:
+            found = await asyncio.to_thread(_synced_sha256_of, built)
+            self._check(digest, built, found, "rebuilt")
+        except OSError as error:
+            raise files.fault(error, built) from error
+        self._finished(digest, built)
+
+    def _check(self, digest: str, path: Path, found: str, how: str) -> None:
+        if found != self._path(digest).name:
+            path.unlink()
+            raise Untrusted("artifact-mismatch", f"what was {how} as {digest} has the digest sha256:{found}")
+
+    def check_room(self, digest: str, more: int) -> None:
+        """HostFault when there is no room for so many bytes more."""
+        try:
+            self._check_room(digest, more)
+        except OSError as error:
+            raise files.fault(error, self._folder) from error
+
     async def _received(self, digest: str, size_bytes: int, part: Path, source: Source) -> str:
-        """Bring `part` to its full length and onto the disk; returns the SHA-256 of what it then holds."""
+        """Returns the SHA-256 of what `part` holds in the end."""
         offset = _begun(part, size_bytes)
         self._check_room(digest, size_bytes - offset)
         hasher = await asyncio.to_thread(_hasher_of, part)
@@ -92,8 +128,8 @@ class ArtifactStore:
     def prune(self, wanted: Collection[str]) -> None:
         """Drop the oldest complete artifacts that nobody wants, and parts of what is not wanted; on a disk that takes no change, later."""
         names = {self._path(digest).name for digest in wanted}
-        for path in self._folder.glob("*.part"):
-            if path.stem not in names:
+        for path in self._folder.glob("*.*"):
+            if path.name.partition(".")[0] not in names:
                 with contextlib.suppress(OSError):
                     path.unlink()
         spare = sorted(
@@ -103,6 +139,15 @@ class ArtifactStore:
             with contextlib.suppress(OSError):
                 path.unlink()
                 self._seen.pop(f"sha256:{path.name}", None)
+
+    def _finished(self, digest: str, part: Path) -> None:
+        try:
+            self._finish(digest, part)
+        except OSError as error:
+            raise files.fault(error, part) from error
+        for left in self._folder.glob(f"{self._path(digest).name}.*"):
+            with contextlib.suppress(OSError):
+                left.unlink()
 
     def _finish(self, digest: str, part: Path) -> None:
         path = self._path(digest)
@@ -161,6 +206,12 @@ def _hasher_of(path: Path) -> "hashlib._Hash":
             while block := file.read(_BLOCK):
                 hasher.update(block)
     return hasher
+
+
+def _synced_sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        files.sync(file.fileno())
+    return _sha256_of(path)
 
 
 def _sha256_of(path: Path) -> str:

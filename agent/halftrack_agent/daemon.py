@@ -16,6 +16,7 @@ from halftrack_agent.places import AGENT_PORT, BRIDGE_PORT, Places
 from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError, InvalidInput
 from halftrack_model.observed import Observed
+from halftrack_proto.gauges import TransferGauge
 from halftrack_proto.watchdog import PATIENCE_S, Watchdog
 
 MAX_PORT = 65535  # ZeroMQ takes a larger number modulo 65536, and would listen where no other host looks
@@ -195,9 +196,13 @@ def _status(places: Places, output: str) -> None:
     observed: Observed | None = None
     with contextlib.suppress(OSError):
         observed = canonical.decode(Observed, places.observed.read_bytes())
+    transfers: tuple[TransferGauge, ...] = ()
+    with contextlib.suppress(OSError):
+        transfers = canonical.decode(tuple[TransferGauge, ...], places.transfers.read_bytes()) if pid else ()
     if output == "json":
         tree = None if observed is None else json.loads(canonical.encode(observed))
-        print(json.dumps({"pid": pid, "observed": tree}, indent=1))
+        moving = json.loads(canonical.encode(transfers))
+        print(json.dumps({"pid": pid, "observed": tree, "transfers": moving}, indent=1))
         return
     print(f"agent: {'not running' if pid is None else f'running (pid {pid})'}")
     if not identity.enrolled(places.identity):
@@ -212,6 +217,8 @@ def _status(places: Places, output: str) -> None:
         print(f"  swap {record.swap_id}: seat {record.leg + 1} {record.phase.value} {record.reason}".rstrip())
     for problem in observed.problems:
         print(f"  problem: {problem}")
+    for transfer in transfers:
+        print(f"  artifact {transfer}")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ for Observed.problems until it works.
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from halftrack_agent import clock, events
-from halftrack_agent.artifacts import ArtifactStore, Source
 from halftrack_agent.backoff import Backoff
 from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.events import Action
@@ -49,16 +48,15 @@ class Hands:
         driver: ExecDriver,
         rings: Rings,
         spools: Spools,
-        store: ArtifactStore,
         peers: Peers,
-        source: Source,
+        bring: Callable[[str, int], Awaitable[None]],
         answer: Callable[[Accepted | Declined], None],
         woken: Callable[[], None],
         reserve: Reserve,
     ) -> None:
         self._reserve = reserve
         self._journal, self._outbox, self._driver, self._rings, self._spools = journal, outbox, driver, rings, spools
-        self._store, self._peers, self._source, self._answer, self._woken = store, peers, source, answer, woken
+        self._peers, self._bring_in, self._answer, self._woken = peers, bring, answer, woken
         self._transfers: dict[str, _Transfer] = {}
         self._troubles: dict[str, str] = {}
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
@@ -167,7 +165,7 @@ class Hands:
     async def _bring(self, transfer: _Transfer, digest: str, size_bytes: int) -> None:
         key = f"fetch {digest}"
         try:
-            await self._store.fetch(digest, size_bytes, self._source)
+            await self._bring_in(digest, size_bytes)
         except HalftrackError as error:
             transfer.backoff, pause_ms = transfer.backoff.failed(0, self._random.randint)
             transfer.not_before_ms = clock.boot_ms() + pause_ms

@@ -18,14 +18,17 @@ import grpc
 
 from halftrack_agent import clock
 from halftrack_agent.backoff import Backoff
+from halftrack_agent.bringing import nothing_offered
 from halftrack_agent.identity import Identity
 from halftrack_agent.outbox import Outbox
-from halftrack_model.errors import HalftrackError, InvalidInput, Refused
+from halftrack_agent.pacing import PIECE_BYTES, Patience
+from halftrack_model.errors import HalftrackError, HostFault, InvalidInput, Refused
 from halftrack_model.observed import Observed
 from halftrack_model.seals import Sealed
-from halftrack_proto import codec, status
+from halftrack_proto import artifact_codec, codec, status
+from halftrack_proto.artifact_messages import OfferReply, OfferRequest
 from halftrack_proto.channel import CLIENT_OPTIONS
-from halftrack_proto.gauges import FlowGauge, RingGauge
+from halftrack_proto.gauges import FlowGauge, RingGauge, TransferGauge
 from halftrack_proto.messages import (
     Accepted,
     AgentSays,
@@ -51,6 +54,7 @@ REPORTS_AT_ONCE = 100
 OBSERVED_EVERY_S = 0.1  # a host that changes quickly is told in at most ten states a second
 ANSWERS_MAX = 16  # answers to plans that could not be said yet; the last one is what matters
 LAST_WORDS_S = 0.2
+OFFER_S = 120.0  # a controller may have to pack the parcel first, after others; a large one takes it seconds
 RECONNECT_MAX_MS = 600_000  # nobody sends us away for longer than ten minutes
 
 log = logging.getLogger("halftrack.agent.link")
@@ -69,6 +73,8 @@ class Ends:
     flows: Callable[[], tuple[FlowGauge, ...]] = tuple
     welcomed: Callable[[Welcome], None] = lambda _said: None
     unanswered: Callable[[], None] = lambda: None  # a session came to nothing; the link, or what we show, is no good
+    transfers: Callable[[], tuple[TransferGauge, ...]] = tuple
+    piece_bytes: Callable[[], int] = lambda: PIECE_BYTES
 
 
 class _SentAway(Exception):  # noqa: N818 - the controller's wish, not an error
@@ -128,19 +134,41 @@ class Link:
 
     async def chunks(self, digest: str, offset: int) -> AsyncIterator[tuple[int, bytes]]:
         """An artifact's bytes from `offset` on (`artifacts.Source`); HostFault `unreachable` while there is no session."""
-        channel = self._channel
-        if channel is None:
-            raise HalftrackError(status.UNREACHABLE, "there is no session with the controller")
-        request = codec.fetch_request_message(FetchRequest(digest, offset))
-        call: Any = artifacts_pb2_grpc.ArtifactsStub(channel).Fetch(request)
+        request = artifact_codec.fetch_request_message(FetchRequest(digest, offset, self._ends.piece_bytes()))
+        call: Any = artifacts_pb2_grpc.ArtifactsStub(self._standing()).Fetch(request)
+        patience = Patience()
         try:
-            async for message in call:
-                chunk = codec.fetch_chunk_of(message)
+            while True:
+                began_ms = clock.boot_ms()
+                async with asyncio.timeout(patience.left_ms / 1000):
+                    message = await call.read()
+                if message is grpc.aio.EOF:
+                    return
+                chunk = artifact_codec.fetch_chunk_of(message)
+                patience = patience.fed(len(chunk.data), clock.boot_ms() - began_ms)
                 yield chunk.total_bytes, chunk.data
+        except TimeoutError:
+            raise HostFault("too-slow", f"nearly nothing of {digest} comes; it goes on from there") from None
         except grpc.aio.AioRpcError as error:
             raise status.error_of(error) from None
         finally:
             call.cancel()
+
+    async def offer(self, digest: str, bases: tuple[str, ...]) -> OfferReply:
+        """The cheapest way to an artifact (`bringing.Offer`); HostFault `unreachable` while there is no session."""
+        request = artifact_codec.offer_request_message(OfferRequest(digest, bases))
+        call: Any = artifacts_pb2_grpc.ArtifactsStub(self._standing()).Offer(request, timeout=OFFER_S)
+        try:
+            return artifact_codec.offer_reply_of(await call)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:  # it packs for others: the whole can be had meanwhile
+                return OfferReply("", 0, "")
+            return nothing_offered(status.error_of(error))
+
+    def _standing(self) -> grpc.aio.Channel:
+        if self._channel is None:
+            raise HostFault(status.UNREACHABLE, "there is no session with the controller")
+        return self._channel
 
     async def _session(self) -> None:
         identity = self._identity()
@@ -234,7 +262,7 @@ class Link:
                 self._said_report = reports[-1].number
             if clock.boot_ms() >= beat_at_ms:
                 beat_at_ms = clock.boot_ms() + self._heartbeat_ms
-                await _say(call, Heartbeat(digest, self._ends.gauges(), self._ends.flows()))
+                await _say(call, Heartbeat(digest, self._ends.gauges(), self._ends.flows(), self._ends.transfers()))
             await asyncio.sleep(OBSERVED_EVERY_S)
             left_ms = beat_at_ms - clock.boot_ms()
             with contextlib.suppress(TimeoutError):

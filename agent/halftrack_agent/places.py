@@ -64,6 +64,11 @@ class Places:
         return self.run / "observed.json"
 
     @property
+    def transfers(self) -> Path:
+        """Artifacts on their way, for `halftrack-agent status`."""
+        return self.run / "transfers.json"
+
+    @property
     def counted(self) -> Path:
         """Which counters of data-plane processes were reported."""
         return self.run / "counted.json"

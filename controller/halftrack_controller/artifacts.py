@@ -15,15 +15,21 @@ from typing import BinaryIO
 
 from halftrack_controller.callers import HOST, OPERATOR, Context, Wire, answered, checked_caller, current_caller
 from halftrack_controller.keys import fsync_folder
+from halftrack_controller.parcels import Parcel, Parcels, bases, usable
 from halftrack_controller.store_thread import StoreThread
 from halftrack_model.errors import HostFault, InvalidInput, Refused
 from halftrack_model.ids import checked_digest
-from halftrack_proto import codec
+from halftrack_proto import artifact_codec
 from halftrack_proto import messages as said
+from halftrack_proto.artifact_messages import OfferReply, OfferRequest
 from halftrack_proto.channel import CHUNK_BYTES
 from halftrack_proto.v1 import artifacts_pb2_grpc
 
 MAX_ARTIFACT_BYTES = 256 << 20
+MIN_CHUNK_BYTES = (
+    1 << 10
+)  # a host with a narrow window asks for small pieces; smaller than this costs more than it carries
+MAX_BASES = 64  # that one wish may name
 
 
 class ArtifactFiles:
@@ -112,32 +118,61 @@ class _disk_faults:  # noqa: N801 - reads as a context
 class ArtifactService(artifacts_pb2_grpc.ArtifactsServicer):
     """`Artifacts` for hosts and operators."""
 
-    def __init__(self, galaxy: str, files: ArtifactFiles, store: StoreThread) -> None:
-        self._galaxy, self._files, self._store = galaxy, files, store
+    def __init__(self, galaxy: str, files: ArtifactFiles, parcels: Parcels, store: StoreThread) -> None:
+        self._galaxy, self._files, self._parcels, self._store = galaxy, files, parcels, store
+        self._packing = asyncio.Lock()  # one at a time: packing takes a processor and the memory of two artifacts
+
+    async def Offer(self, request: Wire, context: Context) -> Wire:  # noqa: N802 - gRPC's name
+        """The cheapest way to an artifact."""
+        wish = artifact_codec.offer_request_of(request)
+        return artifact_codec.offer_reply_message(await answered(context, lambda: self._offer(context, wish)))
+
+    async def _offer(self, context: Context, wish: OfferRequest) -> OfferReply:
+        await current_caller(context, self._galaxy, (HOST, OPERATOR), self._store)
+        if len(wish.bases) > MAX_BASES:
+            raise InvalidInput("too-many-bases", f"{len(wish.bases)} bases: name {MAX_BASES} at most")
+        wanted = self._files.path(wish.digest)
+        if await self._store.do(lambda store: store.artifact_size(wish.digest)) is None:
+            raise Refused("unknown-artifact", f"{wish.digest} is not held here: publish the release that names it")
+        kin = await self._store.do(lambda store: store.kin_of_artifact(wish.digest))
+        likely = [self._files.path(digest) for digest in bases(map(checked_digest, wish.bases), kin)]
+        base = next(filter(usable, likely), None) if usable(wanted) else None
+        async with self._packing:
+            parcel = await asyncio.to_thread(self._packed, wanted, base)
+        return OfferReply(parcel.digest, parcel.size_bytes, parcel.base) if parcel else OfferReply("", 0, "")
+
+    def _packed(self, wanted: Path, base: Path | None) -> Parcel | None:
+        with _disk_faults():
+            return self._parcels.packed(wanted, base)
 
     async def Fetch(  # noqa: N802 - gRPC's name
         self, request: Wire, context: Context
     ) -> AsyncIterator[Wire]:
         """The artifact's bytes from an offset on, its whole size first."""
-        wish = codec.fetch_request_of(request)
+        wish = artifact_codec.fetch_request_of(request)
         file, size = await answered(context, lambda: self._opened(context, wish))
         with file:
-            yield codec.fetch_chunk_message(said.FetchChunk(size, b""))
-            while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
-                yield codec.fetch_chunk_message(said.FetchChunk(0, data))
+            yield artifact_codec.fetch_chunk_message(said.FetchChunk(size, b""))
+            piece = min(max(wish.chunk_bytes or CHUNK_BYTES, MIN_CHUNK_BYTES), CHUNK_BYTES)
+            while data := await asyncio.to_thread(file.read, piece):
+                yield artifact_codec.fetch_chunk_message(said.FetchChunk(0, data))
 
     async def _opened(self, context: Context, wish: said.FetchRequest) -> tuple[BinaryIO, int]:
         await current_caller(context, self._galaxy, (HOST, OPERATOR), self._store)
-        checked_digest(wish.digest)
+        path: Path | None = self._files.path(wish.digest)
         size = await self._store.do(lambda store: store.artifact_size(wish.digest))
         if size is None:
+            path = await asyncio.to_thread(self._parcels.path, wish.digest)
+        if path is None:
             raise Refused("unknown-artifact", f"{wish.digest} is not held here: publish the release that names it")
-        if not 0 <= wish.offset <= size:
-            raise InvalidInput("bad-offset", f"offset {wish.offset} is outside the artifact's {size} bytes")
         try:
-            file = self._files.path(wish.digest).open("rb")
+            file = path.open("rb")
+            size = os.fstat(file.fileno()).st_size if size is None else size
         except OSError as error:
             raise HostFault("artifact-lost", f"{wish.digest} cannot be read: {error.strerror}") from None
+        if not 0 <= wish.offset <= size:
+            file.close()
+            raise InvalidInput("bad-offset", f"offset {wish.offset} is outside the artifact's {size} bytes")
         file.seek(wish.offset)
         return file, size
 
@@ -145,11 +180,11 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactsServicer):
         self, requests: AsyncIterator[Wire], context: Context
     ) -> Wire:
         """Take an artifact in, from an operator."""
-        return codec.put_reply_message(await answered(context, lambda: self._put(requests, context)))
+        return artifact_codec.put_reply_message(await answered(context, lambda: self._put(requests, context)))
 
     async def _put(self, requests: AsyncIterator[Wire], context: Context) -> said.PutReply:
         checked_caller(context, self._galaxy, (OPERATOR,))
-        chunks = (codec.put_chunk_of(message) async for message in requests)
+        chunks = (artifact_codec.put_chunk_of(message) async for message in requests)
         first = await anext(chunks, said.PutChunk("", 0, b""))
         digest = checked_digest(first.digest)
         held = await self._store.do(lambda store: store.artifact_size(digest))

@@ -24,6 +24,7 @@ from halftrack_controller.galaxy import ControllerGalaxy, endpoint_text
 from halftrack_controller.health import add_health
 from halftrack_controller.news import News
 from halftrack_controller.operator_service import OperatorService
+from halftrack_controller.parcels import Parcels
 from halftrack_controller.service import Controller
 from halftrack_controller.session import HEARTBEAT_MS, Sessions
 from halftrack_controller.showing import ShowingService
@@ -102,6 +103,7 @@ async def _start(
     turned: Callable[[], None],
 ) -> Running:
     files = await asyncio.to_thread(ArtifactFiles, state / "artifacts")
+    parcels = await asyncio.to_thread(Parcels, state / "artifacts" / "parcels")
     sessions, news = Sessions(heartbeat_ms), News()
     controller = Controller(mine, store, sessions, news, turned)
     operators, enrolments = grpc.aio.server(options=SERVER_OPTIONS), grpc.aio.server(options=SERVER_OPTIONS)
@@ -114,7 +116,7 @@ async def _start(
     looks, terms = Looks(sessions), Terms(mine.host_certificate_s, enrolment[0])
     speaking = ShowingService(mine.name, sessions, store, news, terms, looks)
     session_pb2_grpc.add_SessionServicer_to_server(speaking, operators)
-    artifacts_pb2_grpc.add_ArtifactsServicer_to_server(ArtifactService(mine.name, files, store), operators)
+    artifacts_pb2_grpc.add_ArtifactsServicer_to_server(ArtifactService(mine.name, files, parcels, store), operators)
     operator = OperatorService(mine, controller, sessions, news, enrolment, looks)
     operator_pb2_grpc.add_OperatorServicer_to_server(operator, operators)
     enrolment_service = EnrolmentService(mine, controller, session_endpoint, enrolment[0])

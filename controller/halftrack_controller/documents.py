@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from halftrack_controller import inlets, live, placement, standing
 from halftrack_controller.snapshot import Environment, Host, Snapshot
-from halftrack_model import edits
+from halftrack_model import bandwidth, edits
 from halftrack_model.errors import InvalidInput
 from halftrack_model.feed import Feed, clashes
 from halftrack_model.graph import Role, StreamGraph, Vertex
@@ -25,7 +25,8 @@ def declared(document: said.Document) -> Declared:
         case said.EnvironmentDocument():
             return Environment(document.name, document.labels, document.track)
         case said.HostDocument():
-            return Host(document.name, document.environment, document.labels, document.bridge, document.agent, "")
+            where = (document.bridge, document.agent, "", document.bandwidth)
+            return Host(document.name, document.environment, document.labels, *where)
         case StreamGraph():
             return asked(document)  # how far hosts are with it is for nobody to declare
 
@@ -179,6 +180,7 @@ def _host_problems(before: Snapshot, after: Snapshot, host: Host) -> Iterator[st
     for what, address in (("bridge", host.bridge), ("agent", host.agent)):
         if not _is_address(address):
             yield f"{what} {address!r} is no address: write host:port, as other hosts reach it"
+    yield from bandwidth.faults(host.bandwidth)
     yield from _label_problems(host.labels)
 
 

@@ -16,6 +16,8 @@ from halftrack_controller.manifest_types import (
     DurationMs,
     Entry,
     Labels,
+    LinkBytesPerS,
+    MinuteOfDay,
     Name,
     Params,
     Port,
@@ -25,6 +27,7 @@ from halftrack_controller.manifest_types import (
     VersionText,
 )
 from halftrack_controller.manifest_verdict import VerdictFields
+from halftrack_model.bandwidth import MAX_WINDOWS
 from halftrack_model.release import (
     Approval,
     Compare,
@@ -54,6 +57,22 @@ class EnvironmentSpec(Strict):
     track: Name = Field(default="stable", description="The layer of risk it accepts.", examples=["stable"])
 
 
+class BandwidthFields(Strict):
+    """What artifacts may take of the host's link in a part of the day. Of several that hold at once, the tightest counts."""
+
+    limit: LinkBytesPerS = Field(
+        description="This much at most, in bits or bytes a second; 0 lets nothing in.", examples=["256kbit/s", "2MB/s"]
+    )
+    from_: MinuteOfDay | None = Field(
+        default=None, alias="from", description="From this time on, UTC; without it, from midnight.", examples=["08:00"]
+    )
+    to: MinuteOfDay | None = Field(
+        default=None,
+        description="Until before this time, UTC; one before `from` is on the next day, none is midnight.",
+        examples=["18:00"],
+    )
+
+
 class HostSpec(Strict):
     """A machine with an agent."""
 
@@ -62,6 +81,12 @@ class HostSpec(Strict):
     labels: Labels = Field(default={}, description="Facts to select by.", examples=[{"rack": "left"}])
     bridge_port: Port = Field(default=7450, alias="bridgePort", description="Its bridge listens here.", examples=[7450])
     agent_port: Port = Field(default=7451, alias="agentPort", description="Its agent listens here.", examples=[7451])
+    bandwidth: list[BandwidthFields] = Field(
+        default=[],
+        max_length=MAX_WINDOWS,
+        description="What artifacts may take of its link; without it, all of it.",
+        examples=[[{"limit": "256kbit/s", "from": "08:00", "to": "18:00"}]],
+    )
 
 
 class ArtifactFields(Strict):

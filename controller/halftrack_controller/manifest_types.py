@@ -57,6 +57,7 @@ def _measure(parse: Any, what: str, example: str) -> Any:
     return read
 
 
+_link_rate = _measure(quantities.link_bytes_per_s, "a rate of a link", "256kbit/s")
 _duration = _measure(quantities.duration_ms, "a duration", "500ms or 30s")
 
 
@@ -110,6 +111,16 @@ BytesPerS = Annotated[
     int,
     BeforeValidator(_measure(quantities.bytes_per_s, "a rate of bytes", "100MB/s")),
     WithJsonSchema({"type": "string", "pattern": quantities.BYTE_RATE_PATTERN}),
+]
+LinkBytesPerS = Annotated[
+    int,
+    BeforeValidator(lambda value: 0 if type(value) is int and value == 0 else _link_rate(value)),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": quantities.LINK_RATE_PATTERN}, {"enum": [0, "0"]}]}),
+]
+MinuteOfDay = Annotated[
+    int,
+    BeforeValidator(_measure(quantities.minute_of_day, "a time of the day", '"18:00"')),
+    WithJsonSchema({"type": "string", "pattern": quantities.TIME_PATTERN}),
 ]
 FramesPerS = Annotated[
     int,

@@ -23,6 +23,7 @@ from halftrack_controller.manifest_stream import stream_of
 from halftrack_controller.snapshot import Environment, Host
 from halftrack_controller.yaml_lines import Document, Fault, Place, path_text
 from halftrack_controller.yaml_lines import documents as yaml_documents
+from halftrack_model.bandwidth import BandwidthWindow
 from halftrack_model.errors import InvalidInput
 from halftrack_model.graph import StreamGraph
 from halftrack_model.release import Param, StateSchemas, SwapStrategy
@@ -285,6 +286,7 @@ def _host(name: str, spec: schema.HostSpec) -> Host:
         bridge=f"{address}:{spec.bridge_port}",
         agent=f"{address}:{spec.agent_port}",
         curve_public="",
+        bandwidth=tuple(BandwidthWindow(each.limit, each.from_ or 0, each.to or 0) for each in spec.bandwidth),
     )
 
 

@@ -14,6 +14,7 @@ NAMES = (
     "0002-live-graphs",
     "0003-certificates",
     "0004-time-floor",
+    "0005-bandwidth",
 )  # every step below; the schema of a store that has others is not ours to touch
 
 _FIRST = """
@@ -195,6 +196,12 @@ def time_floor(db: Database) -> None:
     """What the time has been at least."""
     for statement in _statements(_TIME_FLOOR):
         db.conn.execute(statement)
+
+
+@MIGRATIONS(name=NAMES[4])
+def bandwidth(db: Database) -> None:
+    """What artifacts may take of a host's link."""
+    db.conn.execute("alter table hosts add column bandwidth text not null default '[]'")
 
 
 def migrate(db: Database) -> None:

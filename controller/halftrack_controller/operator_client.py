@@ -25,7 +25,7 @@ from halftrack_model.edits import Edit, GraphRecord
 from halftrack_model.errors import HalftrackError, HostFault
 from halftrack_model.graph import StreamGraph
 from halftrack_model.seals import Sealed
-from halftrack_proto import codec, shown_codec
+from halftrack_proto import artifact_codec, codec, shown_codec
 from halftrack_proto import graph_codec as graphs
 from halftrack_proto import messages as said
 from halftrack_proto import operator_codec as wire
@@ -187,9 +187,9 @@ class OperatorClient:
                 digest, size = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
         except OSError as error:
             raise HostFault("cannot-read", f"{path}: {error.strerror}") from None
-        chunks = (codec.put_chunk_message(chunk) for chunk in _chunks(path, digest, size))
+        chunks = (artifact_codec.put_chunk_message(chunk) for chunk in _chunks(path, digest, size))
         patience_s = self._deadline_s + size / 1e6  # a thin link of 1 MB/s still gets through
-        return codec.put_reply_of(self._call(self._artifacts.Put, chunks, patience_s))
+        return artifact_codec.put_reply_of(self._call(self._artifacts.Put, chunks, patience_s))
 
     def load_release_key(self) -> keys.SealingKey:
         """The release key that lies in the operator's folder."""
@@ -218,9 +218,8 @@ def _document(declared: Declared) -> said.Document:
         case Environment():
             return said.EnvironmentDocument(declared.name, declared.labels, declared.track)
         case Host():  # the CurveZMQ key is not the manifest's to say
-            return said.HostDocument(
-                declared.name, declared.environment, declared.labels, declared.bridge, declared.agent
-            )
+            where = (declared.bridge, declared.agent, declared.bandwidth)
+            return said.HostDocument(declared.name, declared.environment, declared.labels, *where)
         case StreamGraph():
             return declared
 

@@ -102,7 +102,8 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
             snapshot = await self._controller.snapshot()
             entry, held = views.host_entry(snapshot, name), snapshot.held.get(name)
             reports = await self._controller.reports(name, REPORTS_SHOWN)
-            return said.HostDetail(entry, held.plan if held else None, snapshot.seen[name].observed, reports)
+            plan, observed = held.plan if held else None, snapshot.seen[name].observed
+            return said.HostDetail(entry, plan, observed, reports, self._sessions.transfers(name))
 
         return codec.host_detail_message(await self._answer(context, work))
 

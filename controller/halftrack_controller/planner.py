@@ -242,6 +242,7 @@ def _plans(snapshot: Snapshot, environment: str, expansions: Iterable[Expansion]
                 swaps=tuple(sorted((s for part in parts[host] for s in part.swaps), key=lambda swap: swap.swap_id)),
                 peers=tuple(peer for name in peers if (peer := _peer(snapshot, host, name)) is not None),
                 decommission=False,
+                bandwidth=snapshot.hosts[host].bandwidth if host in snapshot.hosts else (),
             ),
         )
 

@@ -16,6 +16,9 @@ SIZE_PATTERN = rf"^[0-9]{{1,12}} ?({'|'.join(_SIZES)})$"
 DURATION_PATTERN = rf"^[0-9]{{1,12}} ?({'|'.join(_DURATIONS_MS)})$"
 AGO_PATTERN = rf"^-[0-9]{{1,12}} ?({'|'.join(_DURATIONS_MS)})$"
 BYTE_RATE_PATTERN = rf"^[0-9]{{1,12}} ?({'|'.join(_SIZES)})/s$"
+_BITS = {"bit": 1, "kbit": 10**3, "Mbit": 10**6, "Gbit": 10**9}
+LINK_RATE_PATTERN = rf"^([0-9]{{1,12}}) ?(?:({'|'.join(_BITS)})/s|(?:{'|'.join(_SIZES)})/s)$"
+TIME_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 FACTOR_PATTERN = r"^[0-9]{1,4}(\.[0-9]{1,2})?x$"
 FRAME_RATE_PATTERN = r"^[0-9]{1,12}/s$"
 
@@ -42,6 +45,28 @@ def bytes_per_s(text: str) -> int:
     if not text.strip().endswith("/s"):
         raise ValueError(f"{text!r} is not a rate of bytes; write for example 100MB/s")
     return size_bytes(text.strip().removesuffix("/s"))
+
+
+def link_bytes_per_s(text: str) -> int:
+    """The bytes in a second that `text` (`256kbit/s`, `2MB/s`, `0`) means; ValueError saying what to write when it means none."""
+    if text.strip() == "0":
+        return 0
+    match = re.fullmatch(LINK_RATE_PATTERN, text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a rate of a link; write for example 256kbit/s or 2MB/s, or 0 for nothing")
+    if match[2] is None:
+        return bytes_per_s(text)
+    number = int(match[1]) * _BITS[match[2]] // 8
+    if not number or number > MAX_INT:
+        raise ValueError(f"{text!r} is no rate that a link has; write for example 256kbit/s")
+    return number
+
+
+def minute_of_day(text: str) -> int:
+    """The minute of the day that `text` (`18:00`) means; ValueError saying what to write when it means none."""
+    if not re.fullmatch(TIME_PATTERN, text):
+        raise ValueError(f'{text!r} is not a time of the day; write it in quotes, such as "18:00" (UTC)')
+    return int(text[:2]) * 60 + int(text[3:])
 
 
 def percent(text: str) -> int:

@@ -153,6 +153,7 @@ def host_texts(detail: said.HostDetail) -> list[Table | str]:
         ]
         texts += [f"  {line}" for swap in detail.observed.swaps for line in swap.diff]
         texts += [f"swap {each.swap_id} waits for evidence: {each.text}" for each in detail.observed.waits]
+    texts += [f"artifact {transfer}" for transfer in detail.transfers]
     texts += [f"#{r.number} {r.happened.value} {r.subject}: {r.detail}" for r in detail.reports]
     return texts
 

@@ -24,7 +24,7 @@ from halftrack_model.observed import Observed
 from halftrack_model.seals import Sealed
 from halftrack_proto import codec
 from halftrack_proto import messages as said
-from halftrack_proto.gauges import FlowGauge, FlowRow, RingGauge, RingRow
+from halftrack_proto.gauges import FlowGauge, FlowRow, RingGauge, RingRow, TransferGauge
 from halftrack_proto.shown import WantFrames
 from halftrack_proto.v1 import session_pb2_grpc
 
@@ -81,6 +81,7 @@ class _Sight:
     before: tuple[RingGauge, ...] = ()
     before_s: float = 0.0
     flows: tuple[FlowGauge, ...] = ()
+    transfers: tuple[TransferGauge, ...] = ()
 
 
 class Sessions:
@@ -153,6 +154,10 @@ class Sessions:
             if host in self._live
             for each in sight.flows
         )
+
+    def transfers(self, host: str) -> tuple[TransferGauge, ...]:
+        """Artifacts on their way to a connected host."""
+        return self._sights[host].transfers if host in self._live else ()
 
     def begin(self, session: Session) -> _Sight:
         """A host is here. Its session before, if one lingers, is over: the newer connection is the live one."""
@@ -296,6 +301,7 @@ class SessionService(session_pb2_grpc.SessionServicer):
                 sight.before, sight.before_s = sight.gauges, sight.gauges_s
                 sight.gauges, sight.gauges_s = message.rings[:MAX_GAUGES], time.monotonic()
                 sight.flows = message.flows[:MAX_GAUGES]
+                sight.transfers = message.transfers[:MAX_GAUGES]
             case Observed():
                 await self._observed(session, sight, message)
             case said.Accepted():

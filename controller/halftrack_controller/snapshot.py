@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from halftrack_model.bandwidth import BandwidthWindow
 from halftrack_model.edits import GraphRecord
 from halftrack_model.graph import StreamGraph
 from halftrack_model.observed import Observed
@@ -35,6 +36,7 @@ class Host:
     bridge: str
     agent: str
     curve_public: str
+    bandwidth: tuple[BandwidthWindow, ...] = ()  # what artifacts may take of its link
 
     @property
     def enrolled(self) -> bool:

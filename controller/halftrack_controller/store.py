@@ -21,7 +21,7 @@ from halftrack_controller import store_graphs, store_keys
 from halftrack_controller.migrations import migrate
 from halftrack_controller.snapshot import Environment, Host, Published, RolloutChange, Seen, Snapshot
 from halftrack_controller.store_faults import faults, from_disk
-from halftrack_controller.store_rows import Presence, read_seen, read_snapshot
+from halftrack_controller.store_rows import Presence, read_kin, read_seen, read_snapshot
 from halftrack_controller.tokens import TokenRow
 from halftrack_model import canonical
 from halftrack_model.edits import GraphChange, GraphRecord
@@ -172,6 +172,11 @@ class Store:
         with self.transaction() as conn:
             conn.execute("insert or ignore into artifacts values (?, ?)", (digest, size_bytes))
 
+    def kin_of_artifact(self, digest: str) -> tuple[str, ...]:
+        """Other artifacts of the products that have this one, the newest first."""
+        with faults():
+            return read_kin(self._db.conn, digest)
+
     def artifact_size(self, digest: str) -> int | None:
         """The size of an artifact that is held."""
         with faults():
@@ -308,11 +313,19 @@ def _put_document(conn: sqlite3.Connection, document: Environment | Host) -> Non
                 row,
             )
         case Host():
-            row = (document.name, document.environment, _text(document.labels), document.bridge, document.agent)
+            windows = canonical.encode(document.bandwidth).decode()
+            row = (
+                document.name,
+                document.environment,
+                _text(document.labels),
+                document.bridge,
+                document.agent,
+                windows,
+            )
             conn.execute(
-                "insert into hosts (name, environment, labels, bridge, agent) values (?, ?, ?, ?, ?) on conflict (name) do "
-                "update set environment = excluded.environment, labels = excluded.labels, bridge = excluded.bridge, "
-                "agent = excluded.agent",
+                "insert into hosts (name, environment, labels, bridge, agent, bandwidth) values (?, ?, ?, ?, ?, ?) "
+                "on conflict (name) do update set environment = excluded.environment, labels = excluded.labels, "
+                "bridge = excluded.bridge, agent = excluded.agent, bandwidth = excluded.bandwidth",
                 row,
             )
 

@@ -21,6 +21,7 @@ from halftrack_controller.snapshot import (
 from halftrack_controller.store_graphs import read_records
 from halftrack_controller.store_keys import certificate_ends_ms
 from halftrack_model import canonical
+from halftrack_model.bandwidth import BandwidthWindow
 from halftrack_model.observed import Observed
 from halftrack_model.plan import Plan
 from halftrack_model.release import Release
@@ -38,7 +39,7 @@ class Presence:
 
 def read_snapshot(conn: sqlite3.Connection, galaxy: str, now_ms: int, presence: Mapping[str, Presence]) -> Snapshot:
     """Everything, at the instant of the caller's transaction."""
-    hosts = {row[0]: Host(row[0], row[1], json.loads(row[2]), *row[3:]) for row in conn.execute(_HOSTS)}
+    hosts = {row[0]: _host(*row) for row in conn.execute(_HOSTS)}
     records = read_records(conn)
     return Snapshot(
         galaxy=galaxy,
@@ -83,7 +84,16 @@ def read_seen(conn: sqlite3.Connection, now_ms: int, presence: Mapping[str, Pres
     )
 
 
-_HOSTS = "select name, environment, labels, bridge, agent, curve_public from hosts order by name"
+def read_kin(conn: sqlite3.Connection, digest: str) -> tuple[str, ...]:
+    """Other artifacts of the products that have this one, the newest first."""
+    return tuple(str(row[0]) for row in conn.execute(_KIN, (digest,)))
+
+
+_KIN = (
+    "select artifact from releases where product in (select product from releases where artifact = ?1) "
+    "and artifact <> ?1 group by artifact order by max(published_ms) desc limit 64"
+)
+_HOSTS = "select name, environment, labels, bridge, agent, curve_public, bandwidth from hosts order by name"
 _RELEASES = "select product, version, sealed, published_ms from releases order by product, version"
 _ANSWER = "select accepted_revision, refused_revision, reason, message from answers where host = ?"
 _NEWEST_PLANS = """
@@ -92,6 +102,11 @@ where revision = (select max(revision) from plans as others where others.host = 
 """
 
 # Parsed once: rows change rarely and a snapshot is taken at every step. The values are frozen, so sharing them is safe.
+
+
+def _host(name: str, environment: str, labels: str, bridge: str, agent: str, key: str, windows: str) -> Host:
+    limits = canonical.decode(tuple[BandwidthWindow, ...], windows.encode())
+    return Host(name, environment, json.loads(labels), bridge, agent, key, limits)
 
 
 @lru_cache(maxsize=1024)

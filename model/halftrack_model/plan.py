@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from halftrack_model import canonical
+from halftrack_model.bandwidth import BandwidthWindow
 from halftrack_model.seals import Sealed
 from halftrack_model.swap import SwapSpec
 from halftrack_model.workload import RingSpec, Workload
@@ -35,3 +37,4 @@ class Plan:
     swaps: tuple[SwapSpec, ...]
     peers: tuple[Peer, ...]
     decommission: bool
+    bandwidth: tuple[BandwidthWindow, ...] = canonical.added(())  # what artifacts may take of the host's link

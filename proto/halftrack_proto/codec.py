@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 from google.protobuf.message import Message
 
 from halftrack_model import canonical
+from halftrack_model.bandwidth import BandwidthWindow
 from halftrack_model.errors import InvalidInput
 from halftrack_model.graph import StreamGraph
 from halftrack_model.observed import Health, Observed
@@ -26,9 +27,9 @@ from halftrack_model.seals import Seal, Sealed
 from halftrack_model.swap import SwapRecord
 from halftrack_proto import messages as said
 from halftrack_proto import shown_codec
-from halftrack_proto.gauges import FlowGauge, RingGauge
+from halftrack_proto.gauges import FlowGauge, RingGauge, TransferGauge
 from halftrack_proto.shown import WantFrames
-from halftrack_proto.v1 import artifacts_pb2, common_pb2, enrolment_pb2, operator_pb2, session_pb2
+from halftrack_proto.v1 import common_pb2, enrolment_pb2, operator_pb2, session_pb2
 
 T = TypeVar("T")
 
@@ -98,7 +99,10 @@ def agent_message(value: said.AgentSays) -> session_pb2.AgentMessage:
         case said.Heartbeat():
             rings = [session_pb2.RingGauge(**fields(ring)) for ring in value.rings]
             flows = [session_pb2.FlowGauge(**fields(flow)) for flow in value.flows]
-            beat = session_pb2.Heartbeat(observed_digest=value.observed_digest, rings=rings, flows=flows)
+            moving = [session_pb2.TransferGauge(**fields(each)) for each in value.transfers]
+            beat = session_pb2.Heartbeat(
+                observed_digest=value.observed_digest, rings=rings, flows=flows, transfers=moving
+            )
             return session_pb2.AgentMessage(heartbeat=beat)
         case Observed():
             state = session_pb2.ObservedState(observed_canonical=canonical.encode(value))
@@ -120,7 +124,8 @@ def agent_of(message: session_pb2.AgentMessage) -> said.AgentSays:
         case "heartbeat":
             rings = tuple(made(RingGauge, ring) for ring in message.heartbeat.rings)
             flows = tuple(made(FlowGauge, flow) for flow in message.heartbeat.flows)
-            return said.Heartbeat(message.heartbeat.observed_digest, rings, flows)
+            moving = tuple(made(TransferGauge, each) for each in message.heartbeat.transfers)
+            return said.Heartbeat(message.heartbeat.observed_digest, rings, flows, moving)
         case "observed":
             return canonical.decode(Observed, message.observed.observed_canonical)
         case "reports":
@@ -168,7 +173,7 @@ def controller_of(message: session_pb2.ControllerMessage) -> said.ControllerSays
     raise _empty_union("the controller's message")
 
 
-# ---------------------------------------------------------------------------------------------- enrolment and artifacts
+# ------------------------------------------------------------------------------------------------------------ enrolment
 
 
 def enrol_request_message(value: said.EnrolRequest) -> enrolment_pb2.EnrolRequest:
@@ -191,46 +196,6 @@ def enrol_reply_of(message: enrolment_pb2.EnrolReply) -> said.EnrolReply:
     return made(said.EnrolReply, message)
 
 
-def fetch_request_message(value: said.FetchRequest) -> artifacts_pb2.FetchRequest:
-    """A wish for an artifact's bytes."""
-    return artifacts_pb2.FetchRequest(**fields(value))
-
-
-def fetch_request_of(message: artifacts_pb2.FetchRequest) -> said.FetchRequest:
-    """A wish for an artifact's bytes."""
-    return made(said.FetchRequest, message)
-
-
-def fetch_chunk_message(value: said.FetchChunk) -> artifacts_pb2.FetchChunk:
-    """Bytes on their way to a host."""
-    return artifacts_pb2.FetchChunk(**fields(value))
-
-
-def fetch_chunk_of(message: artifacts_pb2.FetchChunk) -> said.FetchChunk:
-    """Bytes that have come."""
-    return made(said.FetchChunk, message)
-
-
-def put_chunk_message(value: said.PutChunk) -> artifacts_pb2.PutChunk:
-    """Bytes on their way to the controller."""
-    return artifacts_pb2.PutChunk(**fields(value))
-
-
-def put_chunk_of(message: artifacts_pb2.PutChunk) -> said.PutChunk:
-    """Bytes that have come."""
-    return made(said.PutChunk, message)
-
-
-def put_reply_message(value: said.PutReply) -> artifacts_pb2.PutReply:
-    """The artifact is durable."""
-    return artifacts_pb2.PutReply(**fields(value))
-
-
-def put_reply_of(message: artifacts_pb2.PutReply) -> said.PutReply:
-    """The artifact is durable."""
-    return made(said.PutReply, message)
-
-
 # ------------------------------------------------------------------------------------------------------------- operators
 
 
@@ -240,7 +205,9 @@ def document_message(value: said.Document) -> operator_pb2.Document:
         case said.EnvironmentDocument():
             return operator_pb2.Document(environment=operator_pb2.EnvironmentDocument(**fields(value)))
         case said.HostDocument():
-            return operator_pb2.Document(host=operator_pb2.HostDocument(**fields(value)))
+            windows = [operator_pb2.BandwidthWindow(**fields(window)) for window in value.bandwidth]
+            host = operator_pb2.HostDocument(**fields(value, "bandwidth"), bandwidth=windows)
+            return operator_pb2.Document(host=host)
         case StreamGraph():
             return operator_pb2.Document(graph_canonical=canonical.encode(value))
 
@@ -251,7 +218,8 @@ def document_of(message: operator_pb2.Document) -> said.Document:
         case "environment":
             return made(said.EnvironmentDocument, message.environment)
         case "host":
-            return made(said.HostDocument, message.host)
+            windows = tuple(made(BandwidthWindow, window) for window in message.host.bandwidth)
+            return made(said.HostDocument, message.host, bandwidth=windows)
         case "graph_canonical":
             return canonical.decode(StreamGraph, message.graph_canonical)
     raise _empty_union("the document")
@@ -367,6 +335,7 @@ def host_detail_message(value: said.HostDetail) -> operator_pb2.ShowHostReply:
         plan_canonical=_bytes(value.plan),
         observed_canonical=_bytes(value.observed),
         report_canonical=[canonical.encode(report) for report in value.reports],
+        transfers=[session_pb2.TransferGauge(**fields(each)) for each in value.transfers],
     )
 
 
@@ -377,4 +346,5 @@ def host_detail_of(message: operator_pb2.ShowHostReply) -> said.HostDetail:
         plan=_maybe(Plan, message.plan_canonical),
         observed=_maybe(Observed, message.observed_canonical),
         reports=tuple(canonical.decode(Report, data) for data in message.report_canonical),
+        transfers=tuple(made(TransferGauge, each) for each in message.transfers),
     )

@@ -38,6 +38,24 @@ class FlowGauge:
 
 
 @dataclass(frozen=True, slots=True)
+class TransferGauge:
+    """An artifact on its way to a host. `all_bytes` are what travels, by `way`; `waits` says why nothing comes now."""
+
+    digest: str
+    done_bytes: int
+    all_bytes: int
+    bytes_per_s: int
+    way: str  # whole, parcel, or the sibling that it comes from
+    waits: str
+
+    def __str__(self) -> str:
+        """In a line, for people."""
+        share = f"{100 * self.done_bytes // self.all_bytes} % of " if self.all_bytes else ""
+        how = self.waits or f"{self.bytes_per_s} bytes a second"
+        return f"{self.digest[:19]}…: {share}{self.all_bytes} bytes ({self.way or 'asking'}), {how}"
+
+
+@dataclass(frozen=True, slots=True)
 class RingRow:
     """A ring on a host, as of `age_ms` ago. `frames_per_1000_s` is -1 while unknown; `missed` holds the readers that have."""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from halftrack_model.bandwidth import BandwidthWindow
 from halftrack_model.graph import StreamGraph
 from halftrack_model.observed import Health, Observed
 from halftrack_model.plan import Plan
@@ -14,7 +15,7 @@ from halftrack_model.release import Release
 from halftrack_model.report import Report
 from halftrack_model.seals import Sealed
 from halftrack_model.swap import SwapRecord
-from halftrack_proto.gauges import FlowGauge, RingGauge
+from halftrack_proto.gauges import FlowGauge, RingGauge, TransferGauge
 from halftrack_proto.shown import WantFrames
 
 # -------------------------------------------------------------------------------------------------- session, from an agent
@@ -56,6 +57,7 @@ class Heartbeat:
     observed_digest: str
     rings: tuple[RingGauge, ...]
     flows: tuple[FlowGauge, ...] = ()
+    transfers: tuple[TransferGauge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +163,11 @@ class EnrolReply:
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
-    """The artifact's bytes from `offset` on."""
+    """The artifact's bytes from `offset` on, in pieces of `chunk_bytes` (0: as the sender likes)."""
 
     digest: str
     offset: int
+    chunk_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +217,7 @@ class HostDocument:
     labels: Mapping[str, str]
     bridge: str
     agent: str
+    bandwidth: tuple[BandwidthWindow, ...] = ()
 
 
 Document = EnvironmentDocument | HostDocument | StreamGraph
@@ -327,6 +331,7 @@ class HostDetail:
     plan: Plan | None
     observed: Observed | None
     reports: tuple[Report, ...]
+    transfers: tuple[TransferGauge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The loop and the hands: what could not be written was not thought of, and is thought of again; trouble is told, not hidden."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from halftrack_agent import core
 from halftrack_agent.agent import Agent, Listening
-from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.events import Action, CreateRing, Emit, HostView, JournalPlan, JournalSwap, Start
 from halftrack_agent.hands import Hands
 from halftrack_agent.identity import Identity, Membership, genuine
@@ -54,15 +53,14 @@ class Body:
         self.in_force: list[int] = []
         self.journal, self.outbox = Journal(folder), Outbox(folder, "h")
         self.outbox.welcomed(0)
-        self.rings, self.store = Rings(folder / "rings"), ArtifactStore(folder / "artifacts")
-        nobody: Callable[..., AsyncIterator[tuple[int, bytes]]] = lambda *_: None  # type: ignore[assignment, return-value]  # noqa: E731
+        self.rings = Rings(folder / "rings")
+        nobody: Callable[..., Awaitable[None]] = lambda *_: None  # type: ignore[assignment, return-value]  # noqa: E731
         self.hands = Hands(
             self.journal,
             self.outbox,
             None,  # type: ignore[arg-type]
             self.rings,
             Spools(folder / "spools"),
-            self.store,
             None,  # type: ignore[arg-type]
             nobody,
             self.answers.append,

@@ -25,7 +25,7 @@ from halftrack_model.observed import Observed
 from halftrack_model.plan import Plan
 from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrategy
 from halftrack_model.seals import RELEASE
-from halftrack_proto import codec
+from halftrack_proto import artifact_codec, codec
 from halftrack_proto import messages as said
 from halftrack_proto.channel import CLIENT_OPTIONS
 from halftrack_proto.status import error_of
@@ -235,10 +235,10 @@ def publish(client: OperatorClient, folder: Path, product: str, version: str) ->
 def fetch(live: LiveController, who: Credentials, digest: str, offset: int) -> tuple[int, bytes]:
     """The whole size, and the bytes from `offset` on."""
     with channel_as(live, who) as channel:
-        request = codec.fetch_request_message(said.FetchRequest(digest, offset))
+        request = artifact_codec.fetch_request_message(said.FetchRequest(digest, offset))
         try:
             stub = artifacts_pb2_grpc.ArtifactsStub(channel)
-            chunks = [codec.fetch_chunk_of(chunk) for chunk in stub.Fetch(request, timeout=DEADLINE_S)]
+            chunks = [artifact_codec.fetch_chunk_of(chunk) for chunk in stub.Fetch(request, timeout=DEADLINE_S)]
         except grpc.RpcError as error:
             raise error_of(error) from None
     return chunks[0].total_bytes, b"".join(chunk.data for chunk in chunks)

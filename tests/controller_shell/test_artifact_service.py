@@ -11,14 +11,25 @@ from hypothesis import strategies as st
 
 from halftrack_controller import galaxy
 from halftrack_controller.artifacts import ArtifactFiles
+from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError, InvalidInput, Refused, Untrusted
 from halftrack_model.ids import digest_of
-from halftrack_proto import codec
+from halftrack_model.seals import RELEASE
+from halftrack_proto import artifact_codec
 from halftrack_proto import messages as said
+from halftrack_proto.artifact_messages import OfferReply, OfferRequest
 from halftrack_proto.channel import CHUNK_BYTES
 from halftrack_proto.status import error_of
 from halftrack_proto.v1 import artifacts_pb2, artifacts_pb2_grpc
-from tests.controller_shell.shell_harness import Credentials, LiveController, channel_as, enrol, fetch
+from tests.controller_shell.shell_harness import (
+    Credentials,
+    LiveController,
+    channel_as,
+    enrol,
+    fetch,
+    publish,
+    release,
+)
 
 CONTENT = bytes(range(256)) * 3000  # three chunks and a bit
 
@@ -31,11 +42,11 @@ def tank_a(live: LiveController) -> Credentials:
 
 def put(live: LiveController, who: Credentials, chunks: list[said.PutChunk]) -> said.PutReply:
     def outgoing() -> Iterator[artifacts_pb2.PutChunk]:
-        yield from (codec.put_chunk_message(chunk) for chunk in chunks)
+        yield from (artifact_codec.put_chunk_message(chunk) for chunk in chunks)
 
     with channel_as(live, who) as channel:
         try:
-            return codec.put_reply_of(artifacts_pb2_grpc.ArtifactsStub(channel).Put(outgoing(), timeout=10))
+            return artifact_codec.put_reply_of(artifacts_pb2_grpc.ArtifactsStub(channel).Put(outgoing(), timeout=10))
         except grpc.RpcError as error:
             raise error_of(error) from None
 
@@ -121,3 +132,58 @@ def test_pieces_become_the_artifact_or_nothing(pieces: list[bytes], spoil: bool)
             upload.drop()
         assert not list((Path(folder) / "incoming").iterdir())
         assert [path.read_bytes() for path in (Path(folder) / "sha256").iterdir()] == ([] if spoil else [whole])
+
+
+def offer(live: LiveController, who: Credentials, digest: str, *held: str) -> OfferReply:
+    request = artifact_codec.offer_request_message(OfferRequest(digest, held))
+    with channel_as(live, who) as channel:
+        try:
+            stub = artifacts_pb2_grpc.ArtifactsStub(channel)
+            return artifact_codec.offer_reply_of(stub.Offer(request, timeout=10))
+        except grpc.RpcError as error:
+            raise error_of(error) from None
+
+
+def test_a_host_is_offered_what_it_can_rebuild_and_fetches_it_like_an_artifact(
+    live: LiveController, tank_a: Credentials, tmp_path: Path
+) -> None:
+    """By what it holds of the same product; packed alone when it holds nothing of it, and not at all when that would not be smaller."""
+    text = [b"".join(b"line %d of %d\n" % (line, seed) for line in range(3_000)) for seed in (1, 1, 2)]
+    text[1] += b"and one more"
+    digests = [digest_of(each) for each in text]
+    with live.operator() as client:
+        for number, (product, content) in enumerate(zip("aab", text, strict=True)):
+            path = tmp_path / str(number)
+            path.write_bytes(content)
+            client.put_artifact(path)
+            made = release(product, f"1.{number}.0", content)
+            client.publish_release(client.load_release_key().sealed(RELEASE, canonical.encode(made)))
+        small = publish(client, tmp_path, "c", "1.0.0").artifact.digest
+    found = offer(live, tank_a, digests[1], digests[0], digests[2])
+    assert (found.base, found.size_bytes < 100) == (digests[0], True)
+    size, parcel = fetch(live, tank_a, found.digest, 7)
+    assert size == found.size_bytes == len(parcel) + 7
+    assert offer(live, tank_a, digests[1], digests[0]) == found
+    alone = offer(live, tank_a, digests[1], digests[2])
+    assert (alone.base, found.size_bytes < alone.size_bytes < len(text[1])) == ("", True)
+    assert offer(live, tank_a, small, digests[0]) == OfferReply("", 0, "")
+    with pytest.raises(Refused):
+        offer(live, tank_a, digest_of(b"other"), digests[0])
+    for held in (("../../plan.key",), (digests[0],) * 65):
+        with pytest.raises(InvalidInput):
+            offer(live, tank_a, digests[1], *held)
+
+
+def test_pieces_are_as_small_as_the_host_asks_for(live: LiveController, tank_a: Credentials, tmp_path: Path) -> None:
+    """A host that may take little in at once is not sent a lot."""
+    path = tmp_path / "artifact"
+    path.write_bytes(CONTENT[:10_000])
+    with live.operator() as client:
+        digest = client.put_artifact(path).digest
+    with channel_as(live, tank_a) as channel:
+        stub = artifacts_pb2_grpc.ArtifactsStub(channel)
+        for asked, most in ((2_000, 2_000), (1, 1 << 10), (1 << 40, CHUNK_BYTES), (0, CHUNK_BYTES)):
+            request = artifact_codec.fetch_request_message(said.FetchRequest(digest, 0, asked))
+            pieces = [artifact_codec.fetch_chunk_of(message).data for message in stub.Fetch(request, timeout=10)]
+            assert max(map(len, pieces)) == min(most, 10_000)
+            assert b"".join(pieces) == CONTENT[:10_000]

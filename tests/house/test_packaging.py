@@ -28,6 +28,7 @@ def test_console_scripts_lead_somewhere(name: str) -> None:
 
 # Import names that are not the distribution's name with underscores.
 _PROVIDES = {
+    "backports": "backports.zstd",
     "google": "protobuf",
     "pydantic_core": "pydantic",
     "grpc": "grpcio",
@@ -60,7 +61,8 @@ def test_everything_that_is_imported_is_a_declared_dependency() -> None:
     extras = _names(
         [text for name, texts in PROJECT["optional-dependencies"].items() if name != "dev" for text in texts]
     )
-    known = set(sys.stdlib_module_names) | {f"halftrack_{component}" for component in COMPONENTS}
+    later = {"compression"}  # the standard library's, from Python 3.14 on
+    known = set(sys.stdlib_module_names) | later | {f"halftrack_{component}" for component in COMPONENTS}
     undeclared = set()
     for path in sources(*COMPONENTS):
         tried = _tried(path)

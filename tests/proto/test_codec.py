@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halftrack_model import canonical
+from halftrack_model.bandwidth import BandwidthWindow
 from halftrack_model.edits import GraphRecord, Remove, Tap
 from halftrack_model.errors import InvalidInput
 from halftrack_model.graph import Vertex
@@ -19,6 +20,7 @@ from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrateg
 from halftrack_model.report import Report
 from halftrack_model.seals import Seal, Sealed
 from halftrack_proto import (
+    artifact_codec,
     codec,
     gauges,
     graph_codec,
@@ -29,6 +31,7 @@ from halftrack_proto import (
     renewal_codec,
     shown_codec,
 )
+from halftrack_proto.artifact_messages import OfferReply, OfferRequest
 from halftrack_proto.graph_codec import EditRequest, SettleRequest
 from halftrack_proto.shown import MAX_BYTES_EACH, Shown, ShownFrame, WantFrames, WatchRequest
 from halftrack_proto.tokens import token_of, token_text
@@ -63,6 +66,7 @@ RELEASE = st.builds(
 )
 ROLLOUT = st.builds(messages.RolloutEntry)
 HOST = st.builds(messages.HostEntry)
+TRANSFERS = st.lists(st.builds(gauges.TransferGauge), max_size=2).map(tuple)
 
 AGENT_SAYS = st.one_of(
     st.builds(messages.Hello),
@@ -72,6 +76,7 @@ AGENT_SAYS = st.one_of(
         messages.Heartbeat,
         rings=st.lists(st.builds(gauges.RingGauge), max_size=2).map(tuple),
         flows=st.lists(st.builds(gauges.FlowGauge), max_size=2).map(tuple),
+        transfers=st.lists(st.builds(gauges.TransferGauge), max_size=2).map(tuple),
     ),
     OBSERVED,
     st.builds(messages.ReportBatch, st.lists(REPORT, max_size=3).map(tuple)),
@@ -85,7 +90,8 @@ CONTROLLER_SAYS = st.one_of(
     st.builds(messages.ReconnectAfter),
     st.builds(WantFrames, bytes_each=st.integers(0, MAX_BYTES_EACH)),
 )
-DOCUMENT = st.one_of(st.builds(messages.EnvironmentDocument), st.builds(messages.HostDocument))
+WINDOWS = st.lists(st.builds(BandwidthWindow), max_size=2).map(tuple)
+DOCUMENT = st.one_of(st.builds(messages.EnvironmentDocument), st.builds(messages.HostDocument, bandwidth=WINDOWS))
 CHANGE = st.builds(messages.HostChange, held=st.none() | PLAN, next=PLAN)
 PLAN_REPLY = st.builds(
     messages.PlanReply,
@@ -100,10 +106,6 @@ JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
     ("controller", CONTROLLER_SAYS),
     ("enrol_request", st.builds(messages.EnrolRequest)),
     ("enrol_reply", st.builds(messages.EnrolReply, release_threshold=THRESHOLD)),
-    ("fetch_request", st.builds(messages.FetchRequest)),
-    ("fetch_chunk", st.builds(messages.FetchChunk)),
-    ("put_chunk", st.builds(messages.PutChunk)),
-    ("put_reply", st.builds(messages.PutReply)),
     ("document", DOCUMENT),
     ("apply_reply", st.lists(st.builds(messages.DocumentChange), max_size=3).map(tuple)),
     ("rollout", ROLLOUT),
@@ -112,8 +114,16 @@ JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
     ("publish_reply", st.builds(messages.PublishReply)),
     ("release", st.builds(messages.ReleaseEntry, release=RELEASE)),
     ("host", HOST),
-    ("host_detail", st.builds(messages.HostDetail, HOST, st.none() | PLAN, st.none() | OBSERVED)),
+    ("host_detail", st.builds(messages.HostDetail, HOST, st.none() | PLAN, st.none() | OBSERVED, transfers=TRANSFERS)),
     ("publish_request", SEALED),
+]
+ARTIFACT_JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
+    ("offer_request", st.builds(OfferRequest, bases=st.lists(TEXT, max_size=3).map(tuple))),
+    ("offer_reply", st.builds(OfferReply)),
+    ("fetch_request", st.builds(messages.FetchRequest, chunk_bytes=NUMBER)),
+    ("fetch_chunk", st.builds(messages.FetchChunk)),
+    ("put_chunk", st.builds(messages.PutChunk)),
+    ("put_reply", st.builds(messages.PutReply)),
 ]
 OPERATOR_JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
     ("apply_request", st.lists(DOCUMENT, max_size=3).map(tuple)),
@@ -166,6 +176,7 @@ RENEWAL_JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
 ]
 JOURNEYS_OF = (
     (codec, JOURNEYS),
+    (artifact_codec, ARTIFACT_JOURNEYS),
     (operator_codec, OPERATOR_JOURNEYS),
     (graph_codec, GRAPH_JOURNEYS),
     (shown_codec, SHOWN_JOURNEYS),

@@ -34,6 +34,11 @@ class ArtifactsStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.Offer = channel.unary_unary(
+                '/halftrack.v1.Artifacts/Offer',
+                request_serializer=halftrack__proto_dot_v1_dot_artifacts__pb2.OfferRequest.SerializeToString,
+                response_deserializer=halftrack__proto_dot_v1_dot_artifacts__pb2.OfferReply.FromString,
+                _registered_method=True)
         self.Fetch = channel.unary_stream(
                 '/halftrack.v1.Artifacts/Fetch',
                 request_serializer=halftrack__proto_dot_v1_dot_artifacts__pb2.FetchRequest.SerializeToString,
@@ -48,6 +53,14 @@ class ArtifactsStub:
 
 class ArtifactsServicer:
     """Missing associated documentation comment in .proto file."""
+
+    def Offer(self, request, context):
+        """The cheapest way to an artifact, for a host that holds others. An agent that asks a controller of before is told UNIMPLEMENTED,
+        and fetches the whole. Answered once the parcel is there; it is then fetched like any artifact, by its own digest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def Fetch(self, request, context):
         """Missing associated documentation comment in .proto file."""
@@ -65,6 +78,11 @@ class ArtifactsServicer:
 
 def add_ArtifactsServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Offer': grpc.unary_unary_rpc_method_handler(
+                    servicer.Offer,
+                    request_deserializer=halftrack__proto_dot_v1_dot_artifacts__pb2.OfferRequest.FromString,
+                    response_serializer=halftrack__proto_dot_v1_dot_artifacts__pb2.OfferReply.SerializeToString,
+            ),
             'Fetch': grpc.unary_stream_rpc_method_handler(
                     servicer.Fetch,
                     request_deserializer=halftrack__proto_dot_v1_dot_artifacts__pb2.FetchRequest.FromString,
@@ -85,6 +103,33 @@ def add_ArtifactsServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Artifacts:
     """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def Offer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/halftrack.v1.Artifacts/Offer',
+            halftrack__proto_dot_v1_dot_artifacts__pb2.OfferRequest.SerializeToString,
+            halftrack__proto_dot_v1_dot_artifacts__pb2.OfferReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Fetch(request,

@@ -31,6 +31,10 @@ class ArtifactsStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ArtifactsAsyncStub: ...
+    Offer: _grpc.UnaryUnaryMultiCallable[_artifacts_pb2.OfferRequest, _artifacts_pb2.OfferReply]
+    """The cheapest way to an artifact, for a host that holds others. An agent that asks a controller of before is told UNIMPLEMENTED,
+    and fetches the whole. Answered once the parcel is there; it is then fetched like any artifact, by its own digest.
+    """
     Fetch: _grpc.UnaryStreamMultiCallable[_artifacts_pb2.FetchRequest, _artifacts_pb2.FetchChunk]
     Put: _grpc.StreamUnaryMultiCallable[_artifacts_pb2.PutChunk, _artifacts_pb2.PutReply]
     """Operators only. Stored once the digest of all that came is the one that was announced; otherwise nothing remains."""
@@ -38,11 +42,25 @@ class ArtifactsStub:
 @_typing.type_check_only
 class ArtifactsAsyncStub(ArtifactsStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
+    Offer: _aio.UnaryUnaryMultiCallable[_artifacts_pb2.OfferRequest, _artifacts_pb2.OfferReply]  # type: ignore[assignment]
+    """The cheapest way to an artifact, for a host that holds others. An agent that asks a controller of before is told UNIMPLEMENTED,
+    and fetches the whole. Answered once the parcel is there; it is then fetched like any artifact, by its own digest.
+    """
     Fetch: _aio.UnaryStreamMultiCallable[_artifacts_pb2.FetchRequest, _artifacts_pb2.FetchChunk]  # type: ignore[assignment]
     Put: _aio.StreamUnaryMultiCallable[_artifacts_pb2.PutChunk, _artifacts_pb2.PutReply]  # type: ignore[assignment]
     """Operators only. Stored once the digest of all that came is the one that was announced; otherwise nothing remains."""
 
 class ArtifactsServicer(metaclass=_abc_1.ABCMeta):
+    @_abc_1.abstractmethod
+    def Offer(
+        self,
+        request: _artifacts_pb2.OfferRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_artifacts_pb2.OfferReply, _abc.Awaitable[_artifacts_pb2.OfferReply]]:
+        """The cheapest way to an artifact, for a host that holds others. An agent that asks a controller of before is told UNIMPLEMENTED,
+        and fetches the whole. Answered once the parcel is there; it is then fetched like any artifact, by its own digest.
+        """
+
     @_abc_1.abstractmethod
     def Fetch(
         self,

@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from halftrack_proto.v1 import common_pb2 as _common_pb2
+from halftrack_proto.v1 import session_pb2 as _session_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -90,6 +91,33 @@ class EnvironmentDocument(_message.Message):
 Global___EnvironmentDocument: _TypeAlias = EnvironmentDocument  # noqa: Y015
 
 @_typing.final
+class BandwidthWindow(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    FROM_MINUTE_FIELD_NUMBER: _builtins.int
+    UNTIL_MINUTE_FIELD_NUMBER: _builtins.int
+    bytes_per_s: _builtins.int
+    """0: nothing comes in"""
+    from_minute: _builtins.int
+    """of the day, UTC"""
+    until_minute: _builtins.int
+    def __init__(
+        self,
+        *,
+        bytes_per_s: _builtins.int = ...,
+        from_minute: _builtins.int = ...,
+        until_minute: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_s", b"bytes_per_s", "from_minute", b"from_minute", "until_minute", b"until_minute"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BandwidthWindow: _TypeAlias = BandwidthWindow  # noqa: Y015
+
+@_typing.final
 class HostDocument(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -118,6 +146,7 @@ class HostDocument(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     BRIDGE_FIELD_NUMBER: _builtins.int
     AGENT_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     environment: _builtins.str
     bridge: _builtins.str
@@ -126,6 +155,8 @@ class HostDocument(_message.Message):
     """host:port where its agent listens for other agents"""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def bandwidth(self) -> _containers.RepeatedCompositeFieldContainer[Global___BandwidthWindow]: ...
     def __init__(
         self,
         *,
@@ -134,10 +165,11 @@ class HostDocument(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         bridge: _builtins.str = ...,
         agent: _builtins.str = ...,
+        bandwidth: _abc.Iterable[Global___BandwidthWindow] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "bridge", b"bridge", "environment", b"environment", "labels", b"labels", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "bandwidth", b"bandwidth", "bridge", b"bridge", "environment", b"environment", "labels", b"labels", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -624,6 +656,7 @@ Global___ShowHostRequest: _TypeAlias = ShowHostRequest  # noqa: Y015
 class ShowHostReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    TRANSFERS_FIELD_NUMBER: _builtins.int
     ENTRY_FIELD_NUMBER: _builtins.int
     PLAN_CANONICAL_FIELD_NUMBER: _builtins.int
     OBSERVED_CANONICAL_FIELD_NUMBER: _builtins.int
@@ -633,6 +666,10 @@ class ShowHostReply(_message.Message):
     observed_canonical: _builtins.bytes
     """empty when there is none"""
     @_builtins.property
+    def transfers(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.TransferGauge]:
+        """as of its last heartbeat"""
+
+    @_builtins.property
     def entry(self) -> Global___HostEntry: ...
     @_builtins.property
     def report_canonical(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
@@ -641,6 +678,7 @@ class ShowHostReply(_message.Message):
     def __init__(
         self,
         *,
+        transfers: _abc.Iterable[_session_pb2.TransferGauge] | None = ...,
         entry: Global___HostEntry | None = ...,
         plan_canonical: _builtins.bytes = ...,
         observed_canonical: _builtins.bytes = ...,
@@ -648,7 +686,7 @@ class ShowHostReply(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "observed_canonical", b"observed_canonical", "plan_canonical", b"plan_canonical", "report_canonical", b"report_canonical"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "observed_canonical", b"observed_canonical", "plan_canonical", b"plan_canonical", "report_canonical", b"report_canonical", "transfers", b"transfers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -159,25 +159,68 @@ class Heartbeat(_message.Message):
     OBSERVED_DIGEST_FIELD_NUMBER: _builtins.int
     RINGS_FIELD_NUMBER: _builtins.int
     FLOWS_FIELD_NUMBER: _builtins.int
+    TRANSFERS_FIELD_NUMBER: _builtins.int
     observed_digest: _builtins.str
     @_builtins.property
     def rings(self) -> _containers.RepeatedCompositeFieldContainer[Global___RingGauge]: ...
     @_builtins.property
     def flows(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlowGauge]: ...
+    @_builtins.property
+    def transfers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TransferGauge]: ...
     def __init__(
         self,
         *,
         observed_digest: _builtins.str = ...,
         rings: _abc.Iterable[Global___RingGauge] | None = ...,
         flows: _abc.Iterable[Global___FlowGauge] | None = ...,
+        transfers: _abc.Iterable[Global___TransferGauge] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flows", b"flows", "observed_digest", b"observed_digest", "rings", b"rings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flows", b"flows", "observed_digest", b"observed_digest", "rings", b"rings", "transfers", b"transfers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
+
+@_typing.final
+class TransferGauge(_message.Message):
+    """An artifact on its way to the host, at one moment: shown to people, never a ground for a decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    DONE_BYTES_FIELD_NUMBER: _builtins.int
+    ALL_BYTES_FIELD_NUMBER: _builtins.int
+    BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    WAY_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    done_bytes: _builtins.int
+    """of `all_bytes`, which are what travels: a parcel may be smaller than the artifact"""
+    all_bytes: _builtins.int
+    bytes_per_s: _builtins.int
+    way: _builtins.str
+    """"whole", "parcel", or the name of the sibling that it comes from"""
+    waits: _builtins.str
+    """why nothing comes now, and until when; empty while it comes"""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+        done_bytes: _builtins.int = ...,
+        all_bytes: _builtins.int = ...,
+        bytes_per_s: _builtins.int = ...,
+        way: _builtins.str = ...,
+        waits: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_bytes", b"all_bytes", "bytes_per_s", b"bytes_per_s", "digest", b"digest", "done_bytes", b"done_bytes", "waits", b"waits", "way", b"way"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferGauge: _TypeAlias = TransferGauge  # noqa: Y015
 
 @_typing.final
 class RingGauge(_message.Message):
