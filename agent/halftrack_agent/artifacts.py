@@ -210,7 +210,7 @@ def _hasher_of(path: Path) -> "hashlib._Hash":
 
 def _synced_sha256_of(path: Path) -> str:
     with path.open("rb") as file:
-        files.sync(file.fileno())
+        files.sync(file.fileno(), path)
     return _sha256_of(path)
 
 
