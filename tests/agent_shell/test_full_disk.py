@@ -1,0 +1,115 @@
+"""A whole agent on a disk that is full, or that takes nothing more: what runs goes on, what must be written has the reserve, and the controller is told."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from halftrack_agent.places import Places
+from halftrack_controller import galaxy
+from halftrack_model.report import Happened
+from tests.agent_shell.test_agent import SOURCE, AgentProcess, publish, until
+from tests.controller_shell.shell_harness import ENVIRONMENT, LiveController, graph, host
+from tests.crash.scenarios import SINK as QUIET_SINK
+from tests.small_disk import found_at_fault, grown, loop_disk, small_disk
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[LiveController]:
+    galaxy.init(tmp_path / "galaxy", "milkyway", ["127.0.0.1"])
+    controller = LiveController(tmp_path / "galaxy", heartbeat_ms=200)
+    try:
+        with controller.operator() as client:
+            client.apply([ENVIRONMENT, host("tank-a"), graph("tank-a")])
+            for product, entry, program in (("counter", "source:Source", SOURCE), ("keeper", "sink:Sink", QUIET_SINK)):
+                publish(client, tmp_path, product, entry, program)
+        yield controller
+    finally:
+        controller.stop()
+
+
+def filled(disk: Path) -> None:
+    """To the last block."""
+    free = os.statvfs(disk)
+    with (disk / "filler").open("wb", buffering=0) as filler:
+        os.posix_fallocate(filler.fileno(), 0, free.f_bavail * free.f_frsize)
+
+
+# invariants: R2, D1
+def test_on_a_full_disk_a_plan_that_needs_no_new_program_is_carried_out(live: LiveController, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "100m") as disk:
+        agent = AgentProcess(tmp_path)
+        agent.places = Places(disk / "state", tmp_path / "run")
+        try:
+            with live.operator() as client:
+                (tmp_path / "token").write_text(client.create_token("tank-a", 600).token)
+                assert agent.command("enrol", "--token-file", str(tmp_path / "token")).returncode == 0
+                agent.start()
+                until(lambda: agent.pid("line.source") and agent.pid("line.sink"), "they run")
+                before = client.host("tank-a").entry.accepted_revision
+                source = agent.pid("line.source")
+                filled(disk)
+                changed = graph("tank-a")
+                first = dataclasses.replace(changed.vertices[0], params={"rate_bytes_per_s": 300_000})
+                client.apply([dataclasses.replace(changed, vertices=(first, *changed.vertices[1:]))])
+
+                def obeyed() -> bool:
+                    entry = client.host("tank-a").entry
+                    return entry.accepted_revision > before and agent.pid("line.source") not in (0, source)
+
+                until(obeyed, "the plan is in force, and what it changes runs")
+                until(
+                    lambda: any("was given up" in text for text in client.host("tank-a").entry.problems), "it is told"
+                )
+                grown(disk, "200m")
+                until(
+                    lambda: not any("reserve" in text for text in client.host("tank-a").entry.problems),
+                    "it is made again",
+                )
+                accepted = [each for each in client.host("tank-a").reports if each.happened is Happened.PLAN_ACCEPTED]
+                assert len({each.subject for each in accepted}) == len(accepted) >= 2, (
+                    "what waited in memory came, once"
+                )
+            assert json.loads((tmp_path / "run/observed.json").read_bytes())["revision"] > before
+        finally:
+            agent.clear()
+
+
+# invariants: R2, D1
+def test_on_a_disk_that_became_read_only_workloads_run_on_and_nothing_is_promised(
+    live: LiveController, tmp_path: Path
+) -> None:
+    with loop_disk(tmp_path / "disk") as disk:
+        agent = AgentProcess(tmp_path)
+        agent.places = Places(disk / "state", tmp_path / "run")
+        try:
+            with live.operator() as client:
+                (tmp_path / "token").write_text(client.create_token("tank-a", 600).token)
+                assert agent.command("enrol", "--token-file", str(tmp_path / "token")).returncode == 0
+                agent.start()
+                names = ("line.source", "line.sink")
+                until(lambda: all(map(agent.pid, names)), "they run")
+                before, was = {name: agent.pid(name) for name in names}, client.host("tank-a").entry.accepted_revision
+                assert was
+                found_at_fault(disk)
+                changed = graph("tank-a")
+                first = dataclasses.replace(changed.vertices[0], params={"rate_bytes_per_s": 300_000})
+                client.apply([dataclasses.replace(changed, vertices=(first, *changed.vertices[1:]))])
+                until(lambda: client.host("tank-a").entry.refusal_reason == "disk-fault", "the plan is refused")
+                entry = client.host("tank-a").entry
+                assert "Read-only" in entry.refusal_message
+                assert entry.accepted_revision == was, "what is not on the disk is not acknowledged"
+                until(lambda: any("Read-only" in text for text in client.host("tank-a").entry.problems), "it is told")
+            assert agent.process is not None
+            assert agent.process.poll() is None
+            agent.end()
+            again = agent.command("run", *agent.OPTIONS)
+            assert (again.returncode, "Traceback" in again.stderr) == (1, False)
+            assert "Read-only file system" in again.stderr
+            assert {name: agent.pid(name) for name in names} == before
+            assert all(Path(f"/proc/{pid}").exists() for pid in before.values())
+        finally:
+            agent.clear()
