@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from halftrack_agent import abilities, clock, core, files
+from halftrack_agent import abilities, clock, core, files, retention
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.bringing import Bringing
 from halftrack_agent.drivers.cgroups import Cgroups
@@ -221,9 +221,9 @@ class Agent:
         self._launcher.use(peers, plan.workloads)
         self._peers.use(peers)
         self._limiter.use(plan.bandwidth)
-        self._store.prune(
-            {*trusted.artifacts, *(workload.artifact for workload in plan.workloads if workload.artifact)}
-        )
+        instances = self._loop.state.instances.values()  # none before the first look, though some may run
+        running = {each.workload.artifact for each in instances if each.workload.artifact}
+        self._store.retain(retention.artifacts_of(plan), running or None)
         log.info("plan %d is in force", plan.revision)
 
     # What parts that are made before the loop call it for.

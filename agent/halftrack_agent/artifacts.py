@@ -12,16 +12,16 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 
-from halftrack_agent import files
-from halftrack_model.errors import HostFault, Untrusted
+from halftrack_agent import files, retention
+from halftrack_model import canonical
+from halftrack_model.errors import HostFault, InvalidInput, Untrusted
 from halftrack_model.ids import checked_digest
 
 MAX_ARTIFACT_BYTES = 2 << 30
 RESERVE_BYTES = 64 << 20  # of the disk stay free: the journal must be able to grow while artifacts come in
-KEPT_UNWANTED = 8  # complete artifacts that no plan wants now: the way back needs no link
 _BLOCK = 1 << 20
 
 Source = Callable[[str, int], AsyncIterator[tuple[int, bytes]]]
@@ -35,6 +35,8 @@ class ArtifactStore:
         self._folder = files.make_folder(folder)
         self._seen: dict[str, tuple[int, int, int]] = {}
         self.findings: tuple[str, ...] = ()
+        self._memory = folder.with_name("retained.json")
+        self._retained = _remembered(self._memory)
         for path in sorted(self._folder.iterdir()):
             if path.suffix:
                 continue
@@ -125,20 +127,31 @@ class ArtifactStore:
             await asyncio.to_thread(files.sync, file.fileno(), part)
         return hasher.hexdigest()
 
-    def prune(self, wanted: Collection[str]) -> None:
-        """Drop the oldest complete artifacts that nobody wants, and parts of what is not wanted; on a disk that takes no change, later."""
+    def retain(self, plan: Mapping[str, Collection[str]], running: Collection[str] | None) -> None:
+        """A plan is in force whose products have these artifacts (`retention`). What a disk that takes no change keeps goes later."""
+        known = retention.retained(self._retained, plan, running)
+        if known != self._retained:
+            with contextlib.suppress(HostFault):
+                files.replace(self._memory, canonical.encode(known))
+        self._retained = known
+        self._prune({digest for digests in plan.values() for digest in digests})
+
+    def _prune(self, wanted: Collection[str]) -> None:
         names = {self._path(digest).name for digest in wanted}
         for path in self._folder.glob("*.*"):
             if path.name.partition(".")[0] not in names:
                 with contextlib.suppress(OSError):
                     path.unlink()
-        spare = sorted(
-            (path for path in self._folder.iterdir() if path.name not in names and not path.suffix), key=_age
-        )
-        for path in spare[: max(0, len(spare) - KEPT_UNWANTED)]:
-            with contextlib.suppress(OSError):
-                path.unlink()
-                self._seen.pop(f"sha256:{path.name}", None)
+        for digest in retention.doomed(self._held(), {*wanted, *self._retained.digests}):
+            self._drop(digest)
+
+    def _held(self) -> Mapping[str, retention.Held]:
+        return {digest: retention.Held(size, came) for digest, (_, size, came) in self._seen.items()}
+
+    def _drop(self, digest: str) -> None:
+        with contextlib.suppress(OSError):
+            self._path(digest).unlink(missing_ok=True)
+            self._seen.pop(digest, None)
 
     def _finished(self, digest: str, part: Path) -> None:
         try:
@@ -157,14 +170,30 @@ class ArtifactStore:
         self._seen[digest] = _signature(path)
 
     def _check_room(self, digest: str, more: int) -> None:
-        free = os.statvfs(self._folder)
-        if more > MAX_ARTIFACT_BYTES or more + RESERVE_BYTES > free.f_bavail * free.f_frsize:
+        """The reserve of old ones gives way to what is wanted now."""
+        for old in retention.spare(self._held(), {digest, *self._retained.digests}):
+            if self._has_room(more) or more > MAX_ARTIFACT_BYTES:
+                break
+            self._drop(old)
+        if more > MAX_ARTIFACT_BYTES or not self._has_room(more):
             raise HostFault(
                 "disk-full", f"no room for {more} more bytes of {digest}; free some space below {self._folder}"
             )
 
+    def _has_room(self, more: int) -> bool:
+        free = os.statvfs(self._folder)
+        return more + RESERVE_BYTES <= free.f_bavail * free.f_frsize
+
     def _path(self, digest: str) -> Path:
         return self._folder / checked_digest(digest).removeprefix("sha256:")
+
+
+def _remembered(path: Path) -> retention.Retained:
+    """What the agent before us knew; nothing of it where that cannot be read: the reserve has the newest all the same."""
+    try:
+        return canonical.decode(retention.Retained, path.read_bytes())
+    except (OSError, InvalidInput):
+        return retention.NOTHING
 
 
 def _begun(part: Path, size_bytes: int) -> int:
@@ -221,7 +250,3 @@ def _sha256_of(path: Path) -> str:
 def _signature(path: Path) -> tuple[int, int, int]:
     stat = path.stat()
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
-
-
-def _age(path: Path) -> int:
-    return path.stat().st_mtime_ns

@@ -85,7 +85,7 @@ def test_a_disk_that_fails_is_a_fault_of_the_host_wherever_it_fails(tmp_path: Pa
         with pytest.raises(HostFault) as caught:
             fetch(store, digest, size, Sender(b"right"))
         assert caught.value.reason == "disk-fault"
-    store.prune(())
+    store.retain({}, None)
     part.rmdir()
     fetch(store, digest, 5, Sender(b"right"))
     assert store.digests == {digest}
@@ -110,14 +110,35 @@ def test_what_is_damaged_on_the_disk_is_not_executed(tmp_path: Path, running: bo
     assert store.path(digest).read_bytes() == b"right"
 
 
+# invariant: R2
 def test_a_way_back_is_kept_and_the_rest_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "KEPT_UNWANTED", 2)
-    store = ArtifactStore(tmp_path)
-    names = [b"%d" % number for number in range(5)]
+    """Also by an agent that has started anew, and when the disk needs room for what a plan wants."""
+    monkeypatch.setattr(artifacts.retention.doomed, "__defaults__", (2, 64))
+    folder = tmp_path / "artifacts"
+    store, names = ArtifactStore(folder), [b"%d" % number for number in range(7)]
+    digests = [digest_of(name) for name in names]
     for number, data in enumerate(names):
-        fetch(store, digest_of(data), 1, Sender(data))
-        os.utime(store.path(digest_of(data)), ns=(number, number))
-    (tmp_path / ("0" * 64 + ".part")).write_bytes(b"x")
-    store.prune({digest_of(names[0])})
-    assert store.digests == {digest_of(names[number]) for number in (0, 3, 4)}
-    assert len(list(tmp_path.iterdir())) == 3
+        fetch(store, digests[number], 1, Sender(data))
+        os.utime(store.path(digests[number]), ns=(number, number))
+    (folder / ("0" * 64 + ".part")).write_bytes(b"x")
+    store = ArtifactStore(folder)
+    store.retain({"a": {digests[0]}}, {digests[1]})
+    assert store.digests == {digests[number] for number in (0, 1, 5, 6)}
+    assert len(list(folder.iterdir())) == 4
+    store.retain({"a": {digests[5]}}, None)
+    store = ArtifactStore(folder)
+    store.retain({"a": {digests[5]}}, None)
+    assert store.digests == {digests[number] for number in (0, 1, 5, 6)}
+    monkeypatch.setattr(ArtifactStore, "_has_room", lambda self, _more: len(self.digests) < 4)
+    fetch(store, digests[2], 1, Sender(names[2]))
+    assert store.digests == {digests[number] for number in (0, 1, 2, 5)}, "the reserve gives way"
+    monkeypatch.setattr(ArtifactStore, "_has_room", lambda self, _more: len(self.digests) < 3)
+    with pytest.raises(HostFault, match="no room"):
+        fetch(store, digests[3], 1, Sender(names[3]))
+    assert store.digests == {digests[number] for number in (0, 1, 5)}, "what is named does not"
+
+
+def test_a_memory_that_is_damaged_costs_no_start(tmp_path: Path) -> None:
+    (tmp_path / "retained.json").write_bytes(b"{")
+    ArtifactStore(tmp_path / "artifacts").retain({"a": set()}, None)
+    assert ArtifactStore(tmp_path / "artifacts").digests == frozenset()
