@@ -129,6 +129,9 @@ def test_what_is_said_of_a_clock() -> None:
     year = 31_557_600_000
     told = Told(50 * year, 1_000)
     assert timekeeping.problem(50 * year + 10_000, 0, told, 2_000) == ""
+    assert timekeeping.problem(50 * year + 10 * DAY_MS, 0, told, 1_000 + 10 * DAY_MS) == "", (
+        "the controller's goes on, too"
+    )
     assert "3 years ahead of the controller's" in timekeeping.problem(53 * year + 10_000, 0, told, 2_000)
     assert "50 years behind the controller's" in timekeeping.problem(0, 60 * year, told, 2_000)
     assert "10 years behind what it has been" in timekeeping.problem(50 * year, 60 * year, None, 2_000)

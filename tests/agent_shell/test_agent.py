@@ -59,6 +59,9 @@ class Sink:
 """
 
 
+CGROUP = f"halftrack-test/agent-{os.getpid()}"  # of this run: others may share the machine
+
+
 def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -70,7 +73,7 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any
 class AgentProcess:
     """`halftrack-agent` on folders of its own."""
 
-    OPTIONS = ("--listen", "127.0.0.1", "--agent-port", "0", "--bridge-port", "0", "--cgroup", "halftrack-test/agent")
+    OPTIONS = ("--listen", "127.0.0.1", "--agent-port", "0", "--bridge-port", "0", "--cgroup", CGROUP)
 
     def __init__(self, folder: Path) -> None:
         self.places = Places(folder / "state", folder / "run")
@@ -119,7 +122,7 @@ class AgentProcess:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     continue
-        for root in Path("/sys/fs/cgroup").glob("*/halftrack-test/agent"):
+        for root in Path("/sys/fs/cgroup").glob(f"*/{CGROUP}"):
             for group in [*(group for group in root.iterdir() if group.is_dir()), root]:
                 until(lambda group=group: _gone(group), f"{group} is empty")
             _gone(root.parent)

@@ -1,6 +1,7 @@
 """The agent's side of a renewal, in this process, with a real controller: what it learns, what it keeps, what it refuses and says."""
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 from collections.abc import Awaitable, Callable, Iterator
@@ -10,10 +11,12 @@ from typing import Any
 import grpc
 import pytest
 from cryptography import x509
+from hypothesis import given
+from hypothesis import strategies as st
 
 from halftrack_agent import enrol as enrolment
 from halftrack_agent import files, identity, renewing
-from halftrack_agent.identity import Identity
+from halftrack_agent.identity import Identity, Membership
 from halftrack_agent.renewing import Renewing
 from halftrack_agent.wallclock import WallClock
 from halftrack_controller import ca, galaxy
@@ -25,6 +28,7 @@ from halftrack_proto.v1 import session_pb2_grpc
 from tests.agent_shell.waiting import until
 from tests.controller_shell.shell_harness import ENVIRONMENT, LiveController, host
 
+CA_PEM = ca.pem(ca.new_authority("milkyway").certificate)
 LIFE_S = 100  # one that lives too long is renewed within a second
 
 
@@ -155,6 +159,18 @@ def test_a_cas_certificate_that_is_damaged_is_told(live: LiveController, tmp_pat
         (tmp_path / "id/ca.pem").write_bytes(held)
         with pytest.raises(HostFault, match=r"ca\.pem holds no certificate of ours; enrol this host again"):
             asyncio.run(renewing.asked(identity.load(tmp_path / "id")))
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+@given(st.data())
+def test_no_damage_to_the_cas_certificate_ends_the_agent(data: st.DataObject) -> None:
+    """Any byte of it: it is still read, or refused in words."""
+    # invariant: D1
+    at, by = data.draw(st.integers(0, len(CA_PEM) - 1)), data.draw(st.integers(1, 255))
+    spoiled = CA_PEM[:at] + bytes([CA_PEM[at] ^ by]) + CA_PEM[at + 1 :]
+    member = Membership("g", "h", "", "", {}, {}, 1)
+    with contextlib.suppress(HostFault):
+        renewing._ca_digest(Identity(Path("/nowhere"), member, b"", b"", spoiled))
 
 
 def test_the_cas_certificate_is_replaced_by_one_for_the_same_key_only(
