@@ -18,6 +18,7 @@ from halftrack_agent import enrol as enrolment
 from halftrack_agent import files, identity, renewing
 from halftrack_agent.identity import Identity, Membership
 from halftrack_agent.renewing import Renewing
+from halftrack_agent.reserve import Reserve
 from halftrack_agent.wallclock import WallClock
 from halftrack_controller import ca, galaxy
 from halftrack_model.errors import HostFault, Untrusted
@@ -125,6 +126,28 @@ def test_what_the_disk_has_no_room_for_is_used_and_told(
 
     together(Renewing(before), work)
     assert identity.load(tmp_path / "id") == before
+
+
+def test_a_full_disk_has_room_kept_back_for_it(
+    live: LiveController, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, reserve = enrolled(live, tmp_path / "id"), Reserve(tmp_path)
+    real = files.replace
+
+    def full(path: Path, data: bytes) -> None:
+        if (tmp_path / "reserve").exists():
+            raise HostFault("disk-full", f"no room for {path.name}")
+        real(path, data)
+
+    async def work(renews: Renewing) -> None:
+        renews.welcomed(told(1))
+        await until(lambda: renews.identity.cert_pem != before.cert_pem, "it has renewed")
+        assert renews.problems == ()
+
+    assert (tmp_path / "reserve").exists()
+    monkeypatch.setattr(files, "replace", full)
+    together(Renewing(before, reserve.write), work)
+    assert identity.load(tmp_path / "id").cert_pem != before.cert_pem
 
 
 @pytest.mark.parametrize(
