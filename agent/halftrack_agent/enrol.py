@@ -115,15 +115,19 @@ async def _asked(token: Token, request: EnrolRequest) -> EnrolReply:
 
 def _check(reply: EnrolReply, token: Token, key: ec.EllipticCurvePrivateKey) -> None:
     """The answer came from who holds the CA's key; that it fits what was asked is checked all the same, before it is kept."""
-    if (reply.galaxy, reply.host, reply.ca_der) != (token.galaxy, token.host, token.ca_der):
+    if (reply.galaxy, reply.host) != (token.galaxy, token.host):
         raise Untrusted(
             "wrong-answer", f"asked as {token.host} of {token.galaxy}, answered for {reply.host} of {reply.galaxy}"
         )
-    certificate = x509.load_der_x509_certificate(reply.certificate_der)
+    certificate, ca = (x509.load_der_x509_certificate(der) for der in (reply.certificate_der, reply.ca_der))
     if certificate.public_key() != key.public_key():
         raise Untrusted("wrong-answer", "the certificate that came back is for another key")
+    if (
+        ca.public_key() != x509.load_der_x509_certificate(token.ca_der).public_key()
+    ):  # it may have been made anew meanwhile
+        raise Untrusted("wrong-answer", f"the token is of another galaxy {token.galaxy}: its CA has another key")
     try:
-        certificate.verify_directly_issued_by(x509.load_der_x509_certificate(reply.ca_der))
+        certificate.verify_directly_issued_by(ca)
     except (ValueError, TypeError, InvalidSignature) as error:
         raise Untrusted("wrong-answer", f"the certificate that came back is not the galaxy's ({error})") from None
     if not reply.plan_keys or not reply.release_keys or reply.release_threshold < 1:

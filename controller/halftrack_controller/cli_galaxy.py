@@ -133,7 +133,7 @@ def _declare_renew(group: click.Group) -> None:
 
         With --operator theirs, whether it is over or not: the file operator.pem is enough, and no secret, so it can be sent to and fro.
         Without it those of the controller and of the CA, which need it only in galaxies made before they were good for ever; a
-        controller that runs takes its own up by itself, and hosts get the CA's with their next renewal.
+        controller that runs takes its own up by itself, and hosts get the CA's with their first renewal after its next start.
         """
         from halftrack_controller import galaxy
 

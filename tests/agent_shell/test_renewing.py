@@ -23,7 +23,7 @@ from halftrack_agent.wallclock import WallClock
 from halftrack_controller import ca, galaxy
 from halftrack_model.errors import HostFault, Untrusted
 from halftrack_proto.channel import CLIENT_OPTIONS
-from halftrack_proto.messages import Welcome
+from halftrack_proto.messages import EnrolRequest, Welcome
 from halftrack_proto.tokens import token_of
 from halftrack_proto.v1 import session_pb2_grpc
 from tests.agent_shell.waiting import until
@@ -126,6 +126,35 @@ def test_what_the_disk_has_no_room_for_is_used_and_told(
 
     together(Renewing(before), work)
     assert identity.load(tmp_path / "id") == before
+
+
+def test_a_token_outlives_the_cas_certificate_and_not_its_key(tmp_path: Path) -> None:
+    """`galaxy renew` makes another one for the same key; tokens that are on their way are good. One of another CA is not."""
+    galaxy.init(tmp_path / "galaxy", "milkyway", ["127.0.0.1"])
+    live = LiveController(tmp_path / "galaxy")
+    with live.operator() as client:
+        client.apply([ENVIRONMENT, host("tank-a")])
+        token = token_of(client.create_token("tank-a", 600).token)
+    live.stop()
+    galaxy.renew_own(tmp_path / "galaxy/controller")
+    live = LiveController(tmp_path / "galaxy", ports=live.running.ports)
+    try:
+        asyncio.run(enrolment.enrol(tmp_path / "id", token))
+        held = identity.load(tmp_path / "id")
+        assert (
+            held.ca_pem
+            == galaxy.load(tmp_path / "galaxy/controller").ca_pem
+            != ca.pem(x509.load_der_x509_certificate(token.ca_der))
+        )
+        key = identity.own_key(held.key_path)
+        csr = enrolment._request_for(key, "tank-a")
+        asked = EnrolRequest(token.secret, "tank-a", csr, held.member.curve_public)
+        reply = asyncio.run(enrolment._asked(token, asked))
+    finally:
+        live.stop()
+    foreign = dataclasses.replace(token, ca_der=ca.der(ca.new_authority("milkyway").certificate))
+    with pytest.raises(Untrusted, match="its CA has another key"):
+        enrolment._check(reply, foreign, key)
 
 
 def test_a_full_disk_has_room_kept_back_for_it(
