@@ -198,11 +198,11 @@ class Stage:
     def asked(self, query: str, *values: object) -> list[tuple[object, ...]]:
         """Rows of the controller's store; none while it has none."""
         path = self.roots[CONTROLLER] / "store.db"
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as db:
-            try:
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as db:
                 return db.execute(query, values).fetchall()
-            except sqlite3.OperationalError:
-                return []
+        except sqlite3.OperationalError:
+            return []
 
     def plan(self) -> tuple[int, Plan] | None:
         """The newest made for our host, with its revision."""
