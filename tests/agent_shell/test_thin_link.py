@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from halftrack_agent.pacing import BURST_MS, LEAST_PIECE_BYTES
 from halftrack_controller.artifacts import ArtifactService
 from halftrack_model import canonical
 from halftrack_model.bandwidth import BandwidthWindow
@@ -19,7 +20,7 @@ from halftrack_proto import messages as said
 from tests.agent_shell.test_agent import SOURCE, AgentProcess, agent, live, until  # noqa: F401 - fixtures
 from tests.controller_shell.shell_harness import ENVIRONMENT, LiveController, graph, host
 
-BYTES_PER_S = 16_000
+BYTES_PER_S = 2_000  # the first parcel would take many seconds: however busy the machine is, it is cut
 FIRST = SOURCE + b"".join(b"# %s\n" % random.Random(line).randbytes(40).hex().encode() for line in range(700))
 SECOND = FIRST.replace(b'{"refused": 3}', b'{"refused": 4}')
 
@@ -73,12 +74,13 @@ def test_a_cut_transfer_goes_on_within_the_limit_and_an_upgrade_moves_what_has_c
     with live.operator() as client:
         client.apply([ENVIRONMENT, limited, host("tank-b"), graph("tank-a")])
     store = agent.places.artifacts
-    first, began = publish(live, tmp_path, "1.1.0", FIRST), time.monotonic()
+    began = time.monotonic()
+    first = publish(live, tmp_path, "1.1.0", FIRST)
 
     def part() -> int:
         return max((path.stat().st_size for path in store.glob(f"{first}.*")), default=0)
 
-    until(lambda: part() > 4_000, "some of it has come")
+    until(lambda: part() > 1_500, "some of it has come")
 
     def shown() -> Any:
         with live.operator() as client:
@@ -86,16 +88,18 @@ def test_a_cut_transfer_goes_on_within_the_limit_and_an_upgrade_moves_what_has_c
 
     (transfer,) = until(shown, "the controller shows the transfer")
     assert (transfer.digest, transfer.way) == (f"sha256:{first}", "parcel")
-    assert "artifact sha256:" in agent.command("status").stdout
+    until(lambda: "artifact sha256:" in agent.command("status").stdout, "the host's owner sees it, too")
     agent.end(signal.SIGKILL)
     had = part()
     assert had < transfer.all_bytes
+    assert had <= BYTES_PER_S * (time.monotonic() - began + BURST_MS / 1000) + LEAST_PIECE_BYTES
+    with live.operator() as client:
+        client.apply([ENVIRONMENT, host("tank-a"), host("tank-b"), graph("tank-a")])
     agent.start()
     until((store / first).exists, "the rest has come, and it was rebuilt")
     wishes = [wish for wish in served.wishes if served.wishes[-1][0] == wish[0]]
     assert wishes[0][1] == 0
     assert wishes[-1][1] >= had > 0, "not a byte of what was there came again"
-    assert time.monotonic() - began >= (transfer.all_bytes - BYTES_PER_S / 2) / BYTES_PER_S
 
     second = publish(live, tmp_path, "1.2.0", SECOND)
     until((store / second).exists, "the upgrade has come")
