@@ -10,16 +10,21 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from halftrack_agent import abilities, clock, core, files, retention
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.bringing import Bringing
+from halftrack_agent.contact import ContactKeeper
+from halftrack_agent.cutoff import ContactSeen
 from halftrack_agent.drivers.cgroups import Cgroups
 from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.drivers.launch import Launcher
+from halftrack_agent.drivers.probes import Where
 from halftrack_agent.hands import Hands
+from halftrack_agent.health import FEW_FRAMES
 from halftrack_agent.identity import Identity
 from halftrack_agent.inbox import TrustedPlan
 from halftrack_agent.journal import Journal
@@ -29,6 +34,7 @@ from halftrack_agent.loop import Loop
 from halftrack_agent.outbox import Outbox
 from halftrack_agent.peers import Heard, Peers
 from halftrack_agent.places import Places
+from halftrack_agent.probing import Prober, StreamLook
 from halftrack_agent.renewing import Renewing
 from halftrack_agent.reserve import Reserve
 from halftrack_agent.rings import Rings
@@ -37,10 +43,13 @@ from halftrack_agent.sight import Sight
 from halftrack_agent.spools import Spools
 from halftrack_agent.state import AgentState
 from halftrack_agent.wallclock import WallClock
+from halftrack_dataplane.frames import reader_name
 from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError
 from halftrack_model.observed import Observed
+from halftrack_model.probes import Probe
 from halftrack_model.seals import Sealed
+from halftrack_model.workload import Workload
 from halftrack_proto.gauges import TransferGauge
 from halftrack_proto.messages import Hello, Welcome
 
@@ -81,15 +90,19 @@ class Agent:
         self._store, self._limiter = ArtifactStore(places.artifacts), Limiter()
         self._rings = Rings(places.rings)
         alone = abilities.own_network()
-        listen = f"{listening.address}:{listening.bridge_port}"
-        self._launcher = Launcher(places, identity, self._store, listen, own_network=not alone)
+        bridge = f"{listening.address}:{listening.bridge_port}"
+        self._launcher = Launcher(places, identity, self._store, bridge, own_network=not alone)
         self._driver = ExecDriver(
             places.instances, places.logs, Cgroups(cgroup), self._launcher, self._wake, self._died
         )
-        secret = identity.curve_secret_path.read_bytes().strip()
-        self._peers = Peers(secret, identity.member.curve_public.encode(), self._heard)
+        secret, public = identity.curve_secret_path.read_bytes().strip(), identity.member.curve_public.encode()
+        self._peers = Peers(secret, public, self._heard)
         spools = Spools(places.spools)
-        self._sight = Sight(self._driver, self._rings, spools, self._store, places.status, places.counted)
+        self._prober = Prober(places.probes, self._where, self._stream_look, self._wake)
+        self._sight = Sight(
+            self._driver, self._rings, spools, self._store, places.status, places.counted, self._prober.follow
+        )
+        self._contact = ContactKeeper(places.contact)
         state = self._recovered()
         self._findings += tuple(
             filter(None, (alone, *self._journal.findings, *self._outbox.findings, *self._store.findings))
@@ -119,6 +132,7 @@ class Agent:
             self._plan_in_force,
             self._link.stir,
             self._problems,
+            self._stands,
             turned,
         )
 
@@ -189,6 +203,7 @@ class Agent:
 
     async def _close(self) -> None:
         await self._showing.close()
+        await self._prober.close()
         await self._hands.close()
         await self._peers.close()
         await self._driver.close()
@@ -219,12 +234,39 @@ class Agent:
         except HalftrackError as error:
             self._trouble = error.message  # the bridge goes on admitting the peers of the plan before
         self._launcher.use(peers, plan.workloads)
+        self._prober.use(plan.workloads)
         self._peers.use(peers)
         self._limiter.use(plan.bandwidth)
         instances = self._loop.state.instances.values()  # none before the first look, though some may run
         running = {each.workload.artifact for each in instances if each.workload.artifact}
         self._store.retain(retention.artifacts_of(plan), running or None)
         log.info("plan %d is in force", plan.revision)
+
+    def _stands(self, held: int) -> ContactSeen:
+        """How this host, which holds that revision, stands with its controller."""
+        return self._contact.look(in_step=self._link.in_step(held))
+
+    def _where(self, workload: Workload, probe: Probe, relay: Path) -> Where | None:
+        """Where a probe finds a running instance."""
+        pid = self._driver.pids().get(workload.name)
+        if pid is None:
+            return None
+        words, environment = self._launcher.words(workload, probe.command), self._launcher.environment(workload)
+        return Where(pid, self._driver.groups(workload.name), words, environment, relay)
+
+    def _stream_look(self, workload: Workload) -> StreamLook | None:
+        """What the rings say of who reads them; None while it reads none."""
+        rings = self._rings.seen()
+        found = [
+            (rings[name], rings[name].lags.get(reader_name(workload.name)))
+            for name in workload.read_rings
+            if name in rings
+        ]
+        lags = [(ring, lag) for ring, lag in found if lag is not None]
+        if not lags:
+            return None
+        ring, lag = max(lags, key=lambda each: each[1])
+        return StreamLook(lag, max(FEW_FRAMES, (ring.head - ring.tail) // 2), self._sight.missing(workload.name))
 
     # What parts that are made before the loop call it for.
 

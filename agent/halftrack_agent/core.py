@@ -6,8 +6,9 @@ swap's record), how a swap goes on, and what to tell the other host. What it nev
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
-from halftrack_agent import hanging, health, inlet_orders, seats, swap
+from halftrack_agent import cutoff, hanging, health, inlet_orders, seats, swap
 from halftrack_agent.events import (
     AckPlan,
     Action,
@@ -28,6 +29,7 @@ from halftrack_agent.reconcile import Wanted, reconciled
 from halftrack_agent.state import AgentState
 from halftrack_model.errors import HalftrackError, InvalidInput, Refused, Untrusted
 from halftrack_model.observed import InstanceObserved, Observed, SwapWaits
+from halftrack_model.plan import Plan
 from halftrack_model.report import Happened
 from halftrack_model.swap import Phase, SwapRecord
 from halftrack_model.workload import Member, RingSpec, Runs, Workload
@@ -107,14 +109,47 @@ def _looked(state: AgentState, event: Looked, now_ms: int) -> tuple[AgentState, 
         )
         actions += steps
     actions += _owner_actions(trusted, event.view)
-    wanted = wanted_now(trusted, state.swaps)
+    held, told = _held_back(state, trusted.plan, event.view)
+    actions += told
+    wanted = wanted_now(trusted, state.swaps, held)
     instances, changes = reconciled(wanted, state.instances, event.view, now_ms, state.seed)
     passed_ms = now_ms - state.looked_ms
     watches, instances, kills = hanging.judged(state.watches, instances, event.view, passed_ms, wanted.trial)
     verdicts = health.judged(instances, state.verdicts, event.view, now_ms)
     owners = inlet_orders.owners(trusted.plan.workloads, event.view.rings)
-    state = replace(state, instances=instances, watches=watches, verdicts=verdicts, owners=owners, looked_ms=now_ms)
+    state = replace(
+        state,
+        instances=instances,
+        watches=watches,
+        verdicts=verdicts,
+        owners=owners,
+        looked_ms=now_ms,
+        held_back=held,
+        began_ms=_began(trusted.plan, event.view),
+    )
     return state, (*actions, *changes, *kills)
+
+
+def _held_back(state: AgentState, plan: Plan, view: HostView) -> tuple[Mapping[str, str], list[Action]]:
+    """What shall not run although the plan has it, and what is new about that."""
+    held = cutoff.held_back(plan, view.contact)
+    told: list[Action] = [
+        Emit(Happened.INSTANCE_HELD, name, reason)
+        for name, reason in sorted(held.items())
+        if state.held_back.get(name) != reason
+    ]
+    freed = sorted(state.held_back.keys() - held.keys())
+    return held, [*told, *(Emit(Happened.INSTANCE_FREED, name, "nothing holds it back any more") for name in freed)]
+
+
+def _began(plan: Plan, view: HostView) -> Mapping[str, int]:
+    """Of workloads that may be replaced: who has run longest may be asked."""
+    names = (each.workload for each in plan.holdings if each.disconnect is not None and each.disconnect.replace)
+    return {
+        name: view.instances[name].started_ms
+        for name in names
+        if name in view.instances and view.instances[name].running
+    }
 
 
 def _without_ended(state: AgentState) -> tuple[AgentState, list[Action]]:
@@ -129,8 +164,10 @@ def _without_ended(state: AgentState) -> tuple[AgentState, list[Action]]:
     return state, [ForgetSwap(swap_id) for swap_id in ended]
 
 
-def wanted_now(trusted: TrustedPlan, records: Mapping[str, SwapRecord]) -> Wanted:
-    """What shall be here: all of the plan, but of pairs in a swap only the members that the record wants."""
+def wanted_now(
+    trusted: TrustedPlan, records: Mapping[str, SwapRecord], held_back: Mapping[str, str] = MappingProxyType({})
+) -> Wanted:
+    """What shall be here: all of the plan but what is held back, and of pairs in a swap only the members that the record wants."""
     plan = trusted.plan
     named: set[Member] = set()
     members: set[Member] = set()
@@ -151,12 +188,14 @@ def wanted_now(trusted: TrustedPlan, records: Mapping[str, SwapRecord]) -> Wante
         workloads={
             item.name: item
             for item in plan.workloads
-            if (item.member in judged if item.runs is Runs.JUDGE else is_wanted(item.member))
+            if item.name not in held_back
+            and (item.member in judged if item.runs is Runs.JUDGE else is_wanted(item.member))
         },
         rings={ring.name: ring for ring in plan.rings if is_wanted(ring.member)},
         artifacts=trusted.artifacts,
         trial=frozenset(trial),
         named=plan.workloads,
+        held_back=held_back,
     )
 
 
@@ -192,13 +231,22 @@ def observed(state: AgentState, problems: tuple[str, ...] = ()) -> Observed:
             restarts=instance.restarts,
             detail=state.verdicts[name].detail,
             hangs=instance.hangs,
+            started_ms=state.began_ms.get(name, 0),
         )
         for name, instance in sorted(state.instances.items())
     )
     revision = 0 if state.plan is None else state.plan.plan.revision
     swaps = tuple(record for _, record in sorted(state.swaps.items()))
     waits = tuple(SwapWaits(swap_id, text) for swap_id, text in sorted(state.waits.items()))
-    return Observed(state.trust.host, revision, rows, swaps, problems, state.owners, waits=waits)
+    held = tuple(
+        f"{name} does not run: {reason}" for name, reason in sorted(state.held_back.items()) if name not in _idle(state)
+    )
+    return Observed(state.trust.host, revision, rows, swaps, (*problems, *held), state.owners, waits=waits)
+
+
+def _idle(state: AgentState) -> frozenset[str]:
+    """What does not run here because it runs elsewhere, which is no problem."""
+    return frozenset() if state.plan is None else frozenset(h.workload for h in state.plan.plan.holdings if h.idle)
 
 
 def refusal_of(error: HalftrackError) -> NackPlan:

@@ -7,6 +7,7 @@ finished (a journal entry: on disk) before the next one begins. The core never l
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from halftrack_agent.cutoff import IN_STEP, ContactSeen
 from halftrack_model.report import Happened
 from halftrack_model.seals import Sealed
 from halftrack_model.swap import SeatStatus, SwapRecord
@@ -107,6 +108,18 @@ class BeatSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeSeen:
+    """How a probe's looks at the life that runs now went: the last one, and how many in a row went like it. `good` None: it could not look.
+
+    `text` says what was wrong, without numbers that change.
+    """
+
+    good: bool | None
+    in_a_row: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class HostView:
     """One look at the host: all that decisions are made from. `shadows` and `judged` are keyed by ring name, `usages` by workload."""
 
@@ -118,6 +131,8 @@ class HostView:
     usages: Mapping[str, UsageSeen] = field(default_factory=dict)  # of those that are to be measured
     spools: frozenset[str] = frozenset()  # that have a folder here
     beats: Mapping[str, BeatSeen] = field(default_factory=dict)  # of data-plane processes, by workload
+    probes: Mapping[str, Mapping[str, ProbeSeen]] = field(default_factory=dict)  # by workload and probe
+    contact: ContactSeen = IN_STEP
 
 
 # --------------------------------------------------------------------------------------------------------------- events

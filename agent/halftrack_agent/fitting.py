@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 from halftrack_agent import feed_orders, inlet_orders, judge_orders, reach_orders, spool_orders
 from halftrack_agent.swap import EPOCHS
+from halftrack_model import disconnect, probes
 from halftrack_model.canonical import MAX_INT
 from halftrack_model.errors import InvalidInput
 from halftrack_model.ids import checked_digest, checked_name
+from halftrack_model.params import filled
 from halftrack_model.plan import Peer, Plan
 from halftrack_model.release import strategy_faults
 from halftrack_model.swap import SwapSpec
@@ -46,6 +48,12 @@ def misfits(plan: Plan) -> Iterator[str]:
     for ring in plan.rings:
         yield from _of_ring(ring)
     yield from _of_workloads(plan, set(rings))
+    for holding in plan.holdings:
+        if holding.workload not in names:
+            yield f"the plan says how to hold {holding.workload!r}, which is not in it"
+        yield from (f"{holding.workload} cannot be run: {text}" for text in disconnect.faults(holding.disconnect))
+    held = [holding.workload for holding in plan.holdings]
+    yield from (f"{name!r} is held in two ways" for name in sorted(set(held)) if held.count(name) > 1)
     for peer in plan.peers:
         yield from _of_peer(peer)
     for swap in plan.swaps:
@@ -79,10 +87,26 @@ def _of_workloads(plan: Plan, rings: set[str]) -> Iterator[str]:
         yield from feed_orders.refusals(workload, {other.name for other in plan.workloads})
         yield from spool_orders.refusals(workload, plan.workloads)
         yield from reach_orders.refusals(workload)
+        yield from _of_command(workload)
         if workload.artifact:
             yield from _fault(checked_digest, workload.artifact)
         if workload.member is not None:
             yield from _of_member(workload.member)
+
+
+def _of_command(workload: Workload) -> Iterator[str]:
+    name, command = workload.name, workload.runs is Runs.COMMAND
+    if bool(workload.argv) != command:
+        yield f"{name} is {'a command, and has no words' if command else 'no command, and has the words of one'}"
+    if workload.host_network and not command:
+        yield f"{name} runs {workload.runs.value}, which has a network of its own"
+    yield from (f"{name} cannot be run: {text}" for text in probes.faults(workload.checks, workload.params))
+    of_probes = workload.checks.probes if workload.checks else ()
+    for word in (*workload.argv, *(word for probe in of_probes for word in probe.command)):
+        try:
+            filled(word, workload.params)
+        except ValueError as error:
+            yield f"{name} cannot be run: {error}"
 
 
 def _of_inlet(workload: Workload) -> Iterator[str]:

@@ -11,7 +11,8 @@ A plan is accepted only when, in this order, each rule holds; the first that fai
    plan, but knows how high it has been, and goes below that for nobody (P2).
 6. It is not empty, unless it says that the host is to be decommissioned (R3).
 7. Each release in it is sealed by enough release keys, and each artifact it runs is named by one of those releases, with the
-   same entry and version: a stolen controller key alone installs nothing. A judge asks what its release is sealed with, nothing else.
+   same entry and version: a stolen controller key alone installs nothing. A command's words, a probe's and what a judge asks are what the
+   release is sealed with, and nothing else.
 8. Its parts fit together and this host (`fitting`): a genuine plan that no agent could carry out would stop each one that tried.
 """
 
@@ -24,7 +25,7 @@ from halftrack_model.errors import InvalidInput, Refused, Untrusted
 from halftrack_model.plan import MAX_PLAN_BYTES, Plan
 from halftrack_model.release import Release
 from halftrack_model.seals import Sealed, Verify
-from halftrack_model.workload import Runs
+from halftrack_model.workload import Runs, Workload
 
 MAX_FAULTS = 16  # of a plan that are told: enough for whoever corrects it, and a refusal stays a short message
 _WARRANT = object()
@@ -128,6 +129,8 @@ def _check_releases(plan: Plan, trust: Trust) -> Mapping[str, int]:
                 f"{workload.name} would run {workload.artifact or 'nothing'} as {workload.entry} {workload.version}, "
                 "which no release in this plan vouches for",
             )
+        if workload.runs in _RELEASED and workload.runs is not Runs.JUDGE:
+            _check_words(workload, releases[f"{workload.artifact} {workload.entry} {workload.version}"])
         if workload.judge is not None:
             release = releases[f"{workload.artifact} {workload.entry} {workload.version}"]
             if workload.judge.verdict != release.strategy.verdict:
@@ -136,3 +139,15 @@ def _check_releases(plan: Plan, trust: Trust) -> Mapping[str, int]:
                     f"{workload.name} would judge {release.version} by another verdict than the one that it is sealed with",
                 )
     return {release.artifact.digest: release.artifact.size_bytes for release in releases.values()}
+
+
+def _check_words(workload: Workload, release: Release) -> None:
+    """What would be executed beside the artifact itself: the words of a command, and those of probes."""
+    if workload.argv != release.command:
+        raise Untrusted(
+            "unreleased-command", f"{workload.name} would run another command than {release.version} is sealed with"
+        )
+    if workload.checks is not None and workload.checks != release.health:
+        raise Untrusted(
+            "unreleased-probe", f"{workload.name} would be probed otherwise than {release.version} is sealed with"
+        )

@@ -99,11 +99,21 @@ class Link:
         self._heartbeat_ms = HEARTBEAT_MS
         self._said_digest = ""
         self._said_report = 0
+        self._newest = (
+            0  # revision of the newest plan that the controller has for us, as far as it has told in this session
+        )
+        self._refused = 0  # revision that we have refused in this session
         self.up = False
+
+    def in_step(self, held: int) -> bool:
+        """Is there nothing newer than revision `held` at the controller, that we have not refused?"""
+        return self.up and max(held, self._refused) >= self._newest
 
     def answer(self, answer: Accepted | Declined) -> None:
         """Say how a plan was taken, now or in the next session."""
         self._answers.append(answer)
+        if isinstance(answer, Declined):
+            self._refused = max(self._refused, answer.revision)
         self.stir()
 
     def stir(self) -> None:
@@ -187,6 +197,7 @@ class Link:
         call: Any = session_pb2_grpc.SessionStub(channel).Connect()
         hello = self._ends.hello()
         self._said_digest, self._said_report = hello.observed_digest, 0
+        self._newest = self._refused = 0
         self._heartbeat_ms, self._heard_ms = HEARTBEAT_MS, clock.boot_ms()
         parts: list[asyncio.Task[None]] = []
         try:
@@ -228,10 +239,12 @@ class Link:
                 low, high = HEARTBEAT_BOUNDS_MS
                 self._heartbeat_ms = min(max(said.heartbeat_ms, low), high)
                 self._ends.outbox.welcomed(said.reports_upto)
+                self._newest = max(self._newest, said.revision)
                 self._welcomed_ms, self._channel, self.up = self._heard_ms, channel, True
                 self._ends.welcomed(said)
                 log.info("in session with the controller at %s", self._identity().member.endpoint)
             case PlanPush():
+                self._newest = max(self._newest, said.revision)
                 self._ends.plan(said.sealed)
             case ReportsAcked():
                 self._ends.outbox.acknowledged(said.upto)
@@ -262,7 +275,10 @@ class Link:
                 self._said_report = reports[-1].number
             if clock.boot_ms() >= beat_at_ms:
                 beat_at_ms = clock.boot_ms() + self._heartbeat_ms
-                await _say(call, Heartbeat(digest, self._ends.gauges(), self._ends.flows(), self._ends.transfers()))
+                beat = Heartbeat(
+                    digest, self._ends.gauges(), self._ends.flows(), self._ends.transfers(), clock.boot_ms()
+                )
+                await _say(call, beat)
             await asyncio.sleep(OBSERVED_EVERY_S)
             left_ms = beat_at_ms - clock.boot_ms()
             with contextlib.suppress(TimeoutError):

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from halftrack_agent import clock, core, seats
+from halftrack_agent.cutoff import IN_STEP, ContactSeen
 from halftrack_agent.events import Action, CreateRing, Event, Looked, PlanArrived
 from halftrack_agent.hands import QUIET, Hands
 from halftrack_agent.inbox import TrustedPlan
@@ -48,8 +49,10 @@ class Loop:
         plan_in_force: Callable[[TrustedPlan], None],
         stirred: Callable[[], None],
         problems: Callable[[], tuple[str, ...]],
+        contact: Callable[[int], ContactSeen] = lambda _: IN_STEP,
         turned: Callable[[], None] = lambda: None,
     ) -> None:
+        self._contact = contact
         self._state, self._turned = state, turned
         self._sight, self._hands, self._rings, self._outbox = sight, hands, rings, outbox
         self._plan_in_force, self._stirred, self._problems = plan_in_force, stirred, problems
@@ -106,7 +109,8 @@ class Loop:
             self._take_plan(self._plan)
         while self._words:
             self._advance(self._words.popleft())
-        view = self._sight.look(seats.members_measured(self._state))
+        held = 0 if self._state.plan is None else self._state.plan.plan.revision
+        view = self._sight.look(seats.members_measured(self._state), self._contact(held))
         if self._advance(Looked(view)) is not None:
             self._advance(Looked(view, still=True))
         if now_ms - self._kept_house_ms >= HOUSEKEEPING_MS:

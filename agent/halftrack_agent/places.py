@@ -86,8 +86,18 @@ class Places:
         return self.run / "feeds" / workload
 
     def data(self, workload: str) -> Path:
-        """A sink's own durable folder."""
+        """A sink's or a service's own durable folder."""
         return self.state / "data" / workload
+
+    @property
+    def contact(self) -> Path:
+        """When this host was last in step with its controller."""
+        return self.state / "contact"
+
+    @property
+    def probes(self) -> Path:
+        """Sockets of probes that need one."""
+        return self.run / "probes"
 
     @property
     def spools(self) -> Path:

@@ -7,7 +7,7 @@ wanted and passes the outcome in.
 
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from halftrack_agent import inlet_orders
 from halftrack_agent.events import (
@@ -65,6 +65,9 @@ class Wanted:
     artifacts: Mapping[str, int]
     trial: frozenset[str]
     named: tuple[Workload, ...]
+    held_back: Mapping[str, str] = field(
+        default_factory=dict
+    )  # of `named`, those that shall not run for another reason: which
 
 
 def reconciled(
@@ -121,7 +124,7 @@ def _one(
     """One instance, through as many rows of the table as this look settles: a first death is answered with a start at once."""
     workload, seen = wanted.workloads.get(name), view.instances.get(name)
     if workload is None:
-        return _unwanted(name, instance, seen, now_ms)
+        return _unwanted(name, instance, seen, now_ms, wanted.held_back.get(name, ""))
     if instance is None or (instance.phase is Phase.STOPPING and seen is None):
         if seen is not None and seen.digest != workload.digest() and not _renewable(None, workload, seen):
             return _unwanted(name, instance, seen, now_ms)
@@ -161,17 +164,17 @@ def _renewable(instance: Instance | None, workload: Workload, seen: InstanceSeen
 
 
 def _unwanted(
-    name: str, instance: Instance | None, seen: InstanceSeen | None, now_ms: int
+    name: str, instance: Instance | None, seen: InstanceSeen | None, now_ms: int, reason: str = ""
 ) -> tuple[Instance | None, list[Action]]:
     if seen is None:
         return None, []
     if not seen.running:
         return None, [Forget(name)]
     if instance is None:  # ours from before a restart of the agent: the accepted plan does not want it
-        return None, [Stop(name, "the plan in force does not want it")]
+        return None, [Stop(name, reason or "the plan in force does not want it")]
     if instance.phase is not Phase.STOPPING:
         stopping = replace(instance, phase=after(instance.phase, Happening.UNWANTED), since_ms=now_ms)
-        return stopping, [Stop(name, "no longer wanted in this form")]
+        return stopping, [Stop(name, reason or "no longer wanted in this form")]
     if now_ms - instance.since_ms >= STOP_PATIENCE_MS:
         return replace(instance, since_ms=now_ms), [Stop(name, "it has not stopped yet")]
     return instance, []

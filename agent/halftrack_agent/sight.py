@@ -4,12 +4,13 @@ Owns the reading of status files and the rule by which growing counters become r
 """
 
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from halftrack_agent import clock, files
 from halftrack_agent.artifacts import ArtifactStore
+from halftrack_agent.cutoff import IN_STEP, ContactSeen
 from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.events import (
     BeatSeen,
@@ -18,6 +19,7 @@ from halftrack_agent.events import (
     HostView,
     InstanceSeen,
     JudgedSeen,
+    ProbeSeen,
     ShadowSeen,
     UsageSeen,
 )
@@ -92,8 +94,16 @@ class Sight:
     """The eyes of one agent. What was reported stands in `counted`, so that an agent that comes back does not report it again."""
 
     def __init__(
-        self, driver: ExecDriver, rings: Rings, spools: Spools, store: ArtifactStore, folder: Path, counted: Path
+        self,
+        driver: ExecDriver,
+        rings: Rings,
+        spools: Spools,
+        store: ArtifactStore,
+        folder: Path,
+        counted: Path,
+        probes: Callable[[Mapping[str, InstanceSeen]], Mapping[str, Mapping[str, ProbeSeen]]] = lambda _: {},
     ) -> None:
+        self._probes = probes
         self._driver, self._rings, self._store, self._folder = driver, rings, store, folder
         self._spools = spools
         self._counted = counted
@@ -108,7 +118,7 @@ class Sight:
         with contextlib.suppress(OSError, InvalidInput):
             self._counts = dict(canonical.decode(_Counts, counted.read_bytes()).counts)
 
-    def look(self, measured: Collection[str] = ()) -> HostView:
+    def look(self, measured: Collection[str] = (), contact: ContactSeen = IN_STEP) -> HostView:
         """The host as it is now, and what the workloads that are to be `measured` have used."""
         instances = self._driver.seen()
         self._read_statuses(instances)
@@ -121,7 +131,8 @@ class Sight:
         self._measure(measured, instances)
         rings, spools, digests = self._rings.seen(), self._spools.seen(), self._store.digests
         beats = {name: self._beat(name, mark) for name, mark in self._marks.items()}
-        return HostView(instances, rings, shadows, digests, judged, dict(self._usages), spools, beats)
+        usages, probes = dict(self._usages), self._probes(instances)
+        return HostView(instances, rings, shadows, digests, judged, usages, spools, beats, probes, contact)
 
     def _beat(self, name: str, mark: str) -> BeatSeen:
         """A file that no process has written yet is a sign of one that has yet to begin."""
@@ -136,6 +147,11 @@ class Sight:
         running = [name for name in names if name in instances and instances[name].running]
         found = {name: self._driver.used(name) for name in running}
         self._usages = {name: UsageSeen(now_ms, row.cpu_ms, row.memory_bytes) for name, row in found.items() if row}
+
+    def missing(self, workload: str) -> int:
+        """Frames of its inputs that a running process has counted as not had."""
+        counts = (each.counts for each in self._flows.gauges() if each.workload == workload)
+        return sum(found.get("lost", 0) + found.get("missed", 0) for found in counts)
 
     def flows(self) -> tuple[FlowGauge, ...]:
         """What processes have counted of their inputs, as of the last look."""

@@ -49,6 +49,10 @@ class AgentState:
     waits: Mapping[str, str] = field(default_factory=dict)  # of swaps that we lead: the evidence that is still to come
     owners: tuple[Owner, ...] = ()
     watches: Mapping[str, Watch] = field(default_factory=dict)  # of running data-plane processes
+    held_back: Mapping[str, str] = field(
+        default_factory=dict
+    )  # workloads that the plan has, and that shall not run now: why
+    began_ms: Mapping[str, int] = field(default_factory=dict)  # when the lives began that others compare theirs with
 
     @property
     def orders(self) -> tuple[SwapSpec, ...]:

@@ -9,7 +9,7 @@ from halftrack_controller.cli_frame import DONE, Program, Terminal, verb
 from halftrack_controller.quantities import size_text
 from halftrack_model import canonical, seals
 from halftrack_model.errors import InvalidInput
-from halftrack_model.release import Artifact, Release
+from halftrack_model.release import Artifact
 from halftrack_proto import messages as said
 
 if TYPE_CHECKING:  # what these import is heavy, and only `publish` needs it
@@ -72,16 +72,7 @@ def _publish(
     size = size_text(draft.artifact.stat().st_size)
     with terminal.working(f"{draft.product} {draft.version}: sending {draft.artifact.name} ({size})"):
         held = client.put_artifact(draft.artifact)
-    release = Release(
-        product=draft.product,
-        version=draft.version,
-        artifact=Artifact(held.digest, held.size_bytes),
-        entry=draft.entry,
-        params=draft.params,
-        state=draft.state,
-        strategy=draft.strategy,
-        resources=draft.resources,
-    )
+    release = draft.release(Artifact(held.digest, held.size_bytes))
     sealed = key.sealed(seals.RELEASE, canonical.encode(release))
     return client.publish_release(sealed)
 

@@ -119,7 +119,7 @@ def kind_of(document: Declared) -> str:
         case Host():
             return "host"
         case StreamGraph():
-            return "graph"
+            return "service" if document.is_service else "graph"
 
 
 def name_of(document: Declared) -> str:
@@ -228,7 +228,10 @@ def _ring_problems(before: Snapshot, graph: StreamGraph) -> Iterator[str]:
 def _place_problems(before: Snapshot, graph: StreamGraph) -> Iterator[str]:
     """A stream is where its ring is, and whoever reads it keeps its place in it by number: neither moves while it runs."""
     known = before.graph(graph.environment, graph.name)
-    for vertex in graph.vertices if known is not None else ():
+    if known is not None and known.is_service != graph.is_service:
+        yield f"{name_of(graph)} is a {kind_of(known)} already, and stays one: give this {kind_of(graph)} another name"
+        return
+    for vertex in graph.vertices if known is not None and not graph.is_service else ():
         if known is None or not _at_work(before, graph, vertex.name):
             continue
         old = next((each for each in carried(known).vertices if each.name == vertex.name), None)

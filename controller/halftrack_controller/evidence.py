@@ -5,13 +5,13 @@ which nothing fresh is known is UNKNOWN, whatever it said last: it neither passe
 record says of an ended swap is journaled history, and counts however old it is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from halftrack_controller import standing
+from halftrack_controller import placement, services, standing
 from halftrack_controller.snapshot import Rollout, Snapshot
-from halftrack_model.graph import Vertex
+from halftrack_model.graph import Role, Vertex
 from halftrack_model.observed import Health, InstanceObserved
 from halftrack_model.plan import Plan
 from halftrack_model.swap import Phase, SwapRecord, SwapSpec
@@ -44,8 +44,11 @@ def of_rollout(snapshot: Snapshot, rollout: Rollout) -> Finding:
         return Finding(
             Verdict.OPEN, f"graph {rollout.graph} has no vertex {rollout.vertex} any more; abort the rollout"
         )
-    vertex = found[1]
-    return _refused(snapshot, rollout, vertex.hosts) or _of_instances(snapshot, rollout, vertex)
+    graph, vertex = found
+    hosts = vertex.hosts
+    if vertex.role is Role.SERVICE:
+        hosts = services.running_hosts(snapshot, placement.workload_name(graph.name, vertex.name), hosts)
+    return _refused(snapshot, rollout, hosts) or _of_instances(snapshot, rollout, vertex, hosts)
 
 
 def _refused(snapshot: Snapshot, rollout: Rollout, hosts: Iterable[str]) -> Finding | None:
@@ -108,12 +111,13 @@ def _progress(snapshot: Snapshot, swap: SwapSpec, record: SwapRecord) -> str:
 # ------------------------------------------------------------------------------------------------- installs, single vertices
 
 
-def _of_instances(snapshot: Snapshot, rollout: Rollout, vertex: Vertex) -> Finding:
-    """Passed when every host of the vertex shows the new instances healthy."""
+def _of_instances(snapshot: Snapshot, rollout: Rollout, vertex: Vertex, hosts: Sequence[str]) -> Finding:
+    """Passed when every host of the vertex shows the new instances healthy; of a service, every one that is seen (O2)."""
     waits: list[str] = []
-    for host in vertex.hosts:
+    unseen: list[str] = []
+    for host in hosts:
         if silence := standing.silence(snapshot, host):
-            waits.append(silence)
+            unseen.append(silence)
             continue
         brought = _brought(snapshot.held[host].plan, rollout) if host in snapshot.held else ()
         if not brought:
@@ -124,9 +128,11 @@ def _of_instances(snapshot: Snapshot, rollout: Rollout, vertex: Vertex) -> Findi
                 return finding
             if finding.verdict is Verdict.OPEN:
                 waits.append(finding.text)
-    if waits:
-        return Finding(Verdict.OPEN, "; ".join(waits))
-    return Finding(Verdict.PASSED, f"{rollout.to_version} runs on {' and '.join(vertex.hosts)}")
+    seen = [host for host in hosts if standing.visible(snapshot, host)]
+    if waits or not seen or (unseen and vertex.role is not Role.SERVICE):
+        return Finding(Verdict.OPEN, "; ".join([*waits, *unseen]) or "no host is to run it yet")
+    rest = f"; not counted: {'; '.join(unseen)}" if unseen else ""
+    return Finding(Verdict.PASSED, f"{rollout.to_version} runs on {' and '.join(seen)}{rest}")
 
 
 def _of_instance(snapshot: Snapshot, rollout: Rollout, host: str, workload: Workload) -> Finding:
@@ -136,7 +142,17 @@ def _of_instance(snapshot: Snapshot, rollout: Rollout, host: str, workload: Work
     if instance.health is Health.HEALTHY and instance.phase == "running":
         return Finding(Verdict.PASSED, "")
     text = f"{workload.name} on {host} is {instance.phase}" + (f": {instance.detail}" if instance.detail else "")
-    strategy = snapshot.releases[(rollout.product, rollout.to_version)].release.strategy
+    release = snapshot.releases[(rollout.product, rollout.to_version)].release
+    strategy = release.strategy
+    if (
+        rollout.from_version
+        and release.health is not None
+        and instance.health is Health.UNHEALTHY
+        and instance.phase == "running"
+    ):
+        return Finding(
+            Verdict.FAILED, f"{text}, and its release says that this must not be"
+        )  # probes have a patience of their own
     # A first release has nothing to go back to: it is left to be retried until a person or a newer release decides.
     hopeless = rollout.from_version and instance.restarts > strategy.green_deaths
     if hopeless and instance.health is Health.UNHEALTHY:

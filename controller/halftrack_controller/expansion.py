@@ -14,6 +14,7 @@ from types import MappingProxyType
 from halftrack_controller import inlets, placement
 from halftrack_controller.snapshot import Reason
 from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
+from halftrack_model.plan import Holding
 from halftrack_model.release import Release, StateSchemas, no_way_back
 from halftrack_model.resources import effective
 from halftrack_model.swap import Seat, SwapSpec
@@ -53,6 +54,18 @@ class Parts:
     rings: tuple[RingSpec, ...] = ()
     workloads: tuple[Workload, ...] = ()
     swaps: tuple[SwapSpec, ...] = ()
+    holdings: tuple[Holding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A host's part in a service: it runs it, perhaps in place of another, or is ready to (`idle`)."""
+
+    idle: bool = False
+    replaces: str = ""
+
+
+HERE = Place()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +81,13 @@ def expanded(
     deployed: Mapping[str, Deployed],
     enrolled: frozenset[str],
     made: Mapping[str, RingSpec] = MappingProxyType({}),
+    places: Mapping[str, Place] = MappingProxyType({}),
 ) -> Expansion:
-    """The whole graph, each vertex after those that feed it. `made` are rings that are there already: an inlet's keeps its size."""
-    draft = _Draft(graph, deployed, enrolled, made)
+    """The whole graph, each vertex after those that feed it. `made` are rings that are there already: an inlet's keeps its size.
+
+    A service's `places` are chosen by who knows which hosts are lost (`services`).
+    """
+    draft = _Draft(graph, deployed, enrolled, made, places)
     for vertex in _upstream_first(graph):
         if vertex.name in deployed:
             draft.add(vertex)
@@ -129,9 +146,11 @@ class _Draft:
     deployed: Mapping[str, Deployed]
     enrolled: frozenset[str]
     made: Mapping[str, RingSpec]
+    places: Mapping[str, Place]
     rings: dict[str, dict[str, RingSpec]] = field(default_factory=dict)  # host -> ring name -> ring
     workloads: dict[str, dict[str, Workload]] = field(default_factory=dict)
     swaps: dict[str, list[SwapSpec]] = field(default_factory=dict)
+    holdings: dict[str, list[Holding]] = field(default_factory=dict)
     reasons: list[Reason] = field(default_factory=list)
 
     def finished(self) -> Expansion:
@@ -140,6 +159,7 @@ class _Draft:
                 tuple(ring for _, ring in sorted(self.rings.get(host, {}).items())),
                 tuple(workload for _, workload in sorted(self.workloads[host].items())),
                 tuple(self.swaps.get(host, ())),
+                tuple(self.holdings.get(host, ())),
             )
             for host in sorted(self.workloads)
         }
@@ -148,6 +168,8 @@ class _Draft:
     def add(self, vertex: Vertex) -> None:
         if vertex.role is Role.PAIR:
             self._add_pair(vertex)
+        elif vertex.role is Role.SERVICE:
+            self._add_service(vertex)
         else:
             self._add_alone(vertex)
 
@@ -165,10 +187,19 @@ class _Draft:
             version = occupant.release.version
             member = Member(graph, vertex.name, placement.SINGLE_MEMBER, version, occupant.generation)
         name = placement.workload_name(graph, vertex.name)
-        self._put(host, self._released(vertex, occupant, name, _ALONE[vertex.role], writes, member))
+        self._hold(host, vertex, self._released(vertex, occupant, name, _ALONE[vertex.role], writes, member))
         if vertex.feeds:  # of the sockets only, so that no release of the source touches it
             keeper = _of_vertex(vertex, placement.keeper_name(graph, vertex.name), Runs.KEEPER, "")
             self._put(host, replace(keeper, feeds=vertex.feeds, keeps_for=name))
+
+    def _add_service(self, vertex: Vertex) -> None:
+        """One instance on each of its places; a newer release takes the place of the older."""
+        name = placement.workload_name(self.graph.name, vertex.name)
+        for host in vertex.hosts:
+            place = self.places.get(host)
+            if self._there(vertex, host) and place is not None:
+                workload = self._released(vertex, self.deployed[vertex.name].blue, name, Runs.COMMAND, "", None)
+                self._hold(host, vertex, replace(workload, kind=Kind.SERVICE), place)
 
     def _add_pair(self, vertex: Vertex) -> None:
         deployed, graph = self.deployed[vertex.name], self.graph.name
@@ -201,7 +232,7 @@ class _Draft:
         ring = self._ring(vertex, placement.member_ring_name(graph, vertex.name, name, version), member)
         self._put_ring(host, ring)
         workload = placement.member_name(graph, vertex.name, name, version)
-        self._put(host, self._released(vertex, occupant, workload, Runs.MEMBER, ring.name, member))
+        self._hold(host, vertex, self._released(vertex, occupant, workload, Runs.MEMBER, ring.name, member))
         if host != leader and leader in self.enrolled:
             self._put_ring(leader, ring)
             self._put(leader, receiver(ring, host))
@@ -327,7 +358,7 @@ class _Draft:
             runs=runs,
             artifact=release.artifact.digest,
             entry=release.entry,
-            argv=(),
+            argv=release.command,
             params=dict(sorted({**release.params, **vertex.params}.items())),
             reads_ring=placement.input_ring_name(self.graph, vertex),
             writes_ring=writes,
@@ -339,6 +370,8 @@ class _Draft:
             resources=effective(vertex.resources, release.resources),
             reach=vertex.reach,
             hang_after_ms=vertex.hang_after_ms,
+            host_network=vertex.host_network,
+            checks=release.health,
         )
 
     def _ring(self, vertex: Vertex, name: str, member: Member | None) -> RingSpec:
@@ -351,6 +384,13 @@ class _Draft:
 
     def _put(self, host: str, workload: Workload) -> None:
         self.workloads.setdefault(host, {})[workload.name] = workload
+
+    def _hold(self, host: str, vertex: Vertex, workload: Workload, place: Place = HERE) -> None:
+        """Put it there, with what its vertex says of being cut off."""
+        self._put(host, workload)
+        if vertex.disconnect is not None or place != HERE:
+            holding = Holding(workload.name, vertex.disconnect, place.idle, place.replaces)
+            self.holdings.setdefault(host, []).append(holding)
 
     def _say(self, host: str, vertex: Vertex, text: str) -> None:
         self.reasons.append(Reason(host, f"{self.graph.name}/{vertex.name}", text))

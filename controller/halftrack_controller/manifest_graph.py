@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from halftrack_controller.manifest_service import DisconnectFields
 from halftrack_controller.manifest_types import (
     AgoMs,
     BytesPerS,
@@ -18,6 +19,7 @@ from halftrack_controller.manifest_types import (
     ResourcesFields,
     Size,
     Strict,
+    reach_text,
 )
 from halftrack_model import reach
 from halftrack_model.feed import DEFAULT_BUFFER_BYTES, MAX_FEEDS, Feed, Protocol, parsed_bind
@@ -36,12 +38,6 @@ from halftrack_model.graph import (
     StreamGraph,
     Vertex,
 )
-
-
-def _reach(text: str) -> str:
-    reach.parsed(text)  # whose ValueError says what to write
-    return text
-
 
 RoleName = Literal["source", "single", "pair", "sink"]
 
@@ -145,7 +141,7 @@ class StepFields(Strict):
         description="Limits of each member; the release's apply where this says nothing.",
         examples=[{"cpu": 0.5, "memory": "256MiB"}],
     )
-    reach: list[Annotated[str, AfterValidator(_reach)]] = Field(
+    reach: list[Annotated[str, AfterValidator(reach_text)]] = Field(
         default=[],
         max_length=reach.MAX_REACH,
         description="IP addresses and ports that it may speak to, as its host reaches them, each with a name if need be; nothing else is let out.",
@@ -156,6 +152,11 @@ class StepFields(Strict):
         alias="hangAfter",
         description="How long its processes may be still before they are killed; 0: for ever. Left out: 60s, and a source may be silent.",
         examples=["20s"],
+    )
+    disconnect: DisconnectFields | None = Field(
+        default=None,
+        description="What it does while its host is cut off; left out: it runs on, after a boot too.",
+        examples=[{"stopAfter": "5m", "coldBoot": "wait"}],
     )
 
 
@@ -316,6 +317,7 @@ def vertex_of(fields: StepFields, role: Role, join: Join | None) -> Vertex:
         resources=None if fields.resources is None else fields.resources.resources(),
         reach=tuple(fields.reach),
         hang_after_ms=fields.hang_after_ms,
+        disconnect=None if fields.disconnect is None else fields.disconnect.disconnect(),
     )
 
 

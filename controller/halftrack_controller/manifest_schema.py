@@ -10,6 +10,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from halftrack_controller.manifest_graph import StreamGraphSpec
+from halftrack_controller.manifest_health import HealthFields
+from halftrack_controller.manifest_service import ServiceSpec
 from halftrack_controller.manifest_stream import StreamSpec
 from halftrack_controller.manifest_types import (
     Address,
@@ -28,7 +30,9 @@ from halftrack_controller.manifest_types import (
 )
 from halftrack_controller.manifest_verdict import VerdictFields
 from halftrack_model.bandwidth import MAX_WINDOWS
+from halftrack_model.probes import Checks
 from halftrack_model.release import (
+    MAX_COMMAND,
     Approval,
     Compare,
     Migration,
@@ -93,7 +97,9 @@ class ArtifactFields(Strict):
     """What the release runs."""
 
     file: str = Field(
-        min_length=1, description="A .py file or zipapp, relative to this manifest.", examples=["spectrometer.py"]
+        min_length=1,
+        description="A .py file or zipapp, or whatever the command runs; relative to this manifest.",
+        examples=["spectrometer.py"],
     )
 
 
@@ -251,7 +257,17 @@ class ReleaseSpec(Strict):
     product: Name = Field(description="The software's name.", examples=["spectrometer"])
     version: VersionText = Field(description="Semantic version; never reused.", examples=["1.0.0"])
     artifact: ArtifactFields = Field(description="What it runs.", examples=[{"file": "spectrometer.py"}])
-    entry: Entry = Field(description="module:Class in the artifact.", examples=["spectrometer:Spectrometer"])
+    entry: Entry | None = Field(
+        default=None,
+        description="module:Class in the artifact; of a stream's vertex.",
+        examples=["spectrometer:Spectrometer"],
+    )
+    command: list[str] = Field(
+        default=[],
+        max_length=MAX_COMMAND,
+        description="What a service runs; `{artifact}` is the file's path, `{params.NAME}` a setting.",
+        examples=[["python3", "{artifact}", "--port", "{params.port}"]],
+    )
     params: Params = Field(default={}, description="Settings.", examples=[{"channels": 1024}])
     state: StateFields = Field(default=StateFields(), description="Its snapshots.", examples=[{"writes": "spectra/1"}])
     strategy: StrategyFields = Field(default=StrategyFields(), description="Its upgrade.", examples=[{"surge": 1}])
@@ -260,12 +276,21 @@ class ReleaseSpec(Strict):
         description="Limits of each instance; a vertex's own win.",
         examples=[{"cpu": 0.5, "memory": "256MiB"}],
     )
+    health: HealthFields | None = Field(
+        default=None,
+        description="What must be seen of an instance; left out: that it runs, and keeps up with its stream.",
+        examples=[{"probes": [{"http": {"port": 8080}}]}],
+    )
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         if self.resources and (found := list(faults(self.resources.resources()))):
             raise ValueError("; ".join(found))
         return self
+
+    def checks(self) -> Checks | None:
+        """The model's."""
+        return None if self.health is None else self.health.checks()
 
 
 class Object(Strict):
@@ -306,6 +331,14 @@ class StreamGraphManifest(Object):
     spec: StreamGraphSpec = Field(description="Its fields.", examples=[{"environment": "tank", "vertices": []}])
 
 
+class ServiceManifest(Object):
+    """`kind: Service`; a graph of one vertex, which no graph of the same name can stand beside."""
+
+    kind: Literal["Service"] = Field(description="What this is.", examples=["Service"])
+    metadata: Metadata = Field(description="Its name.", examples=[{"name": "balancer"}])
+    spec: ServiceSpec = Field(description="Its fields.", examples=[{"environment": "tank", "product": "balancer"}])
+
+
 class ReleaseManifest(Object):
     """`kind: Release`; it needs no metadata, product and version are its name."""
 
@@ -319,6 +352,7 @@ KINDS: dict[str, type[Object]] = {
     "Host": HostManifest,
     "Stream": StreamManifest,
     "StreamGraph": StreamGraphManifest,
+    "Service": ServiceManifest,
     "Release": ReleaseManifest,
 }
 

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from halftrack_controller.manifest_schema import API_VERSION
 from halftrack_controller.quantities import exact_duration_text, exact_size_text
+from halftrack_model.disconnect import Disconnect
 from halftrack_model.feed import Feed
 from halftrack_model.graph import Edge, Full, Join, Policy, Rate, Spool, StreamGraph, Vertex
 from halftrack_model.resources import Resources
@@ -51,6 +52,16 @@ def _vertex(vertex: Vertex) -> dict[str, Any]:
         resources=_resources(vertex.resources),
         reach=list(vertex.reach),
         hangAfter="0" if vertex.hang_after_ms == 0 else _duration(vertex.hang_after_ms or 0),
+        disconnect=None if vertex.disconnect is None else _disconnect(vertex.disconnect),
+    )
+
+
+def _disconnect(disconnect: Disconnect) -> dict[str, Any]:
+    """Of a step: nobody replaces one."""
+    return _said(
+        lostAfter=_duration(disconnect.lost_after_ms),
+        stopAfter=_duration(disconnect.stop_after_ms),
+        coldBoot=disconnect.cold_boot.value,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from halftrack_controller import quantities
+from halftrack_model import reach
 from halftrack_model.errors import InvalidInput
 from halftrack_model.ids import checked_name
 from halftrack_model.resources import Resources
@@ -45,6 +46,12 @@ def _entry(text: str) -> str:
     module, colon, name = text.partition(":")
     if not (colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
         raise ValueError(f"{text!r} is not an entry; write module:Class, such as spectrometer:Spectrometer")
+    return text
+
+
+def reach_text(text: str) -> str:
+    """`text`, if it is a place to reach; ValueError, saying what to write, when it is not."""
+    reach.parsed(text)
     return text
 
 

@@ -19,6 +19,7 @@ from halftrack_controller import manifest_schema as schema
 from halftrack_controller.documents import label_of
 from halftrack_controller.manifest_graph import graph_of
 from halftrack_controller.manifest_schema import API_VERSION, KINDS
+from halftrack_controller.manifest_service import service_of
 from halftrack_controller.manifest_stream import stream_of
 from halftrack_controller.snapshot import Environment, Host
 from halftrack_controller.yaml_lines import Document, Fault, Place, path_text
@@ -26,7 +27,9 @@ from halftrack_controller.yaml_lines import documents as yaml_documents
 from halftrack_model.bandwidth import BandwidthWindow
 from halftrack_model.errors import InvalidInput
 from halftrack_model.graph import StreamGraph
-from halftrack_model.release import Param, StateSchemas, SwapStrategy
+from halftrack_model.params import Param
+from halftrack_model.probes import Checks
+from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrategy, release_faults
 from halftrack_model.resources import Resources
 
 
@@ -64,6 +67,23 @@ class ReleaseDraft:
     strategy: SwapStrategy
     where: str  # FILE:LINE
     resources: Resources | None = None
+    command: tuple[str, ...] = ()
+    health: Checks | None = None
+
+    def release(self, artifact: Artifact) -> Release:
+        """The release, once its artifact is known by content."""
+        return Release(
+            product=self.product,
+            version=self.version,
+            artifact=artifact,
+            entry=self.entry,
+            params=self.params,
+            state=self.state,
+            strategy=self.strategy,
+            resources=self.resources,
+            command=self.command,
+            health=self.health,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +291,8 @@ def _domain(
             return _judged(document, stream_of(metadata.name, line), _line_place)
         case schema.StreamGraphManifest(metadata=metadata, spec=fields):
             return _judged(document, graph_of(metadata.name, fields), _graph_place)
+        case schema.ServiceManifest(metadata=metadata, spec=service):
+            return _judged(document, service_of(metadata.name, service), _service_place)
         case schema.ReleaseManifest(spec=release):
             return _release(file, document, release)
         case _:
@@ -319,6 +341,10 @@ def _line_place(among: str, number: int) -> Place:
     return ("spec", "steps", number) if among == "vertices" else ("spec", "steps", number + 1)
 
 
+def _service_place(_among: str, _number: int) -> Place:
+    return ("spec",)
+
+
 def _release(file: str, document: Document, spec: schema.ReleaseSpec) -> tuple[ReleaseDraft | None, list[Fault]]:
     base = Path() if file == manifest_files.STDIN else Path(file).parent
     artifact = base / spec.artifact.file
@@ -330,11 +356,14 @@ def _release(file: str, document: Document, spec: schema.ReleaseSpec) -> tuple[R
         product=spec.product,
         version=spec.version,
         artifact=artifact,
-        entry=spec.entry,
+        entry=spec.entry or "",
         params=dict(spec.params),
         state=spec.state.state(),
         strategy=spec.strategy.strategy(),
         where=f"{file}:{document.line(())}",
         resources=None if spec.resources is None else spec.resources.resources(),
+        command=tuple(spec.command),
+        health=spec.checks(),
     )
-    return draft, []
+    faults = release_faults(draft.release(Artifact("", 0)))
+    return (None if faults else draft), [Fault(document.line(("spec",)), f"spec: {text}") for text in faults]

@@ -1,7 +1,7 @@
 """Settings as they are written on a command line: `NAME=VALUE`, the value a truth, an integer, or else text."""
 
 from halftrack_model.errors import InvalidInput
-from halftrack_model.release import Param
+from halftrack_model.params import Param
 
 _TRUTHS = {"true": True, "false": False}
 

@@ -8,13 +8,14 @@ The rules, in the order in which they bind:
    begins before its consumers are there loses its beginning.
 3. Nothing is ever taken away because something is missing (R3): a host for which no work is left keeps the plan that it has.
 4. What cannot be placed is left out with a reason; the rest goes on (O2).
-5. What an edit has taken out of a live graph is planned on, until hosts have told that they need it no more (`rewiring`).
+5. A service that is replaced elsewhere stays in its host's plan, as one that is idle there: an order to stop must be said (`services`).
+6. What an edit has taken out of a live graph is planned on, until hosts have told that they need it no more (`rewiring`).
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from halftrack_controller import standing
+from halftrack_controller import services, standing
 from halftrack_controller.expansion import Deployed, Expansion, Occupant, Parts, bridge_server, expanded
 from halftrack_controller.snapshot import Planning, Published, Reason, Rollout, RolloutPhase, Snapshot
 from halftrack_model.graph import Role, StreamGraph, Vertex
@@ -79,8 +80,9 @@ def _graph_expansion(snapshot: Snapshot, environment: str, name: str) -> Expansi
         return Expansion({}, tuple(reasons))
     enrolled = frozenset(h.name for h in snapshot.hosts.values() if h.enrolled and h.environment == environment)
     made = {ring.name: ring for plan in standing.plans_of(snapshot, environment) for ring in plan.rings}
-    expansion = expanded(graph, deployed, enrolled, made)
-    return Expansion(expansion.parts, (*reasons, *expansion.reasons))
+    places, why = services.placed(snapshot, graph, graph.vertices[0]) if graph.is_service else ({}, ())
+    expansion = expanded(graph, deployed, enrolled, made, places)
+    return Expansion(expansion.parts, (*reasons, *why, *expansion.reasons))
 
 
 def _swaps_in_flight(snapshot: Snapshot, environment: str, graph: str) -> dict[str, bool]:
@@ -116,7 +118,9 @@ def _frozen(snapshot: Snapshot, environment: str, graph: str, swaps: Mapping[str
                 for swap in plan.swaps
                 if swap.graph == graph
             )
-            parts[plan.host] = Parts(rings, workloads, mine)
+            names = {workload.name for workload in workloads}
+            holdings = tuple(each for each in plan.holdings if each.workload in names)
+            parts[plan.host] = Parts(rings, workloads, mine, holdings)
     text = "a swap is under way, so the graph stays as the hosts know it until they have told its end"
     return Expansion(
         parts, tuple(Reason("", f"{graph}/{_vertex(snapshot, swap_id)}", text, True) for swap_id in sorted(swaps))
@@ -243,6 +247,7 @@ def _plans(snapshot: Snapshot, environment: str, expansions: Iterable[Expansion]
                 peers=tuple(peer for name in peers if (peer := _peer(snapshot, host, name)) is not None),
                 decommission=False,
                 bandwidth=snapshot.hosts[host].bandwidth if host in snapshot.hosts else (),
+                holdings=tuple(sorted((h for part in parts[host] for h in part.holdings), key=lambda h: h.workload)),
             ),
         )
 

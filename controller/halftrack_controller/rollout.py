@@ -10,7 +10,8 @@ A rollout takes one release to one vertex. Its phase changes only by a row of `R
     FAILED, ABORTED   the release before it is in force (or none); a swap in flight is being taken back
 
 * At most one release moves at a time in a graph (first releases excepted: a graph begins whole).
-* A swap begins only while both of its hosts are seen: what we do not see we do not change (O1). Once begun it needs nobody.
+* A swap begins only while both of its hosts are seen: what we do not see we do not change (O1). Once begun it needs nobody. A service's
+  release begins while any of its hosts is seen, and the others get it when they are back (O2).
 * Silence never fails a rollout and never passes it. A dead host stops only what needs that host (O2).
 * A newer release of the same product replaces a rollout that has not begun. One that has begun is finished first.
 * What hosts report of a swap's end is obeyed whatever the controller has recorded meanwhile: an abort can come too late.
@@ -24,7 +25,7 @@ from halftrack_controller import evidence, standing
 from halftrack_controller.evidence import Verdict
 from halftrack_controller.snapshot import Published, Rollout, RolloutChange, RolloutPhase, Snapshot
 from halftrack_model.errors import Refused
-from halftrack_model.graph import StreamGraph, Vertex
+from halftrack_model.graph import Role, StreamGraph, Vertex
 from halftrack_model.graph_rules import state_misfit
 from halftrack_model.release import Approval, Release, no_way_back, replay_refusal, state_refusal
 from halftrack_model.swap import Phase
@@ -250,7 +251,8 @@ def _gate(snapshot: Snapshot, rollout: Rollout, begun: set[tuple[str, str]]) -> 
         return f"waits for {other.product} {other.to_version} ({other.rollout_id}, {other.phase.value}) to end"
     if (rollout.environment, rollout.graph) in begun:
         return "waits for another release that begins now in the same graph"
-    if silence := standing.silences(snapshot, found[1].hosts):
+    silence = standing.silences(snapshot, found[1].hosts)
+    if silence and (found[1].role is not Role.SERVICE or not standing.any_visible(snapshot, found[1].hosts)):
         return f"waits to see the hosts that it changes: {silence}"
     return ""
 

@@ -131,8 +131,8 @@ class Controller:
 
     async def snapshot(self) -> Snapshot:
         """Everything as it stands."""
-        now_ms, presence = wall_ms(), self._sessions.presence()
-        return await self._store.do(lambda store: store.snapshot(now_ms, presence))
+        now_ms, presence, listening_ms = wall_ms(), self._sessions.presence(), self._sessions.listening_ms
+        return await self._store.do(lambda store: store.snapshot(now_ms, presence, listening_ms))
 
     async def reports(self, host: str, limit: int) -> tuple[Report, ...]:
         """The newest reports of a host."""

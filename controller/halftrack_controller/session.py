@@ -16,6 +16,7 @@ import grpc
 from halftrack_controller.callers import HOST, Caller, Context, answered, current_caller
 from halftrack_controller.news import News
 from halftrack_controller.pushing import Pushing
+from halftrack_controller.sights import Sight, age_ms, rate, row
 from halftrack_controller.store_rows import Presence
 from halftrack_controller.store_thread import StoreThread
 from halftrack_controller.terms import Terms
@@ -24,7 +25,7 @@ from halftrack_model.observed import Observed
 from halftrack_model.seals import Sealed
 from halftrack_proto import codec
 from halftrack_proto import messages as said
-from halftrack_proto.gauges import FlowGauge, FlowRow, RingGauge, RingRow, TransferGauge
+from halftrack_proto.gauges import FlowRow, RingRow, TransferGauge
 from halftrack_proto.shown import WantFrames
 from halftrack_proto.v1 import session_pb2_grpc
 
@@ -69,30 +70,21 @@ class Session:
             self.say(push)
 
 
-@dataclass
-class _Sight:
-    """What we know of a host's presence, by our monotonic clock; outlives its sessions."""
-
-    last_seen_s: float
-    digest: str = ""  # of the observed state that is stored
-    confirmed_s: float | None = None
-    gauges: tuple[RingGauge, ...] = ()
-    gauges_s: float = 0.0
-    before: tuple[RingGauge, ...] = ()
-    before_s: float = 0.0
-    flows: tuple[FlowGauge, ...] = ()
-    transfers: tuple[TransferGauge, ...] = ()
-
-
 class Sessions:
     """All sessions, and the bell that wakes the loop."""
 
     def __init__(self, heartbeat_ms: int = HEARTBEAT_MS) -> None:
         self.heartbeat_ms = heartbeat_ms
         self._live: dict[str, Session] = {}
-        self._sights: dict[str, _Sight] = {}
+        self._sights: dict[str, Sight] = {}
         self._bell = asyncio.Event()
         self._closing = False
+        self._since_s = time.monotonic()
+
+    @property
+    def listening_ms(self) -> int:
+        """For how long hosts could have come to us: of one that has not, nothing longer can be said."""
+        return age_ms(time.monotonic(), self._since_s)
 
     def wake(self) -> None:
         """Something has changed that the loop should look at."""
@@ -130,8 +122,9 @@ class Sessions:
         return {
             host: Presence(
                 connected=host in self._live,
-                last_seen_age_ms=_age_ms(now, sight.last_seen_s),
-                confirmed_age_ms=-1 if sight.confirmed_s is None else _age_ms(now, sight.confirmed_s),
+                last_seen_age_ms=age_ms(now, sight.last_seen_s),
+                confirmed_age_ms=-1 if sight.confirmed_s is None else age_ms(now, sight.confirmed_s),
+                up_ms=-1 if sight.boot_ms <= 0 else sight.boot_ms + age_ms(now, sight.gauges_s),
             )
             for host, sight in self._sights.items()
         }
@@ -140,7 +133,7 @@ class Sessions:
         """The rings of connected hosts as of their last heartbeats, with rates over the last two."""
         now = time.monotonic()
         return tuple(
-            _row(host, g, _rate(sight, g), _age_ms(now, sight.gauges_s))
+            row(host, g, rate(sight, g), age_ms(now, sight.gauges_s))
             for host, sight in sorted(self._sights.items())
             if host in self._live
             for g in sight.gauges
@@ -159,7 +152,7 @@ class Sessions:
         """Artifacts on their way to a connected host."""
         return self._sights[host].transfers if host in self._live else ()
 
-    def begin(self, session: Session) -> _Sight:
+    def begin(self, session: Session) -> Sight:
         """A host is here. Its session before, if one lingers, is over: the newer connection is the live one."""
         host = session.caller.name
         if self._closing or (len(self._live) >= MAX_SESSIONS and host not in self._live):
@@ -167,12 +160,12 @@ class Sessions:
         if older := self._live.pop(host, None):
             older.say(_end(AWAY_MS, "this host has connected again"))
         self._live[host] = session
-        sight = self._sights.setdefault(host, _Sight(time.monotonic()))
+        sight = self._sights.setdefault(host, Sight(time.monotonic()))
         sight.last_seen_s, sight.confirmed_s = time.monotonic(), None
         self.wake()
         return sight
 
-    def sight(self, session: Session) -> _Sight:
+    def sight(self, session: Session) -> Sight:
         """What is known of the presence of a session's host."""
         return self._sights[session.caller.name]
 
@@ -193,35 +186,6 @@ class Sessions:
         self._closing = True
         for number, session in enumerate(self._live.values()):
             session.say(_end(500 + number % 50 * 100, "this controller is restarting"))
-
-
-def _age_ms(now_s: float, then_s: float) -> int:
-    return max(0, int((now_s - then_s) * 1000))
-
-
-def _row(host: str, gauge: RingGauge, rate: int, age_ms: int) -> RingRow:
-    return RingRow(
-        host=host,
-        ring=gauge.name,
-        head=gauge.head,
-        tail=gauge.tail,
-        slots=gauge.slots,
-        lags=gauge.lags,
-        frames_per_1000_s=rate,
-        age_ms=age_ms,
-        lost=gauge.lost,
-        dropped=gauge.dropped,
-        missed=gauge.missed,
-    )
-
-
-def _rate(sight: _Sight, gauge: RingGauge) -> int:
-    """Frames per 1000 s between the last two heartbeats; -1 while there are not two."""
-    earlier = next((g for g in sight.before if g.name == gauge.name), None)
-    elapsed_s = sight.gauges_s - sight.before_s
-    if earlier is None or elapsed_s <= 0 or gauge.head < earlier.head:
-        return -1
-    return int((gauge.head - earlier.head) * 1000 / elapsed_s)
 
 
 class SessionService(session_pb2_grpc.SessionServicer):
@@ -266,16 +230,17 @@ class SessionService(session_pb2_grpc.SessionServicer):
         await self._store.do(lambda store: store.host_holds(caller.name, hello.revision))
         session = Session(caller, Pushing(hello.revision))
         stored = await self._store.do(lambda store: store.seen(caller.name))
+        await self._store.do(lambda store: store.shown(caller.name, caller.ends_ms))
         sight = self._sessions.begin(session)
         sight.digest = stored.observed.digest() if stored.observed else ""
-        await self._store.do(lambda store: store.shown(caller.name, caller.ends_ms))
-        session.say(self._terms.welcome(self._sessions.heartbeat_ms, upto, caller.ends_ms, time.time_ns() // 1_000_000))
-        self._confirm(session, sight, hello.observed_digest)
         try:  # only after `begin`: a plan made in between is then offered by the loop, or found here, and at worst both
             newest = await self._store.do(lambda store: store.newest_plan(caller.name))
         except BaseException:
             self._sessions.end(session)
             raise
+        wall_ms, revision = time.time_ns() // 1_000_000, newest[0] if newest else 0
+        session.say(self._terms.welcome(self._sessions.heartbeat_ms, upto, caller.ends_ms, wall_ms, revision))
+        self._confirm(session, sight, hello.observed_digest)
         if newest:
             session.push(session.pushing.offered(said.PlanPush(newest[1], newest[0])))
         return session
@@ -293,14 +258,14 @@ class SessionService(session_pb2_grpc.SessionServicer):
                 )
                 session.say(_end(AWAY_MS, error.reason))
 
-    async def _heard(self, session: Session, sight: _Sight, message: said.AgentSays) -> None:
+    async def _heard(self, session: Session, sight: Sight, message: said.AgentSays) -> None:
         host = session.caller.name
         match message:
             case said.Heartbeat():
                 self._confirm(session, sight, message.observed_digest)
                 sight.before, sight.before_s = sight.gauges, sight.gauges_s
                 sight.gauges, sight.gauges_s = message.rings[:MAX_GAUGES], time.monotonic()
-                sight.flows = message.flows[:MAX_GAUGES]
+                sight.flows, sight.boot_ms = message.flows[:MAX_GAUGES], message.boot_ms
                 sight.transfers = message.transfers[:MAX_GAUGES]
             case Observed():
                 await self._observed(session, sight, message)
@@ -316,7 +281,7 @@ class SessionService(session_pb2_grpc.SessionServicer):
             case said.Hello():
                 raise InvalidInput("second-hello", "Hello begins a session and is not said again")
 
-    def _confirm(self, session: Session, sight: _Sight, digest: str) -> None:
+    def _confirm(self, session: Session, sight: Sight, digest: str) -> None:
         """The host's state is the one we have, or we ask for it."""
         if digest and digest == sight.digest:
             if sight.confirmed_s is None:
@@ -325,7 +290,7 @@ class SessionService(session_pb2_grpc.SessionServicer):
         else:
             session.say(said.WantObserved())
 
-    async def _observed(self, session: Session, sight: _Sight, observed: Observed) -> None:
+    async def _observed(self, session: Session, sight: Sight, observed: Observed) -> None:
         host = session.caller.name
         if observed.host != host:
             raise Untrusted("wrong-host", f"{host} describes {observed.host!r}, for which it does not speak")

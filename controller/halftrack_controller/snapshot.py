@@ -136,6 +136,8 @@ class Seen:
     refusal: Refusal | None  # of the newest plan only
     certificate_ends_ms: int = 0  # by our wall clock; 0 when nothing is known of one. For people: it decides nothing
     certificate_left_ms: int = 0  # until then
+    silent_ms: int = 0  # for how long this controller has itself listened for it in vain; no wall clock and no restart makes it longer
+    up_ms: int = -1  # since its machine booted, as of now by its own word; -1 while it has not told
 
 
 NEVER_SEEN = Seen(False, -1, None, -1, 0, None)

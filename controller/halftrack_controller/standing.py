@@ -136,6 +136,11 @@ def silence(snapshot: Snapshot, host: str) -> str:
     return f"{host} was last seen {rough_age_text(age_ms)} ago"
 
 
+def any_visible(snapshot: Snapshot, hosts: Iterable[str]) -> bool:
+    """Is anything known of any of them?"""
+    return any(visible(snapshot, host) for host in hosts)
+
+
 def silences(snapshot: Snapshot, hosts: Iterable[str]) -> str:
     """All that is unknown of `hosts`, in one sentence without its end; empty when all are known."""
     return " and ".join(text for host in hosts if (text := silence(snapshot, host)))

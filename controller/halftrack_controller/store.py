@@ -85,10 +85,10 @@ class Store:
 
     # ---------------------------------------------------------------------------------------------------------- reading
 
-    def snapshot(self, now_ms: int, presence: Mapping[str, Presence]) -> Snapshot:
-        """Everything as it stands, joined with what the sessions know of each host's presence."""
+    def snapshot(self, now_ms: int, presence: Mapping[str, Presence], listening_ms: int = 0) -> Snapshot:
+        """Everything as it stands, joined with what the sessions know of each host's presence, and for how long they have listened."""
         with self.transaction() as conn:
-            return read_snapshot(conn, self._galaxy, now_ms, presence)
+            return read_snapshot(conn, self._galaxy, now_ms, presence, listening_ms)
 
     def seen(self, host: str) -> Seen:
         """What is stored of one host's last state."""

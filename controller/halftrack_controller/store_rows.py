@@ -35,10 +35,13 @@ class Presence:
     connected: bool
     last_seen_age_ms: int
     confirmed_age_ms: int  # since it last said that its observed state is the one stored; -1: not since we started
+    up_ms: int = -1  # since its machine booted, as of now by its own word; -1 while it has not told
 
 
-def read_snapshot(conn: sqlite3.Connection, galaxy: str, now_ms: int, presence: Mapping[str, Presence]) -> Snapshot:
-    """Everything, at the instant of the caller's transaction."""
+def read_snapshot(
+    conn: sqlite3.Connection, galaxy: str, now_ms: int, presence: Mapping[str, Presence], listening_ms: int = 0
+) -> Snapshot:
+    """Everything, at the instant of the caller's transaction. `listening_ms`: for how long hosts could have come to us."""
     hosts = {row[0]: _host(*row) for row in conn.execute(_HOSTS)}
     records = read_records(conn)
     return Snapshot(
@@ -57,12 +60,14 @@ def read_snapshot(conn: sqlite3.Connection, galaxy: str, now_ms: int, presence: 
             for row in conn.execute("select * from generations order by environment, graph, vertex, number")
         ),
         held={host: _held(data) for host, data in conn.execute(_NEWEST_PLANS)},
-        seen={host: read_seen(conn, now_ms, presence, host) for host in hosts},
+        seen={host: read_seen(conn, now_ms, presence, host, listening_ms) for host in hosts},
         records=records,
     )
 
 
-def read_seen(conn: sqlite3.Connection, now_ms: int, presence: Mapping[str, Presence], host: str) -> Seen:
+def read_seen(
+    conn: sqlite3.Connection, now_ms: int, presence: Mapping[str, Presence], host: str, listening_ms: int = 0
+) -> Seen:
     """What is known of a host's present. Before its first session since our start, ages come from our own wall clock."""
     row = conn.execute("select canonical, seen_ms from observed where host = ?", (host,)).fetchone()
     answer = conn.execute(_ANSWER, (host,)).fetchone() or (0, 0, "", "")
@@ -81,6 +86,8 @@ def read_seen(conn: sqlite3.Connection, now_ms: int, presence: Mapping[str, Pres
         refusal=refusal if refusal and refusal.revision in (0, newest) and answer[0] != newest else None,
         certificate_ends_ms=ends_ms,
         certificate_left_ms=ends_ms - now_ms if ends_ms else 0,
+        silent_ms=here.last_seen_age_ms if host in presence else listening_ms,
+        up_ms=here.up_ms,
     )
 
 

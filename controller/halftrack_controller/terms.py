@@ -21,8 +21,8 @@ class Terms:
     certificate_life_s: int
     enrolment_endpoint: str
 
-    def welcome(self, heartbeat_ms: int, reports_upto: int, ends_ms: int, now_ms: int) -> Welcome:
-        """The terms of a session with a host whose certificate ends at `ends_ms`.
+    def welcome(self, heartbeat_ms: int, reports_upto: int, ends_ms: int, now_ms: int, revision: int = 0) -> Welcome:
+        """The terms of a session with a host whose certificate ends at `ends_ms`, and whose newest plan is `revision`.
 
         Where to renew is said only to a host that may not know it: a host that comes back a thousand times need not hear it each time.
         """
@@ -35,4 +35,5 @@ class Terms:
             certificate_life_s=self.certificate_life_s,
             enrolment_endpoint=self.enrolment_endpoint if old else "",
             now_ms=now_ms,
+            revision=revision,
         )

@@ -8,18 +8,23 @@ from dataclasses import dataclass
 from enum import Enum
 
 from halftrack_model import canonical
+from halftrack_model.disconnect import Disconnect
 from halftrack_model.feed import Feed
-from halftrack_model.release import Param
+from halftrack_model.params import Param
 from halftrack_model.resources import Resources
 
 
 class Role(Enum):
-    """What a vertex does with streams: begins one, transforms one (alone or twice over), or ends one."""
+    """What a vertex does with streams: begins one, transforms one (alone or twice over), ends one; or, a service, has to do with none.
+
+    A service is a graph of one vertex, so that one kind of rollout, plan and history serves both (ADR 39).
+    """
 
     SOURCE = "source"
     SINGLE = "single"
     PAIR = "pair"
     SINK = "sink"
+    SERVICE = "service"
 
     @property
     def transforms(self) -> bool:
@@ -111,7 +116,8 @@ class Spool:
 
 @dataclass(frozen=True, slots=True)
 class Vertex:
-    """A step of a graph. `hosts` has one host; two for a pair whose members (`a` on the first, `b` on the second) are apart.
+    """A step of a graph. `hosts` has one host; two for a pair whose members (`a` on the first, `b` on the second) are apart; all that may
+    run it for a service, of which `instances` do (0: each).
 
     `rate` is what it produces at most, `capacity` what it can take. `hang_after_ms` is for how long a process of it may not move at all.
     """
@@ -121,7 +127,7 @@ class Vertex:
     product: str
     hosts: tuple[str, ...]
     params: Mapping[str, Param]
-    ring_bytes: int  # of the ring that it writes; 0 for a sink
+    ring_bytes: int  # of the ring that it writes; 0 for a sink or a service
     ring_slots: int
     join: Join | None = canonical.added(None)
     state: str = canonical.added(
@@ -133,6 +139,9 @@ class Vertex:
     resources: Resources | None = canonical.added(None)  # of each member; the release's apply where this says nothing
     reach: tuple[str, ...] = canonical.added(())  # [NAME=]ADDRESS:PORT outside that each member may speak to
     hang_after_ms: int | None = canonical.added(None)  # of each of its processes; None: the default, 0: for ever
+    instances: int = canonical.added(0)
+    host_network: bool = canonical.added(False)  # of a service: it has its host's network, not one of its own
+    disconnect: Disconnect | None = canonical.added(None)  # what it does while its host is cut off
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +208,11 @@ class StreamGraph:
     editors: tuple[str, ...] = canonical.added(())
     live: bool = canonical.added(False)
     leaving: Leaving = canonical.added(NOTHING)
+
+    @property
+    def is_service(self) -> bool:
+        """Is it one vertex that has to do with no stream?"""
+        return any(vertex.role is Role.SERVICE for vertex in self.vertices)
 
     def vertex(self, name: str) -> Vertex:
         """The vertex of that name; KeyError when there is none."""

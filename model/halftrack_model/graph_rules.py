@@ -8,9 +8,9 @@ inlet (`StreamGraph.has_inlet`), whose ring both read. So nothing that two membe
 
 from collections.abc import Iterator
 
-from halftrack_model import feed, graph_rates, reach, resources
+from halftrack_model import disconnect, feed, graph_rates, reach, resources
 from halftrack_model.graph import Edge, JoinBy, Partition, Place, Policy, Role, StreamGraph, Vertex
-from halftrack_model.release import Release
+from halftrack_model.release import Release, command_fault
 from halftrack_model.workload import MAX_HANG_AFTER_MS, MIN_HANG_AFTER_MS
 
 MAX_VERTICES, MAX_EDGES = 256, 1024  # of one graph: what a person can still look through, and recursion can follow
@@ -20,6 +20,7 @@ MAX_PARTS = 4096  # of a partition, there too
 MAX_RETAIN_MS = 10**11  # three years, as a ring
 MAX_KEY_BYTES = 4096  # a key is a field of a frame, not the frame
 HOSTS = {Role.SOURCE: (1,), Role.SINGLE: (1,), Role.PAIR: (1, 2), Role.SINK: (1,)}
+MAX_SERVICE_HOSTS = 256
 
 
 def problems(graph: StreamGraph) -> tuple[str, ...]:
@@ -46,10 +47,12 @@ def problems(graph: StreamGraph) -> tuple[str, ...]:
 
 
 def state_misfit(graph: StreamGraph, vertex: Vertex, release: Release) -> str:
-    """Why `release` keeps another state than `vertex` says; empty when it does not.
+    """Why `release` is for another kind of vertex, or keeps another state than `vertex` says; empty when it fits.
 
     A graph in which no vertex speaks of state says nothing about any: graphs of before do not. Once one does, silence means none.
     """
+    if misfit := _kind_misfit(vertex, release):
+        return misfit
     if not vertex.role.transforms or not any(other.state for other in graph.vertices):
         return ""
     name, writes = f"{release.product} {release.version}", release.state.writes
@@ -64,6 +67,17 @@ def state_misfit(graph: StreamGraph, vertex: Vertex, release: Release) -> str:
     return ""
 
 
+def _kind_misfit(vertex: Vertex, release: Release) -> str:
+    name, serves = f"{release.product} {release.version}", vertex.role is Role.SERVICE
+    if serves and not release.command:
+        return f"service {vertex.name!r} runs a command, and {name} has an entry for streams: publish a release with a `command`"
+    if release.command and not serves:
+        return f"vertex {vertex.name!r} reads or writes streams, and {name} is a command: publish a release with an `entry`, or declare a Service"
+    if serves and (fault := command_fault(release, {**release.params, **vertex.params})):
+        return f"service {vertex.name!r} cannot run {name}: {fault}"
+    return ""
+
+
 def _schema(writes: str) -> str:
     """The name of a schema without its version: `spectra/1` is of `spectra`."""
     return writes.rpartition("/")[0] or writes
@@ -73,35 +87,63 @@ def _schema(writes: str) -> str:
 
 
 def _of_vertex(graph: StreamGraph, vertex: Vertex) -> Iterator[str]:
-    role, inputs, outputs = vertex.role, len(graph.into(vertex.name)), len(graph.out_of(vertex.name))
+    yield from disconnect.faults(vertex.disconnect)
+    yield from resources.faults(vertex.resources)
+    yield from reach.faults(vertex.reach)
+    yield from _of_service(graph, vertex) if vertex.role is Role.SERVICE else _of_step(graph, vertex)
+
+
+def _of_step(graph: StreamGraph, vertex: Vertex) -> Iterator[str]:
+    role, inputs = vertex.role, len(graph.into(vertex.name))
     wanted = HOSTS[role]
     if len(vertex.hosts) not in wanted:
         yield f"a {role.value} names {' or '.join(map(str, wanted))} host(s), this one {len(vertex.hosts)}"
     if len(set(vertex.hosts)) != len(vertex.hosts):
         yield "the members of a pair need different hosts; write the host once if both shall run there"
+    if vertex.instances or vertex.host_network:
+        yield f"a {role.value} has a network of its own, and as many instances as its role says: leave both out"
+    if vertex.disconnect is not None and vertex.disconnect.replace:
+        yield "disconnect: a stream is where its rings are, so nobody replaces its steps: leave replace out"
     if role is Role.SOURCE and inputs:
         yield "a source has no input"
     if role is not Role.SOURCE and not inputs:
         yield "needs at least one input, has 0"
     if inputs > MAX_INPUTS:
         yield f"has {inputs} inputs; at most {MAX_INPUTS} can be joined: put vertices in between"
-    if role is Role.SINK and outputs:
-        yield "a sink has no output"
-    if role is not Role.SINK:
-        if not outputs:
-            yield "nobody consumes what it produces"
-        if vertex.ring_bytes < MIN_RING_BYTES:
-            yield f"its ring needs at least {MIN_RING_BYTES} bytes"
-        if not _power_of_two(vertex.ring_slots):
-            yield "its ring's slots must be a power of two from 2 on"
+    yield from _of_output(graph, vertex)
     yield from _of_join(vertex, inputs)
     yield from _of_state(vertex)
     if vertex.feeds and role is not Role.SOURCE:
         yield f"a {role.value} reads streams, not sockets: leave feeds out, or put a source before it"
     yield from feed.faults(vertex.feeds)
-    yield from resources.faults(vertex.resources)
-    yield from reach.faults(vertex.reach)
     yield from _of_bound(vertex)
+
+
+def _of_output(graph: StreamGraph, vertex: Vertex) -> Iterator[str]:
+    outputs = graph.out_of(vertex.name)
+    if vertex.role is Role.SINK:
+        if outputs:
+            yield "a sink has no output"
+        return
+    if not outputs:
+        yield "nobody consumes what it produces"
+    if vertex.ring_bytes < MIN_RING_BYTES:
+        yield f"its ring needs at least {MIN_RING_BYTES} bytes"
+    if not _power_of_two(vertex.ring_slots):
+        yield "its ring's slots must be a power of two from 2 on"
+
+
+def _of_service(graph: StreamGraph, vertex: Vertex) -> Iterator[str]:
+    if len(graph.vertices) > 1 or graph.edges or graph.live:
+        yield "a service stands alone: declare it as one, and streams apart from it"
+    if not 1 <= len(vertex.hosts) <= MAX_SERVICE_HOSTS or len(set(vertex.hosts)) != len(vertex.hosts):
+        yield f"names {len(vertex.hosts)} hosts; write 1 to {MAX_SERVICE_HOSTS}, each once"
+    if not 0 <= vertex.instances <= len(vertex.hosts):
+        yield f"asks for {vertex.instances} instances on {len(vertex.hosts)} host(s), each of which runs one: name more hosts"
+    if vertex.disconnect is not None and vertex.disconnect.replace and vertex.instances in (0, len(vertex.hosts)):
+        yield "disconnect: every host runs it already, so nobody is left to replace one: ask for fewer instances than hosts, or leave replace out"
+    if vertex.host_network and vertex.reach:
+        yield "has its host's network, so it reaches what the host does: leave reach out"
 
 
 def _of_join(vertex: Vertex, inputs: int) -> Iterator[str]:

@@ -20,7 +20,8 @@ class Health(Enum):
 class InstanceObserved:
     """A workload's instance on a host. `phase` is one of the agent's lifecycle phases, `detail` says why when it is not running.
 
-    `hangs` are the times that it did not move, and was killed; each is one of the restarts as well.
+    `hangs` are the times that it did not move, and was killed; each is one of the restarts as well. `started_ms` is when the life that runs now
+    began, by the host's boot-time clock; 0 while none does.
     """
 
     workload: str
@@ -30,6 +31,7 @@ class InstanceObserved:
     restarts: int
     detail: str
     hangs: int = canonical.added(0)
+    started_ms: int = canonical.added(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from halftrack_model import canonical
 from halftrack_model.bandwidth import BandwidthWindow
+from halftrack_model.disconnect import Disconnect
 from halftrack_model.seals import Sealed
 from halftrack_model.swap import SwapSpec
 from halftrack_model.workload import RingSpec, Workload
@@ -24,6 +25,19 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """What a plan says of one of its workloads beside what it runs. None of it makes it another workload, so nothing restarts for it (R2).
+
+    `idle`: another host runs it, and this one is ready to. `replaces` names the host that was lost, for as long as its own might come back.
+    """
+
+    workload: str
+    disconnect: Disconnect | None = None
+    idle: bool = False
+    replaces: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What one host shall be. An empty `workloads` is only obeyed when `decommission` says so (R3)."""
 
@@ -38,3 +52,8 @@ class Plan:
     peers: tuple[Peer, ...]
     decommission: bool
     bandwidth: tuple[BandwidthWindow, ...] = canonical.added(())  # what artifacts may take of the host's link
+    holdings: tuple[Holding, ...] = canonical.added(())  # of those workloads of which there is something to say
+
+    def holding(self, workload: str) -> Holding:
+        """What is said of that workload."""
+        return next((each for each in self.holdings if each.workload == workload), Holding(workload))

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from halftrack_model import verdict
+from halftrack_model import probes, verdict
 from halftrack_model.canonical import added
+from halftrack_model.params import Param, filled
+from halftrack_model.probes import Checks, ProbeKind
 from halftrack_model.resources import Resources
 from halftrack_model.verdict import Check, Verdict
 
-Param = str | int | bool
+MAX_COMMAND = 256  # words
 
 
 class Approval(Enum):
@@ -39,7 +41,7 @@ class OnStateLoss(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file that agents fetch by content: a Python file or a zipapp. Never unpacked."""
+    """A file that agents fetch by content: a Python file, a zipapp, or whatever a command runs. Never unpacked."""
 
     digest: str
     size_bytes: int
@@ -115,7 +117,10 @@ class SwapStrategy:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One version of one product. `entry` is `module:Class` in the artifact."""
+    """One version of one product. `entry` is `module:Class` in the artifact, of a stream's vertex; a service has a `command` instead.
+
+    Words of the command may hold `{artifact}`, the file's path, and `{params.NAME}`, a setting.
+    """
 
     product: str
     version: str
@@ -125,6 +130,35 @@ class Release:
     state: StateSchemas
     strategy: SwapStrategy
     resources: Resources | None = added(None)  # of each instance; a vertex's own word wins
+    command: tuple[str, ...] = added(())
+    health: Checks | None = added(
+        None
+    )  # what must be seen of an instance; None: that it runs, and keeps up with its stream
+
+
+def release_faults(release: Release) -> list[str]:
+    """What contradicts itself in it, each in a sentence that says what to do; empty when nothing does."""
+    found = list(probes.faults(release.health, release.params))
+    if bool(release.entry) == bool(release.command):
+        found.append("a release is a vertex's or a service's: write one of `entry` and `command`")
+    if len(release.command) > MAX_COMMAND or any(not word or "\0" in word for word in release.command):
+        found.append(f"a command has at most {MAX_COMMAND} words, and no empty one")
+    kinds = {probe.kind for probe in release.health.probes} if release.health else set()
+    if release.command and ProbeKind.STREAM in kinds:
+        found.append("a service reads no stream: leave its `stream` probe out")
+    if release.command and (release.state != StateSchemas("", ()) or release.strategy.verdict is not None):
+        found.append("a service has no snapshots and no outputs to compare: leave `state` and `verdict` out")
+    return found
+
+
+def command_fault(release: Release, params: Mapping[str, Param]) -> str:
+    """Why its command cannot be run with these settings; empty when it can."""
+    try:
+        for word in release.command:
+            filled(word, params)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def strategy_faults(strategy: SwapStrategy) -> list[str]:

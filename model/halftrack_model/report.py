@@ -11,6 +11,8 @@ class Happened(Enum):
     PLAN_REFUSED = "plan-refused"
     INSTANCE_EXITED = "instance-exited"
     INSTANCE_HUNG = "instance-hung"
+    INSTANCE_HELD = "instance-held"
+    INSTANCE_FREED = "instance-freed"
     SWAP_MOVED = "swap-moved"
     SWAP_DONE = "swap-done"
     SWAP_UNDONE = "swap-undone"

@@ -7,7 +7,9 @@ from enum import Enum
 from halftrack_model import canonical
 from halftrack_model.feed import Feed
 from halftrack_model.ids import digest_of
-from halftrack_model.release import Param, StateSchemas
+from halftrack_model.params import Param
+from halftrack_model.probes import Checks
+from halftrack_model.release import StateSchemas
 from halftrack_model.resources import Resources
 from halftrack_model.verdict import Verdict
 
@@ -139,7 +141,9 @@ class Workload:
     runs: Runs
     artifact: str  # digest, from a release in the same plan; empty for the built-in roles
     entry: str
-    argv: tuple[str, ...]  # COMMAND only; `{artifact}` stands for the artifact's path
+    argv: tuple[
+        str, ...
+    ]  # COMMAND only, as its release is sealed with; `{artifact}` and `{params.NAME}` are filled in on the host
     params: Mapping[str, Param]
     reads_ring: str  # ring names; empty when there is none
     writes_ring: str
@@ -155,6 +159,8 @@ class Workload:
     spool: SpoolLimits | None = canonical.added(None)  # SPOOL only, which puts `reads_ring` on the disk
     reach: tuple[str, ...] = canonical.added(())  # [NAME=]ADDRESS:PORT outside; of what runs a user's program only
     hang_after_ms: int | None = canonical.added(None)  # for how long it may be still; None: the default, 0: for ever
+    host_network: bool = canonical.added(False)  # COMMAND only: the host's network, not one of its own
+    checks: Checks | None = canonical.added(None)  # what must be seen of it, as its release is sealed with
 
     @property
     def read_rings(self) -> tuple[str, ...]:

@@ -101,7 +101,11 @@ def agent_message(value: said.AgentSays) -> session_pb2.AgentMessage:
             flows = [session_pb2.FlowGauge(**fields(flow)) for flow in value.flows]
             moving = [session_pb2.TransferGauge(**fields(each)) for each in value.transfers]
             beat = session_pb2.Heartbeat(
-                observed_digest=value.observed_digest, rings=rings, flows=flows, transfers=moving
+                observed_digest=value.observed_digest,
+                rings=rings,
+                flows=flows,
+                transfers=moving,
+                boot_ms=value.boot_ms,
             )
             return session_pb2.AgentMessage(heartbeat=beat)
         case Observed():
@@ -125,7 +129,8 @@ def agent_of(message: session_pb2.AgentMessage) -> said.AgentSays:
             rings = tuple(made(RingGauge, ring) for ring in message.heartbeat.rings)
             flows = tuple(made(FlowGauge, flow) for flow in message.heartbeat.flows)
             moving = tuple(made(TransferGauge, each) for each in message.heartbeat.transfers)
-            return said.Heartbeat(message.heartbeat.observed_digest, rings, flows, moving)
+            beat = message.heartbeat
+            return said.Heartbeat(beat.observed_digest, rings, flows, moving, beat.boot_ms)
         case "observed":
             return canonical.decode(Observed, message.observed.observed_canonical)
         case "reports":

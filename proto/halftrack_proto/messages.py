@@ -58,6 +58,7 @@ class Heartbeat:
     rings: tuple[RingGauge, ...]
     flows: tuple[FlowGauge, ...] = ()
     transfers: tuple[TransferGauge, ...] = ()
+    boot_ms: int = 0  # the host's boot-time clock; 0: an agent that does not tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Welcome:
     certificate_life_s: int = 0
     enrolment_endpoint: str = ""
     now_ms: int = 0  # the controller's wall clock: for the host to say how far off its own is, never to decide by
+    revision: int = 0  # of the newest plan made for this host: with that one, or its refusal, it is in step
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from halftrack_model import canonical, seals
 from halftrack_model.ids import digest_of
 from halftrack_model.plan import Peer, Plan
+from halftrack_model.probes import Checks, Probe, ProbeKind
 from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrategy
 from halftrack_model.seals import Sealed
 from halftrack_model.swap import Seat, SwapSpec
@@ -139,3 +140,41 @@ def plan(host: str = A, revision: int = 1, swap: bool = False) -> Plan:
 def sealed(wanted: Plan) -> Sealed:
     """By the plan key."""
     return keys.sealed(seals.PLAN, canonical.encode(wanted), keys.PLAN)
+
+
+COMMAND = ("python3", "{artifact}", "{params.port}")
+CHECKS = Checks((Probe("http", ProbeKind.HTTP, port="{params.port}", path="/healthz"),))
+
+
+def service_release() -> Release:
+    """Of a page."""
+    made = replace(release("1.0.0"), product="page", entry="", command=COMMAND, health=CHECKS, params={"port": 8080})
+    return replace(made, artifact=Artifact(digest_of(b"page"), 1000))
+
+
+def service() -> Workload:
+    """The page as a workload."""
+    made = service_release()
+    return Workload(
+        name="page.page",
+        kind=Kind.SERVICE,
+        runs=Runs.COMMAND,
+        artifact=made.artifact.digest,
+        entry="",
+        argv=COMMAND,
+        params={"port": 8080},
+        reads_ring="",
+        writes_ring="",
+        from_host="",
+        version=made.version,
+        state=NO_STATE,
+        member=None,
+        host_network=True,
+        checks=CHECKS,
+    )
+
+
+def service_plan() -> Plan:
+    """Nothing but the page, on one host."""
+    seal = keys.sealed(seals.RELEASE, canonical.encode(service_release()), keys.RELEASE)
+    return Plan(GALAXY, "tank", A, 1, (seal,), (), (service(),), (), (), decommission=False)

@@ -11,12 +11,14 @@ from halftrack_agent import core, inbox
 from halftrack_agent import events as ev
 from halftrack_agent.state import AgentState
 from halftrack_model import canonical, seals
+from halftrack_model.disconnect import Disconnect
 from halftrack_model.errors import HalftrackError
-from halftrack_model.plan import MAX_PLAN_BYTES, Plan
+from halftrack_model.plan import MAX_PLAN_BYTES, Holding, Plan
+from halftrack_model.probes import Checks, Probe, ProbeKind
 from halftrack_model.report import Happened
 from halftrack_model.seals import Sealed
 from halftrack_model.workload import Runs, SpoolLimits, Workload
-from tests.agent_core.plans import A, B, inlet, member, merge, plan, ring, sealed, sealed_release, spool
+from tests.agent_core.plans import A, B, inlet, member, merge, plan, ring, sealed, sealed_release, service_plan, spool
 from tests.sim import keys
 
 TRUST = keys.trust_of(A)
@@ -63,6 +65,17 @@ def ring_added(**values: object) -> Sealed:
     return changed(rings=(*plan().rings, replace(ring("spectra/other", member("a", "1.0.0")), **values)))  # type: ignore[arg-type]
 
 
+def service_changed(**values: object) -> Sealed:
+    """A page's plan, with its one workload otherwise."""
+    wanted = service_plan()
+    return sealed(replace(wanted, revision=8, workloads=(replace(wanted.workloads[0], **values),)))  # type: ignore[arg-type]
+
+
+def held_by(*holdings: Holding) -> Sealed:
+    """A page's plan that says how to hold what."""
+    return sealed(replace(service_plan(), revision=8, holdings=holdings))
+
+
 REFUSED: dict[str, tuple[str, Callable[[], Sealed]]] = {
     "a stranger's seal": ("unknown-key", lambda: _of_stranger(plan(revision=8))),
     "no seal at all": ("unknown-key", lambda: replace(sealed(plan(revision=8)), seals=())),
@@ -95,6 +108,20 @@ REFUSED: dict[str, tuple[str, Callable[[], Sealed]]] = {
     ),
     "a released artifact by another entry": ("unreleased-artifact", lambda: workloads_changed(entry="os:system")),
     "a released artifact as another version": ("unreleased-artifact", lambda: workloads_changed(version="9.9.9")),
+    "a command that no release is sealed with": (
+        "unreleased-command",
+        lambda: service_changed(argv=("rm", "-rf", "/")),
+    ),
+    "a probe that no release is sealed with": (
+        "unreleased-probe",
+        lambda: service_changed(checks=Checks((Probe("exec", ProbeKind.EXEC, command=("reboot",)),))),
+    ),
+    "an entry that runs a command": ("unreleased-command", lambda: workloads_changed(argv=("rm",))),
+    "a command without its settings": ("plan-misfit", lambda: service_changed(params={})),
+    "a stream's process in its host's network": ("plan-misfit", lambda: workloads_changed(host_network=True)),
+    "a word on what is not there": ("plan-misfit", lambda: held_by(Holding("page.other", idle=True))),
+    "two words on one": ("plan-misfit", lambda: held_by(Holding("page.page"), Holding("page.page", idle=True))),
+    "a bound that there is not": ("plan-misfit", lambda: held_by(Holding("page.page", Disconnect(stop_after_ms=1)))),
     "a release sealed by the plan key": (
         "unknown-key",
         lambda: changed(releases=(sealed_release("1.0.0", keys.PLAN),)),

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from halftrack_agent import core
 from halftrack_agent.agent import Agent, Listening
+from halftrack_agent.cutoff import IN_STEP, ContactSeen
 from halftrack_agent.events import Action, CreateRing, Emit, HostView, JournalPlan, JournalSwap, Start
 from halftrack_agent.hands import Hands
 from halftrack_agent.identity import Identity, Membership, genuine
@@ -73,8 +74,8 @@ class Body:
     def took(self, trusted: TrustedPlan) -> None:
         self.in_force.append(trusted.plan.revision)
 
-    def look(self, measured: Collection[str] = ()) -> HostView:
-        return HostView({}, self.rings.seen(), {}, frozenset())
+    def look(self, measured: Collection[str] = (), contact: ContactSeen = IN_STEP) -> HostView:
+        return HostView({}, self.rings.seen(), {}, frozenset(), contact=contact)
 
     def samples(self, _now_ms: int) -> tuple[Emit, ...]:
         return ()

@@ -13,6 +13,7 @@ from halftrack_controller.manifest_schema import StreamGraphManifest
 from halftrack_controller.manifest_text import graph_manifest
 from halftrack_controller.params import param_of
 from halftrack_controller.yaml_lines import documents as yaml_documents
+from halftrack_model.disconnect import ColdBoot, Disconnect
 from halftrack_model.errors import InvalidInput
 from halftrack_model.feed import Feed, Protocol
 from halftrack_model.graph import (
@@ -77,6 +78,8 @@ RESOURCES = st.builds(
     st.none() | RESOURCES,
     st.lists(st.sampled_from(["10.0.0.5:5432", "db.example=127.0.0.1:4222", "[fd00::5]:80"]), unique=True).map(tuple),
     st.none() | st.integers(0, 10**9),
+    st.none()
+    | st.builds(Disconnect, st.integers(0, 10**9), st.integers(0, 10**9), cold_boot=st.sampled_from(ColdBoot)),
 )
 def test_what_a_vertex_may_say_is_read_back(
     join: Join,
@@ -87,12 +90,13 @@ def test_what_a_vertex_may_say_is_read_back(
     resources: Resources | None,
     reach: tuple[str, ...],
     hang_after_ms: int | None,
+    disconnect: Disconnect | None,
 ) -> None:
     said = {"join": join, "rate": rate, "capacity": capacity, "state": state, "feeds": feeds, "resources": resources}
-    said |= {"reach": reach, "hang_after_ms": hang_after_ms}
+    said |= {"reach": reach, "hang_after_ms": hang_after_ms, "disconnect": disconnect}
     source = dataclasses.replace(SPECTRA.vertices[0], **said)
-    assert len(said) == len(dataclasses.fields(Vertex)) - 7, (
-        "and what the test above has: a field more belongs into one of them"
+    assert len(said) == len(dataclasses.fields(Vertex)) - 9, (
+        "and what the test above has, and a service: a field more belongs into one of them"
     )
     assert _fields_read(dataclasses.replace(SPECTRA, vertices=(source, *SPECTRA.vertices[1:]))).vertices[0] == source
 

@@ -391,7 +391,7 @@ def test_rough_ages_change_seldom(age_ms: int, more_ms: int) -> None:
 def test_the_schema_describes_every_field_and_each_kind() -> None:
     schema = json_schema()
     assert {entry["$ref"] for entry in schema["oneOf"]} == {
-        f"#/$defs/{kind}" for kind in ("Environment", "Host", "Stream", "StreamGraph", "Release")
+        f"#/$defs/{kind}" for kind in ("Environment", "Host", "Stream", "StreamGraph", "Service", "Release")
     }
     for name, part in schema["$defs"].items():
         assert part["additionalProperties"] is False, name

@@ -96,6 +96,10 @@ class Cgroups:
             self.problem = f"{instance} is not bounded in {what}: this host's control groups have no such limit"
         return tuple(folder / "cgroup.procs" for folder in folders)
 
+    def procs(self, instance: str) -> tuple[str, ...]:
+        """The files by which a process joins the instance's groups."""
+        return tuple(str(folder / "cgroup.procs") for folder in self._folders(instance))
+
     def pids(self, instance: str) -> tuple[int, ...]:
         """The processes in the group now; none when there is no group."""
         for folder in self._folders(instance):

@@ -95,6 +95,11 @@ class ExecDriver:
         """The processes of running instances."""
         return {n: i.who.workload.pid for n, i in self._instances.items() if i.who is not None and i.ending is None}
 
+    def groups(self, name: str) -> tuple[str, ...]:
+        """The files by which a process joins the groups of a running instance."""
+        instance = self._instances.get(name)
+        return () if instance is None else self._cgroups.procs(instance.ordered.cgroup)
+
     def used(self, name: str) -> Used | None:
         """What the processes of a running instance have used so far; None when it does not run."""
         instance = self._instances.get(name)

@@ -16,6 +16,7 @@ from halftrack_agent.identity import Identity
 from halftrack_agent.places import Places
 from halftrack_dataplane.runspec import RunSpec, SnapshotPeer, SpecError, StateWay, dump
 from halftrack_model.errors import InvalidInput
+from halftrack_model.params import filled
 from halftrack_model.plan import Peer
 from halftrack_model.release import Migration, OnStateLoss
 from halftrack_model.workload import Runs, Workload
@@ -43,21 +44,16 @@ class Launcher:
 
     def __call__(self, workload: Workload) -> Launch:
         """How to run `workload`; HostFault while its artifact is missing, InvalidInput when it cannot be run here."""
-        environment = {
-            "PATH": _PATH,
-            "LANG": "C.UTF-8",
-            "HOME": str(self._places.instances / workload.name),
-            "HALFTRACK_WORKLOAD": workload.name,
-        }
-        alone = self._own_network and workload.runs not in _LINKED
+        environment = self.environment(workload)
+        alone = self._own_network and workload.runs not in _LINKED and not workload.host_network
         peers = sorted(self._peers.items()) if workload.runs is Runs.MEMBER else []
         doors = egress.doors([peer.bridge for _, peer in peers], reach_orders.places(workload)) if alone else ()
         hosts = reach_orders.hosts(workload, _own_hosts()) if alone else ""
         if workload.runs is Runs.COMMAND:
-            program = str(self._store.path(workload.artifact)) if workload.artifact else ""
-            argv = tuple(word.replace("{artifact}", program) for word in workload.argv)
+            argv = self.words(workload, workload.argv)
             if not argv:
                 raise InvalidInput("no-command", f"{workload.name} runs a command, and names none")
+            files.make_folder(self._places.data(workload.name))
             return Launch(argv, environment, alone, b"", doors, self._all_hidden, (), workload.resources, hosts=hosts)
         twins = self._twins_of(workload)
         asked = (SnapshotPeer(_way_to(peer, doors), peer.curve_public, host in twins) for host, peer in peers)
@@ -72,6 +68,28 @@ class Launcher:
         feeds = feed_orders.bound(workload.feeds) if workload.runs is Runs.KEEPER else ()
         hidden = self._hidden if speaks else self._all_hidden
         return Launch(argv, environment, alone, orders, doors, hidden, feeds, workload.resources, True, hosts)
+
+    def environment(self, workload: Workload) -> dict[str, str]:
+        """What the workload, and whatever a probe runs beside it, finds in its environment."""
+        found = {
+            "PATH": _PATH,
+            "LANG": "C.UTF-8",
+            "HOME": str(self._places.instances / workload.name),
+            "HALFTRACK_WORKLOAD": workload.name,
+        }
+        if workload.runs is Runs.COMMAND:
+            found["HALFTRACK_DATA"] = str(self._places.data(workload.name))
+        return found
+
+    def words(self, workload: Workload, command: Sequence[str]) -> tuple[str, ...]:
+        """A command of the workload's release, filled in. Settings first: what one of them says is never taken for the artifact's place."""
+        program = str(self._store.path(workload.artifact)) if workload.artifact else ""
+        try:
+            return tuple(
+                program.join(filled(part, workload.params) for part in word.split("{artifact}")) for word in command
+            )
+        except ValueError as error:
+            raise InvalidInput("bad-command", f"{workload.name} cannot be run: {error}") from None
 
     def _spec(self, workload: Workload, snapshot_peers: tuple[SnapshotPeer, ...]) -> RunSpec:
         places, runs, member = self._places, workload.runs, workload.member

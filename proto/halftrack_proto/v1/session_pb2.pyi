@@ -160,7 +160,10 @@ class Heartbeat(_message.Message):
     RINGS_FIELD_NUMBER: _builtins.int
     FLOWS_FIELD_NUMBER: _builtins.int
     TRANSFERS_FIELD_NUMBER: _builtins.int
+    BOOT_MS_FIELD_NUMBER: _builtins.int
     observed_digest: _builtins.str
+    boot_ms: _builtins.int
+    """the host's boot-time clock; 0: an agent that does not tell"""
     @_builtins.property
     def rings(self) -> _containers.RepeatedCompositeFieldContainer[Global___RingGauge]: ...
     @_builtins.property
@@ -174,10 +177,11 @@ class Heartbeat(_message.Message):
         rings: _abc.Iterable[Global___RingGauge] | None = ...,
         flows: _abc.Iterable[Global___FlowGauge] | None = ...,
         transfers: _abc.Iterable[Global___TransferGauge] | None = ...,
+        boot_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flows", b"flows", "observed_digest", b"observed_digest", "rings", b"rings", "transfers", b"transfers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_ms", b"boot_ms", "flows", b"flows", "observed_digest", b"observed_digest", "rings", b"rings", "transfers", b"transfers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -463,6 +467,7 @@ class Welcome(_message.Message):
     CERTIFICATE_LIFE_S_FIELD_NUMBER: _builtins.int
     ENROLMENT_ENDPOINT_FIELD_NUMBER: _builtins.int
     NOW_MS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     heartbeat_ms: _builtins.int
     """how often both sides say that they are there"""
     reports_upto: _builtins.int
@@ -475,6 +480,8 @@ class Welcome(_message.Message):
     """where to renew, host:port; said only to a host whose certificate is older than renewal"""
     now_ms: _builtins.int
     """the controller's wall clock, for the host to say how far off its own is; 0: not said"""
+    revision: _builtins.int
+    """of the newest plan made for this host: with that one (or its refusal) it is in step"""
     def __init__(
         self,
         *,
@@ -484,10 +491,11 @@ class Welcome(_message.Message):
         certificate_life_s: _builtins.int = ...,
         enrolment_endpoint: _builtins.str = ...,
         now_ms: _builtins.int = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_left_s", b"certificate_left_s", "certificate_life_s", b"certificate_life_s", "enrolment_endpoint", b"enrolment_endpoint", "heartbeat_ms", b"heartbeat_ms", "now_ms", b"now_ms", "reports_upto", b"reports_upto"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_left_s", b"certificate_left_s", "certificate_life_s", b"certificate_life_s", "enrolment_endpoint", b"enrolment_endpoint", "heartbeat_ms", b"heartbeat_ms", "now_ms", b"now_ms", "reports_upto", b"reports_upto", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

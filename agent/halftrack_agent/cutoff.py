@@ -1,0 +1,80 @@
+"""Being cut off: for how long this host has not been in step with its controller, and what its plan says it shall not run meanwhile. Pure.
+
+A host is *in step* while its session stands and it holds the newest plan that the controller has for it, or has refused that one. Only then does the clock
+of `stopAfter` begin again: a workload that was stopped must not come back for the moment in which the order that gives its place to another
+host is still on its way.
+
+Time is the boot-time clock's, of boots that are told apart by their ids. What passes while the machine is off is in no clock that can be believed,
+so it counts as nothing: a wrong wall clock neither stops nor starts anything (C1).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from halftrack_model.disconnect import ColdBoot
+from halftrack_model.plan import Holding, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """What outlives the agent. `in_step_ms` is when it was last in step in this boot, -1: not yet; `before_ms`, then, is how long it had not
+    been when this boot began. `noted_ms`: when this was written."""
+
+    boot_id: str
+    in_step_ms: int
+    before_ms: int
+    noted_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContactSeen:
+    """What one look needs to know. `away_ms`: for how long it has not been in step; `since_boot`: it has been in this boot."""
+
+    away_ms: int
+    since_boot: bool
+
+
+IN_STEP = ContactSeen(0, True)
+
+
+def recovered(noted: Contact | None, boot_id: str, now_ms: int) -> Contact:
+    """What an agent that begins knows from the one before it; with nothing to know it by, it has been in step until now, in another boot."""
+    if noted is None:
+        return Contact(boot_id, -1, -now_ms, now_ms)
+    if noted.boot_id == boot_id and noted.noted_ms <= now_ms:
+        return noted
+    return Contact(boot_id, -1, max(0, away_ms(noted, noted.noted_ms)), now_ms)
+
+
+def away_ms(contact: Contact, now_ms: int) -> int:
+    """For how long, while the machine was on, this host has not been in step."""
+    return max(0, now_ms - contact.in_step_ms if contact.in_step_ms >= 0 else contact.before_ms + now_ms)
+
+
+def in_step(contact: Contact, now_ms: int) -> Contact:
+    """It is, now."""
+    return replace(contact, in_step_ms=now_ms, before_ms=0)
+
+
+def seen(contact: Contact, now_ms: int) -> ContactSeen:
+    """As a look takes it."""
+    return ContactSeen(away_ms(contact, now_ms), contact.in_step_ms >= 0)
+
+
+def held_back(plan: Plan, contact: ContactSeen) -> Mapping[str, str]:
+    """The workloads that shall not run now, and why, in words that do not change while it lasts."""
+    reasons = ((holding.workload, _reason(holding, contact)) for holding in plan.holdings)
+    return {name: reason for name, reason in reasons if reason}
+
+
+def _reason(holding: Holding, contact: ContactSeen) -> str:
+    if holding.idle:
+        return "another host runs it"
+    rule = holding.disconnect
+    if rule is None:
+        return ""
+    if rule.cold_boot is ColdBoot.WAIT and not contact.since_boot:
+        return "it waits for the controller after a boot (coldBoot: wait)"
+    if rule.stop_after_ms and contact.away_ms >= rule.stop_after_ms:
+        return f"this host has been cut off for longer than {rule.stop_after_ms / 1000:g} s (stopAfter)"
+    return ""

@@ -1,0 +1,227 @@
+"""Services under a real agent and a real controller: served, probed, upgraded, cut off, booted anew without a link."""
+
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from halftrack_controller import galaxy
+from halftrack_model import canonical
+from halftrack_model.disconnect import ColdBoot, Disconnect
+from halftrack_model.graph import Role, StreamGraph, Vertex
+from halftrack_model.ids import digest_of
+from halftrack_model.observed import Health, Observed
+from halftrack_model.probes import Checks, Probe, ProbeKind
+from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrategy
+from halftrack_model.report import Happened
+from halftrack_model.seals import RELEASE
+from tests.agent_shell.test_agent import AgentProcess, until
+from tests.controller_shell.shell_harness import ENVIRONMENT, LiveController, host
+
+PAGE = (Path(__file__).parents[2] / "examples/services/page.py").read_bytes()
+NAME = "page.page"
+PROBE = Probe("http", ProbeKind.HTTP, port="{params.port}", path="/healthz", period_ms=500, failures=2)
+STOP_AFTER_MS = 5_000
+
+
+def release(version: str, greeting: str, path: str = "/healthz") -> Release:
+    command = ("python3", "{artifact}", "{params.port}", greeting)
+    checks = Checks((replace(PROBE, path=path),), grace_ms=2_000)
+    made = Artifact(digest_of(PAGE), len(PAGE))
+    return Release("page", version, made, "", {}, StateSchemas("", ()), SwapStrategy(), command=command, health=checks)
+
+
+def publish(live: LiveController, made: Release) -> None:
+    with live.operator() as client:
+        client.publish_release(client.load_release_key().sealed(RELEASE, canonical.encode(made)))
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class Site:
+    """A controller, an agent, and a page on a port of the host's own network."""
+
+    def __init__(self, folder: Path, disconnect: Disconnect | None = None) -> None:
+        galaxy.init(folder / "galaxy", "milkyway", ["127.0.0.1"])
+        self.live = LiveController(folder / "galaxy", heartbeat_ms=200)
+        self.agent = AgentProcess(folder)
+        self.port = free_port()
+        vertex = Vertex("page", Role.SERVICE, "page", ("tank-a",), {"port": self.port}, 0, 0, host_network=True)
+        graph = StreamGraph("page", "home", (replace(vertex, disconnect=disconnect),), ())
+        with self.live.operator() as client:
+            (folder / "page.py").write_bytes(PAGE)
+            client.put_artifact(folder / "page.py")
+            client.apply([ENVIRONMENT, host("tank-a"), graph])
+            token = client.create_token("tank-a", 600).token
+        publish(self.live, release("1.0.0", "hello"))
+        done = self.agent.command("enrol", "--token", token)
+        assert done.returncode == 0, done.stderr
+
+    def close(self) -> None:
+        self.agent.clear()
+        self.live.stop()
+
+    def page(self) -> str:
+        """What the page says; empty while nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=5) as answer:
+                return str(answer.read().decode().strip())
+        except OSError:
+            return ""
+
+    def seen(self) -> Observed | None:
+        """The host as it last showed itself."""
+        try:
+            return canonical.decode(Observed, self.agent.places.observed.read_bytes())
+        except OSError:
+            return None
+
+    def health(self) -> tuple[Health, str]:
+        found = self.seen()
+        rows = [row for row in found.instances if row.workload == NAME] if found else []
+        return (rows[0].health, rows[0].detail) if rows else (Health.UNKNOWN, "")
+
+    def problems(self) -> str:
+        found = self.seen()
+        return "; ".join(found.problems) if found else ""
+
+    def rollout(self) -> Any:
+        with self.live.operator() as client:
+            return client.rollouts()[-1]
+
+    def cut(self) -> None:
+        """The controller is gone; nobody answers at its port."""
+        self.live.stop()
+
+
+@pytest.fixture
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    made = Site(tmp_path, getattr(request, "param", None))
+    try:
+        yield made
+    finally:
+        made.agent.clear()
+        if made.live._thread.is_alive():
+            made.live.stop()
+
+
+# invariant: R2
+def test_a_page_is_served_upgraded_and_a_release_that_is_ill_goes_back(site: Site) -> None:
+    site.agent.start()
+    until(lambda: site.page() == "hello", "it serves")
+    until(lambda: site.health() == (Health.HEALTHY, ""), "its probe is good")
+    until(lambda: site.rollout().phase == "succeeded", "the first release is in force")
+    pid = site.agent.pid(NAME)
+    site.agent.end(signal.SIGKILL)
+    assert site.page() == "hello", "it needs no agent"
+    site.agent.start()
+    until(lambda: f"adopted: {NAME}" in (site.agent.folder / "agent.log").read_text(), "it is adopted")
+    assert site.agent.pid(NAME) == pid
+
+    publish(site.live, release("1.1.0", "hello again"))
+    until(lambda: site.page() == "hello again", "the newer release serves")
+    until(lambda: site.rollout().phase == "succeeded", "and is in force")
+    publish(site.live, release("1.2.0", "ill", "/ill"))
+    until(lambda: site.rollout().phase == "failed", "what its probe says fails it", 40.0)
+    until(lambda: site.page() == "hello again", "the one before serves again")
+
+
+# invariant: C1 R2
+@pytest.mark.parametrize("site", [Disconnect(stop_after_ms=STOP_AFTER_MS)], indirect=True)
+def test_cut_off_for_too_long_it_stops_and_comes_back_with_the_controller(site: Site, tmp_path: Path) -> None:
+    site.agent.start()
+    until(lambda: site.page() == "hello", "it serves")
+    until(lambda: site.rollout().phase == "succeeded", "the controller knows")
+    address, session = site.live.folder, site.live.session
+    site.cut()
+    until(lambda: site.page() == "", "it stops by itself", 30.0)
+    until(lambda: "stopAfter" in site.problems(), "it says so")
+    site.agent.end(signal.SIGKILL)
+    site.agent.start()
+    until(lambda: "running (pid" in site.agent.command("status").stdout, "another agent is there")
+    until(lambda: "stopAfter" in site.problems(), "it remembers")
+    assert site.page() == ""
+    site.live = again(address, session)
+    until(lambda: site.page() == "hello", "it is in step, and serves again", 40.0)
+    with site.live.operator() as client:
+        told = until(lambda: [r.happened for r in client.host("tank-a").reports if r.subject == NAME], "history comes")
+        until(lambda: Happened.INSTANCE_FREED in [r.happened for r in client.host("tank-a").reports], "all of it")
+    assert Happened.INSTANCE_HELD in told
+
+
+def again(folder: Path, session: str) -> LiveController:
+    """The controller, back at the address that its agents know."""
+    from halftrack_controller import daemon
+    from halftrack_controller.daemon import Listening
+
+    class Back(LiveController):
+        pass
+
+    port = int(session.rpartition(":")[2])
+    real = daemon.start
+
+    async def at_its_port(state: Path, _listening: Listening, heartbeat_ms: int) -> Any:
+        return await real(state, Listening("127.0.0.1", port, 0), heartbeat_ms)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(daemon, "start", at_its_port)
+        return Back(folder, heartbeat_ms=200)
+
+
+BOOTED = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.unshare(0x00020000) == 0 and libc.mount(b"none", b"/", None, 0x4000 | 0x40000, None) == 0
+assert libc.mount(sys.argv[1].encode(), b"/proc/sys/kernel/random/boot_id", None, 0x1000, None) == 0
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
+def boot(site: Site, number: int) -> None:
+    """As after a reboot: no process of before is left, nor what was in memory, and the kernel's name for this boot is another."""
+    agent = site.agent
+    agent.clear()
+    subprocess.run(["rm", "-rf", str(agent.places.run)], check=True)
+    named = agent.folder / f"boot-{number}"
+    named.write_text(f"{number:08x}-0000-4000-8000-000000000000\n")
+    options = ("--listen", "127.0.0.1", "--agent-port", "0", "--bridge-port", "0", "--cgroup", "halftrack-test/agent")
+    argv = [sys.executable, "-c", BOOTED, str(named), *agent.arguments("run", *options)[1:]]
+    with (agent.folder / "agent.log").open("ab") as log:
+        agent.process = subprocess.Popen(argv, stderr=log)
+
+
+# invariant: C1 D1
+@pytest.mark.host
+def test_after_a_boot_without_a_link_the_last_plan_runs_again(site: Site) -> None:
+    """Bug 1 of DESIGN.md section 10."""
+    site.agent.start()
+    until(lambda: site.page() == "hello", "it serves")
+    site.cut()
+    boot(site, 1)
+    until(lambda: site.page() == "hello", "it serves after a boot, with nobody's help")
+    until(lambda: site.health() == (Health.HEALTHY, ""), "and is well")
+
+
+# invariant: C1
+@pytest.mark.host
+@pytest.mark.parametrize("site", [Disconnect(cold_boot=ColdBoot.WAIT)], indirect=True)
+def test_after_a_boot_it_waits_for_its_controller_where_that_is_declared(site: Site) -> None:
+    site.agent.start()
+    until(lambda: site.page() == "hello", "it serves")
+    address, session = site.live.folder, site.live.session
+    site.cut()
+    boot(site, 1)
+    until(lambda: "coldBoot" in site.problems(), "it says what it waits for")
+    assert site.page() == ""
+    site.live = again(address, session)
+    until(lambda: site.page() == "hello", "a word from the controller is enough", 40.0)
