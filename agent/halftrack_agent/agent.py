@@ -123,7 +123,10 @@ class Agent:
             self._wake,
             self._reserve,
         )
-        self._loop = Loop(
+        self._loop = self._made_loop(state, turned)
+
+    def _made_loop(self, state: AgentState, turned: Callable[[], None]) -> Loop:
+        return Loop(
             state,
             self._sight,
             self._hands,
