@@ -7,7 +7,7 @@ a part of its own, in order; the last write that is kept may be torn at a sector
 
 import itertools
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from random import Random
@@ -66,9 +66,16 @@ FOLDER = -1  # in the place of a file's number
 
 
 class Disk:
-    """`files` before, by path, with their inodes; `folders` are paths too. All of that counts as synced."""
+    """`files` before, by path, with their inodes; `folders` are paths too. All of that counts as synced. What another process has written, of which
+    the log knows nothing, `found` reads where it has come to lie, if our program has synced it."""
 
-    def __init__(self, files: Mapping[str, tuple[int, bytes]], folders: frozenset[str]) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, tuple[int, bytes]],
+        folders: frozenset[str],
+        found: Callable[[str], bytes] = lambda _path: b"",
+    ) -> None:
+        self._found, self._synced_of_others = found, set[str]()
         self._files = {n: _File(bytearray(data)) for n, (_, data) in enumerate(files.values())}
         self._by_inode = {inode: n for n, (inode, _) in enumerate(files.values())}
         self._now: dict[str, int] = {path: n for n, path in enumerate(files)} | dict.fromkeys(folders, FOLDER)
@@ -90,6 +97,8 @@ class Disk:
                     for change in file.pending:
                         _change(file.durable, change)
                     file.pending.clear()
+                else:
+                    self._synced_of_others.add(record.name)
             case Kind.POINT:
                 pass
             case _:
@@ -101,7 +110,11 @@ class Disk:
             number = len(self._files)
             self._files[number], self._by_inode[record.inode] = _File(bytearray()), number
         elif record.kind is Kind.RENAME:
-            number = self._now.get(record.name, FOLDER)
+            if record.name not in self._now:
+                self._now[record.name] = len(self._files)
+                data = self._found(record.other) if record.name in self._synced_of_others else b""
+                self._files[len(self._files)] = _File(bytearray(data))
+            number = self._now[record.name]
         _rename(self._now, record, number)
         self._pending.setdefault(_parent(record.other or record.name), []).append((record, number))
 

@@ -174,7 +174,9 @@ class Stage:
         root = self.roots[side]
         paths = [root, *root.rglob("*")]
         files = {str(path): (path.stat().st_ino, path.read_bytes()) for path in paths if path.is_file()}
-        return Disk(files, frozenset(str(path) for path in paths if path.is_dir()))
+        return Disk(
+            files, frozenset(str(path) for path in paths if path.is_dir()), lambda path: Path(path).read_bytes()
+        )
 
     def put(self, side: str, image: dict[str, bytes | None]) -> None:
         """The power is back: this is what the disk has, memory has nothing, and it is another boot."""

@@ -66,6 +66,16 @@ def test_a_torn_write_ends_at_a_sector(data: bytes, at: int, seed: int) -> None:
     assert disk.lost()["/s/a"] == before
 
 
+def test_what_another_process_wrote_is_kept_by_our_sync_of_it() -> None:
+    for synced in (True, False):
+        disk = Disk({}, frozenset({"/s"}), {"/s/a": b"theirs"}.__getitem__)
+        if synced:
+            disk.apply(change(Kind.SYNC, "/s/.theirs", inode=7))
+        disk.apply(change(Kind.RENAME, "/s/.theirs", "/s/a"))
+        disk.apply(change(Kind.SYNC, "/s", inode=9, offset=1))
+        assert disk.lost()["/s/a"] == (b"theirs" if synced else b"")
+
+
 def test_a_name_below_a_folder_that_is_lost_is_lost_with_it() -> None:
     disk = Disk({}, frozenset({"/s"}))
     disk.apply(change(Kind.MKDIR, "/s/d"))
