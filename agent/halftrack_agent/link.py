@@ -259,7 +259,7 @@ class Link:
 
     async def _speak(self, call: Any) -> None:
         """Say what is new, and every so often that we are there."""
-        beat_at_ms = 0
+        beat_at_ms = clock.boot_ms() + self._heartbeat_ms  # the Hello has just said all that a heartbeat would
         while True:
             self._stirred.clear()
             while self._answers:

@@ -23,7 +23,7 @@ from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrateg
 from halftrack_model.report import Happened
 from halftrack_model.seals import RELEASE
 from tests.agent_shell.test_agent import AgentProcess, until
-from tests.controller_shell.shell_harness import ENVIRONMENT, LiveController, host
+from tests.controller_shell.shell_harness import ENVIRONMENT, LiveController, host, returned
 
 PAGE = (Path(__file__).parents[2] / "examples/services/page.py").read_bytes()
 NAME = "page.page"
@@ -111,8 +111,7 @@ def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
         yield made
     finally:
         made.agent.clear()
-        if made.live._thread.is_alive():
-            made.live.stop()
+        made.live.stop()
 
 
 # invariant: R2
@@ -151,31 +150,12 @@ def test_cut_off_for_too_long_it_stops_and_comes_back_with_the_controller(site: 
     until(lambda: "running (pid" in site.agent.command("status").stdout, "another agent is there")
     until(lambda: "stopAfter" in site.problems(), "it remembers")
     assert site.page() == ""
-    site.live = again(address, session)
+    site.live = returned(address, session)
     until(lambda: site.page() == "hello", "it is in step, and serves again", 40.0)
     with site.live.operator() as client:
         told = until(lambda: [r.happened for r in client.host("tank-a").reports if r.subject == NAME], "history comes")
         until(lambda: Happened.INSTANCE_FREED in [r.happened for r in client.host("tank-a").reports], "all of it")
     assert Happened.INSTANCE_HELD in told
-
-
-def again(folder: Path, session: str) -> LiveController:
-    """The controller, back at the address that its agents know."""
-    from halftrack_controller import daemon
-    from halftrack_controller.daemon import Listening
-
-    class Back(LiveController):
-        pass
-
-    port = int(session.rpartition(":")[2])
-    real = daemon.start
-
-    async def at_its_port(state: Path, _listening: Listening, heartbeat_ms: int) -> Any:
-        return await real(state, Listening("127.0.0.1", port, 0), heartbeat_ms)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(daemon, "start", at_its_port)
-        return Back(folder, heartbeat_ms=200)
 
 
 BOOTED = """
@@ -223,5 +203,5 @@ def test_after_a_boot_it_waits_for_its_controller_where_that_is_declared(site: S
     boot(site, 1)
     until(lambda: "coldBoot" in site.problems(), "it says what it waits for")
     assert site.page() == ""
-    site.live = again(address, session)
+    site.live = returned(address, session)
     until(lambda: site.page() == "hello", "a word from the controller is enough", 40.0)

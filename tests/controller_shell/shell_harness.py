@@ -90,8 +90,10 @@ class LiveController:
         self.wait(self.running.store.do(lambda store: store.limit_pages(pages)))
 
     def stop(self) -> None:
-        self.wait(self.running.stop())
-        self._end_loop()
+        """End it; a no-op when it has ended."""
+        if self._thread.is_alive():
+            self.wait(self.running.stop())
+            self._end_loop()
 
     def _end_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -101,6 +103,11 @@ class LiveController:
     def operator(self) -> OperatorClient:
         mine = galaxy.load_operator(self.folder / "operator")
         return OperatorClient(dataclasses.replace(mine, endpoint=self.session))
+
+
+def returned(folder: Path, session: str, heartbeat_ms: int = 200) -> LiveController:
+    """A controller that is back at the address that its agents know."""
+    return LiveController(folder, heartbeat_ms, (int(session.rpartition(":")[2]), 0))
 
 
 @dataclasses.dataclass(frozen=True)
