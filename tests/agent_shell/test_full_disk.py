@@ -38,6 +38,14 @@ def filled(disk: Path) -> None:
         os.posix_fallocate(filler.fileno(), 0, free.f_bavail * free.f_frsize)
 
 
+def consumed(folder: Path) -> int:
+    """The frames that the sink says it has had."""
+    try:
+        return int(json.loads((folder / "run/status/line.sink.json").read_bytes())["seq_in"])
+    except (OSError, ValueError):
+        return 0
+
+
 # invariants: R2, D1
 def test_on_a_full_disk_a_plan_that_needs_no_new_program_is_carried_out(live: LiveController, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "100m") as disk:
@@ -91,7 +99,7 @@ def test_on_a_disk_that_became_read_only_workloads_run_on_and_nothing_is_promise
                 assert agent.command("enrol", "--token-file", str(tmp_path / "token")).returncode == 0
                 agent.start()
                 names = ("line.source", "line.sink")
-                until(lambda: all(map(agent.pid, names)), "they run")
+                until(lambda: consumed(tmp_path) > 100, "both have begun: who begins needs the disk")
                 before, was = {name: agent.pid(name) for name in names}, client.host("tank-a").entry.accepted_revision
                 assert was
                 found_at_fault(disk)
