@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from halftrack_model.observed import Health
+from halftrack_model.report import Happened
 from halftrack_proto import codec
 from tests.agent_shell.test_agent import AgentProcess, agent, live, until
 from tests.controller_shell.shell_harness import LiveController, returned
@@ -25,9 +26,10 @@ def test_a_reconnect_that_changes_nothing_moves_next_to_nothing(
     def settled() -> bool:
         with live.operator() as client:
             seen = client.host("tank-a")
-            return seen.entry.health is Health.HEALTHY and seen.entry.accepted_revision == seen.entry.revision
+            told = Happened.FRAMES_REFUSED in [report.happened for report in seen.reports]  # the source's, once
+            return told and seen.entry.health is Health.HEALTHY and seen.entry.accepted_revision == seen.entry.revision
 
-    until(settled, "the controller sees a healthy host")
+    until(settled, "the controller sees a healthy host, and has heard all that there is to report")
     pids = {name: agent.pid(name) for name in ("line.source", "line.sink")}
     folder, session = live.folder, live.session
     live.stop()
