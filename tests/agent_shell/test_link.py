@@ -21,6 +21,7 @@ from halftrack_proto.messages import (
     AgentSays,
     Alive,
     ControllerSays,
+    Declined,
     Heartbeat,
     Hello,
     PlanPush,
@@ -180,6 +181,30 @@ def test_what_is_asked_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("script", [silent, mute, hangs_up])
+# invariant: P2
+def test_in_step_is_more_than_connected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the newest plan that the controller has for us, or its refusal; and only while the session stands."""
+    pushes = asyncio.Event()
+
+    async def newer(_controller: Controller) -> AsyncIterator[ControllerSays]:
+        yield Welcome(60_000, 0, revision=5)
+        await pushes.wait()
+        yield PlanPush(SEALED, 6)
+        await asyncio.Event().wait()
+
+    async def work(bench: Bench, link: Link) -> None:
+        assert not link.in_step(9), "nobody has been heard yet"
+        await until(lambda: link.up, "the session stands")
+        assert (link.in_step(4), link.in_step(5)) == (False, True)
+        pushes.set()
+        await until(lambda: bench.plans, "a newer plan comes")
+        assert (link.in_step(5), link.in_step(6)) == (False, True)
+        link.answer(Declined(6, "disk-full", "no room"))
+        assert link.in_step(5), "it has been refused: that is an answer, too"
+
+    together(tmp_path, Controller(newer), work, monkeypatch)
+
+
 def test_a_dead_session_is_given_up_and_reports_are_said_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Any
 ) -> None:
