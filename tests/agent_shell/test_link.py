@@ -180,7 +180,6 @@ def test_what_is_asked_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     together(tmp_path, controller, work, monkeypatch)
 
 
-@pytest.mark.parametrize("script", [silent, mute, hangs_up])
 # invariant: P2
 def test_in_step_is_more_than_connected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the newest plan that the controller has for us, or its refusal; and only while the session stands."""
@@ -205,6 +204,7 @@ def test_in_step_is_more_than_connected(tmp_path: Path, monkeypatch: pytest.Monk
     together(tmp_path, Controller(newer), work, monkeypatch)
 
 
+@pytest.mark.parametrize("script", [silent, mute, hangs_up])
 def test_a_dead_session_is_given_up_and_reports_are_said_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Any
 ) -> None:
