@@ -99,10 +99,8 @@ class Link:
         self._heartbeat_ms = HEARTBEAT_MS
         self._said_digest = ""
         self._said_report = 0
-        self._newest = (
-            0  # revision of the newest plan that the controller has for us, as far as it has told in this session
-        )
-        self._refused = 0  # revision that we have refused in this session
+        # Of the present session: the newest revision that the controller has for us, as far as it has told, and the newest that we have refused.
+        self._newest = self._refused = 0
         self.up = False
 
     def in_step(self, held: int) -> bool:
@@ -113,7 +111,9 @@ class Link:
         """Say how a plan was taken, now or in the next session."""
         self._answers.append(answer)
         if isinstance(answer, Declined):
-            self._refused = max(self._refused, answer.revision)
+            self._refused = max(
+                self._refused, answer.revision or self._newest
+            )  # 0: what it was sent last, as the controller takes it
         self.stir()
 
     def stir(self) -> None:

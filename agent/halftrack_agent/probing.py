@@ -14,7 +14,7 @@ from halftrack_agent import files
 from halftrack_agent.drivers import probes
 from halftrack_agent.drivers.probes import Blind, Where
 from halftrack_agent.events import InstanceSeen, ProbeSeen
-from halftrack_model.errors import HostFault
+from halftrack_model.errors import HalftrackError
 from halftrack_model.probes import Probe, ProbeKind
 from halftrack_model.workload import Workload
 
@@ -112,7 +112,7 @@ class Prober:
             files.make_folder(self._folder)
             where = self._where(workload, probe, self._folder / f"{abs(hash((workload.name, probe.name))):x}")
             return (None if where is None else await probes.looked(probe, workload.params, where)), None
-        except (Blind, HostFault, OSError):
+        except (Blind, HalftrackError, OSError):
             return None, None
 
 

@@ -195,6 +195,8 @@ def test_in_step_is_more_than_connected(tmp_path: Path, monkeypatch: pytest.Monk
         assert not link.in_step(9), "nobody has been heard yet"
         await until(lambda: link.up, "the session stands")
         assert (link.in_step(4), link.in_step(5)) == (False, True)
+        link.answer(Declined(0, "disk-full", "what it was could not even be read"))
+        assert link.in_step(4)
         pushes.set()
         await until(lambda: bench.plans, "a newer plan comes")
         assert (link.in_step(5), link.in_step(6)) == (False, True)
