@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim spin soak cycles crash-matrix swap-soak swap-table rewire-soak swap-verdict bench-ring bench-bridge bench-spool bench-swap bench-handover bench-delta bench native dist clean
+.PHONY: help ready demo test check lint types house proto docs format sim spin soak cycles crash-matrix swap-soak swap-table rewire-soak swap-verdict bench-ring bench-bridge bench-spool bench-swap bench-handover bench-delta bench-agent bench native dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ bench-handover: ready ## hand a state of 256 MiB over, beside memcpy and pickle,
 bench-delta: ready ## what upgrades of real wheels cost a thin link, beside content-defined chunks, half a minute; writes bench-delta.jsonl (ARGS=)
 	@$(PY) -c 'import numpy' 2>/dev/null || $(PY) -m pip install -q -e '.[bench]' || echo "numpy cannot be had here"
 	@$(PY) benchmarks/delta.py --write bench-delta.jsonl $(ARGS)
+
+bench-agent: ready ## how soon a service serves after `apply` and after a boot without a link, and what an idle agent costs, two minutes; writes bench-agent.jsonl (ARGS=)
+	@$(PY) benchmarks/agent.py --write bench-agent.jsonl $(ARGS)
 
 bench: bench-ring ## the same, and what the parts cost; writes bench-micro.json too
 	@$(PY) -m pytest -q benchmarks --benchmark-json=bench-micro.json --benchmark-columns=median,iqr,rounds

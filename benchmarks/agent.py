@@ -27,7 +27,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "examples/services/page.py"
 RELEASE = ROOT / "examples/services/manifests/page-1.0.0.yaml"
-ROUNDS, QUICK_ROUNDS = 7, 2
+ROUNDS, QUICK_ROUNDS = 7, 1
 IDLE_S, QUICK_IDLE_S = 30.0, 3.0
 PATIENCE_S = 60.0
 APPLY_BAR_MS = 600.0  # Ankaios 1.0 publishes 624
@@ -222,7 +222,7 @@ def measured(rounds: int, idle_s: float) -> list[dict[str, Any]]:
         try:
             site.start_agent()
             seen = [played(site, number) for number in range(rounds)]
-            time.sleep(2 if rounds <= QUICK_ROUNDS else 15)  # the last round's zeal is over
+            time.sleep(1 if rounds <= QUICK_ROUNDS else 15)  # the last round's zeal is over
             assert site.agent is not None
             pss, cpu = idle(site.agent.pid, idle_s)
         finally:
