@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim spin soak cycles crash-matrix swap-soak swap-table rewire-soak swap-verdict bench-ring bench-bridge bench-spool bench-swap bench-handover bench-delta bench-agent bench native dist clean
+.PHONY: help ready demo test check lint types house proto docs format sim spin museum soak cycles crash-matrix swap-soak swap-table rewire-soak swap-verdict bench-ring bench-bridge bench-spool bench-swap bench-handover bench-delta bench-agent bench native dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ sim: ready ## run the whole fleet in one process, by a seed, and watch its invar
 
 spin: ready ## search every state that a swap can come to, within bounds, and find every planted mistake; needs Debian's spin; writes spin.json
 	@$(PY) -m tests.spin.run
+
+museum: ready ## plant the bugs that users of other systems have reported, and see each found by the simulation or a property (ONLY=word,word); writes museum.json
+	@$(PY) -m tests.museum.run
 
 soak: ready ## frames of all sizes through rings while readers and writers come, go and are killed, every byte checked (FRAMES= SEED=); writes soak.json
 	@$(PY) -m tests.soak.run
