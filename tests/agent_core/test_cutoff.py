@@ -118,3 +118,18 @@ def test_what_runs_elsewhere_is_stopped_and_is_no_problem() -> None:
     state, actions = look(state, ContactSeen(0, True), 1_000, runs=True)
     assert any(isinstance(a, Stop) and a.reason == "another host runs it" for a in actions)
     assert core.observed(state).problems == ()
+
+
+# invariant: R2 O1
+def test_ten_thousand_flaps_of_the_link_start_and_stop_nothing() -> None:
+    """Each ends just before the bound; the host is in step in between for one look."""
+    state = installed(plan_with(Holding(service_plan().workloads[0].name, RULE)))
+    state, _ = look(state, ContactSeen(0, True), 1_000, runs=False)
+    state, _ = look(state, ContactSeen(0, True), 2_000, runs=True)
+    now_ms, done = 2_000, list[object]()
+    for _ in range(10_000):
+        for away_ms in (RULE.stop_after_ms - 1, 0):
+            now_ms += 1_000
+            state, actions = look(state, ContactSeen(away_ms, True), now_ms, runs=True)
+            done += actions
+    assert done == []
