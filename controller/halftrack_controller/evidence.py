@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from halftrack_controller import placement, services, standing
+from halftrack_controller import services, standing
 from halftrack_controller.snapshot import Rollout, Snapshot
 from halftrack_model.graph import Role, Vertex
 from halftrack_model.observed import Health, InstanceObserved
@@ -45,9 +45,7 @@ def of_rollout(snapshot: Snapshot, rollout: Rollout) -> Finding:
             Verdict.OPEN, f"graph {rollout.graph} has no vertex {rollout.vertex} any more; abort the rollout"
         )
     graph, vertex = found
-    hosts = vertex.hosts
-    if vertex.role is Role.SERVICE:
-        hosts = services.running_hosts(snapshot, placement.workload_name(graph.name, vertex.name), hosts)
+    hosts = services.hosts_of(snapshot, graph, vertex)
     return _refused(snapshot, rollout, hosts) or _of_instances(snapshot, rollout, vertex, hosts)
 
 

@@ -5,7 +5,7 @@ It gathers what the planner and the rollouts say about a subject with what is kn
 
 from collections.abc import Iterable
 
-from halftrack_controller import planner, standing
+from halftrack_controller import planner, services, standing
 from halftrack_controller.quantities import age_text
 from halftrack_controller.snapshot import Reason, Rollout, Snapshot
 from halftrack_model.errors import Refused
@@ -85,7 +85,8 @@ def _vertex(snapshot: Snapshot, graph: StreamGraph, vertex: Vertex) -> Iterable[
         yield Reason("", subject, f"no release of {vertex.product} has come into force here")
     else:
         text = f"{vertex.product} {force.version} is in force (generation {force.generation})"
-        yield Reason("", subject, f"{text} on {' and '.join(vertex.hosts)}")
+        where = " and ".join(services.hosts_of(snapshot, graph, vertex))
+        yield Reason("", subject, f"{text} on {where or 'no host yet'}")
     mine = snapshot.rollouts_of(graph.environment, graph.name, vertex.name)
     for rollout in (r for r in mine if not r.phase.ended or r is mine[-1]):
         yield Reason("", rollout.rollout_id, _story(rollout))

@@ -4,6 +4,7 @@ What no visible host has told is unknown, never bad (O1).
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from halftrack_controller import graph_readers, placement, standing
 from halftrack_controller.snapshot import Snapshot
@@ -78,7 +79,9 @@ def _parts(snapshot: Snapshot, graph: StreamGraph) -> Iterator[GraphPart]:
         for workload in plan.workloads:
             name, _, rest = workload.name.partition(".")
             if name == graph.name and rest:
-                yield _part(snapshot, plan.host, rest.partition(".")[0], workload)
+                part = _part(snapshot, plan.host, rest.partition(".")[0], workload)
+                idle = plan.holding(workload.name).idle and part.phase == NOT_STARTED
+                yield replace(part, detail="another host runs it") if idle else part
 
 
 def _part(snapshot: Snapshot, host: str, vertex: str, workload: Workload) -> GraphPart:

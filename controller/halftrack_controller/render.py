@@ -27,8 +27,8 @@ class HostStep:
 
 def host_step(change: said.HostChange) -> HostStep:
     """The difference between two plans, by what it means for what runs."""
-    held = {w.name: w.digest() for w in change.held.workloads} if change.held else {}
-    following = {w.name: w.digest() for w in change.next.workloads}
+    held = _running(change.held) if change.held else {}
+    following = _running(change.next)
     # A green member is in the plan and starts only when the swap has come so far; a blue one ends the same way.
     names = sorted(set(held) & set(following))
     return HostStep(
@@ -40,6 +40,11 @@ def host_step(change: said.HostChange) -> HostStep:
         keeps=sum(held[name] == following[name] for name in names),
         swaps=tuple(_swap_texts(change.held, change.next)),
     )
+
+
+def _running(plan: Plan) -> dict[str, str]:
+    """What a plan has run, by digest: not what it has another host run."""
+    return {w.name: w.digest() for w in plan.workloads if not plan.holding(w.name).idle}
 
 
 def _swap_texts(held: Plan | None, following: Plan) -> Iterable[str]:

@@ -15,7 +15,7 @@ from halftrack_controller.expansion import Place
 from halftrack_controller.quantities import rough_age_text
 from halftrack_controller.snapshot import Reason, Snapshot
 from halftrack_model.disconnect import Disconnect, Reconcile
-from halftrack_model.graph import StreamGraph, Vertex
+from halftrack_model.graph import Role, StreamGraph, Vertex
 from halftrack_model.observed import Health, InstanceObserved
 
 NOTHING = Disconnect()
@@ -36,9 +36,12 @@ def placed(snapshot: Snapshot, graph: StreamGraph, vertex: Vertex) -> tuple[Mapp
     return places, tuple(Reason("", f"{graph.name}/{vertex.name}", text) for text in reasons)
 
 
-def running_hosts(snapshot: Snapshot, workload: str, hosts: Iterable[str]) -> tuple[str, ...]:
-    """Those whose plans have it run there."""
-    return tuple(host for host in hosts if (place := _held(snapshot, host, workload)) is not None and not place.idle)
+def hosts_of(snapshot: Snapshot, graph: StreamGraph, vertex: Vertex) -> tuple[str, ...]:
+    """Where a vertex runs: of a service, the hosts whose plans have it run there."""
+    if vertex.role is not Role.SERVICE:
+        return vertex.hosts
+    name = placement.workload_name(graph.name, vertex.name)
+    return tuple(host for host in vertex.hosts if (place := _held(snapshot, host, name)) is not None and not place.idle)
 
 
 def _held(snapshot: Snapshot, host: str, workload: str) -> Place | None:

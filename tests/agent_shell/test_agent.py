@@ -73,11 +73,10 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any
 class AgentProcess:
     """`halftrack-agent` on folders of its own."""
 
-    OPTIONS = ("--listen", "127.0.0.1", "--agent-port", "0", "--bridge-port", "0", "--cgroup", CGROUP)
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, group: str = CGROUP) -> None:
         self.places = Places(folder / "state", folder / "run")
-        self.folder = folder
+        self.folder, self.group = folder, group
+        self.options = ("--listen", "127.0.0.1", "--agent-port", "0", "--bridge-port", "0", "--cgroup", group)
         self.process: subprocess.Popen[bytes] | None = None
 
     def arguments(self, *rest: str) -> list[str]:
@@ -89,7 +88,7 @@ class AgentProcess:
 
     def start(self, *more: str) -> None:
         with (self.folder / "agent.log").open("ab") as log:
-            self.process = subprocess.Popen(self.arguments("run", *more, *self.OPTIONS), stderr=log)
+            self.process = subprocess.Popen(self.arguments("run", *more, *self.options), stderr=log)
 
     def end(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
@@ -122,7 +121,7 @@ class AgentProcess:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     continue
-        for root in Path("/sys/fs/cgroup").glob(f"*/{CGROUP}"):
+        for root in Path("/sys/fs/cgroup").glob(f"*/{self.group}"):
             for group in [*(group for group in root.iterdir() if group.is_dir()), root]:
                 until(lambda group=group: _gone(group), f"{group} is empty")
             _gone(root.parent)

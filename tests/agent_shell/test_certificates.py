@@ -38,7 +38,7 @@ class Timed(AgentProcess):
         assert FAKETIME is not None
         words = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         with (self.folder / "agent.log").open("ab") as log:
-            self.process = subprocess.Popen(self.arguments("run", *self.OPTIONS), stderr=log, env=os.environ | words)
+            self.process = subprocess.Popen(self.arguments("run", *self.options), stderr=log, env=os.environ | words)
         self.faked.append(self.process.pid)
 
     def clear(self) -> None:

@@ -114,7 +114,7 @@ def test_on_a_disk_that_became_read_only_workloads_run_on_and_nothing_is_promise
             assert agent.process is not None
             assert agent.process.poll() is None
             agent.end()
-            again = agent.command("run", *agent.OPTIONS)
+            again = agent.command("run", *agent.options)
             assert (again.returncode, "Traceback" in again.stderr) == (1, False)
             assert "Read-only file system" in again.stderr
             assert {name: agent.pid(name) for name in names} == before

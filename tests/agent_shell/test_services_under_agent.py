@@ -174,7 +174,7 @@ def boot(site: Site, number: int) -> None:
     subprocess.run(["rm", "-rf", str(agent.places.run)], check=True)
     named = agent.folder / f"boot-{number}"
     named.write_text(f"{number:08x}-0000-4000-8000-000000000000\n")
-    argv = [sys.executable, "-c", BOOTED, str(named), *agent.arguments("run", *agent.OPTIONS)[1:]]
+    argv = [sys.executable, "-c", BOOTED, str(named), *agent.arguments("run", *agent.options)[1:]]
     with (agent.folder / "agent.log").open("ab") as log:
         agent.process = subprocess.Popen(argv, stderr=log)
 

@@ -7,12 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halftrack_controller import documents, planner
+from halftrack_controller.explain import explained
+from halftrack_controller.graph_views import graph_view
+from halftrack_controller.render import host_step
 from halftrack_controller.snapshot import Environment, RolloutPhase, Seen
 from halftrack_model.disconnect import Disconnect, Reconcile
 from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
 from halftrack_model.graph_rules import problems
 from halftrack_model.observed import Health, InstanceObserved, Observed
+from halftrack_model.plan import Holding
 from halftrack_model.release import Release, StateSchemas
+from halftrack_proto.graph_messages import NOT_STARTED, GraphQuery
+from halftrack_proto.messages import HostChange
 from tests.planner.world import World, host, release
 
 HOSTS = ("tank-a", "tank-b", "tank-c", "tank-d")
@@ -262,3 +268,19 @@ def test_a_service_does_not_become_a_graph() -> None:
     changed = StreamGraph("page", "tank", vertices, (Edge("page", "sink"),))
     told = "; ".join(documents.problems(fleet.world.snapshot(), [changed]))
     assert "is a service already, and stays one" in told
+
+
+def test_what_people_are_shown_is_where_it_runs() -> None:
+    """After a replacement that stays: two hosts have it in their plans, and one runs it."""
+    fleet = reunited(Reconcile.KEEP_REPLACEMENT)
+    snapshot = fleet.world.snapshot()
+    told = "; ".join(reason.text for reason in explained(snapshot, "page/page", 0))
+    assert "is in force (generation 1) on tank-b" in told
+    parts = {part.host: part for part in graph_view(snapshot, GraphQuery("tank", "page"), ()).parts}
+    assert (parts["tank-a"].phase, parts["tank-a"].detail) == (NOT_STARTED, "another host runs it")
+    assert parts["tank-b"].phase == "running"
+    idle, plan = fleet.world.held["tank-a"].plan, fleet.world.held["tank-b"].plan
+    back = host_step(HostChange("tank-a", 1, idle, replace(idle, holdings=())))
+    assert (back.starts, back.stops) == ((NAME,), ())
+    away = host_step(HostChange("tank-b", 1, plan, replace(plan, holdings=(Holding(NAME, idle=True),))))
+    assert (away.starts, away.stops) == ((), (NAME,))
