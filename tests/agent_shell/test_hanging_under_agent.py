@@ -148,6 +148,7 @@ def test_who_does_not_move_is_killed_with_all_that_it_has_begun(bench: Bench) ->
             driver.start(python("a", f"import os\nos.fork()\n{FOREVER}"))
             await waiting.until(driver.pids, "it runs")
             pid = driver.pids()["a"]
+            await waiting.until(lambda: os.getpgid(pid) == pid, "it leads a group of its own")
             os.killpg(pid, signal.SIGSTOP)
             driver.kill("nobody")
             driver.kill("a")

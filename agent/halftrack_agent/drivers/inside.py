@@ -6,6 +6,7 @@ program. What a probe runs is the release's own, so it has what the release's in
 
 import ctypes
 import os
+import signal
 import sys
 
 if __name__ == "__main__":
@@ -49,6 +50,7 @@ def main(pid: int, groups: "list[str]", argv: "list[str]") -> None:
     enter(pid, [kind for kind in (USER, NET, MOUNTS) if apart(pid, kind)])
     confine.drop_all_capabilities()
     os.chdir("/")
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the interpreter ignores it, and exec would pass that on
     try:
         os.execvpe(argv[0], argv, os.environ)  # noqa: S606 - an argument list; no shell is meant
     except OSError as error:
