@@ -242,7 +242,7 @@ class Agent:
         self._limiter.use(plan.bandwidth)
         instances = self._loop.state.instances.values()  # none before the first look, though some may run
         running = {each.workload.artifact for each in instances if each.workload.artifact}
-        self._store.retain(retention.artifacts_of(plan), running or None)
+        self._store.retain(retention.artifacts_of(plan), running or None, retention.archives_of(plan))
         log.info("plan %d is in force", plan.revision)
 
     def _stands(self, held: int) -> ContactSeen:

@@ -5,7 +5,7 @@
     STATE/artifacts/HEX.lan    one from a sibling: apart, so that who lies costs nothing that came over the link
     STATE/artifacts/HEX.PARCEL.parcel, HEX.built   a parcel on its way, and what is rebuilt from one
 
-Owns that folder and its bounds. Never decides what is needed, never unpacks anything.
+Owns that folder and its bounds. Never decides what is needed, nor what is unpacked beside (`unpacking`).
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 
 from halftrack_agent import files, retention
+from halftrack_agent.unpacking import Unpacked
 from halftrack_model import canonical
 from halftrack_model.errors import HostFault, InvalidInput, Untrusted
 from halftrack_model.ids import checked_digest
@@ -35,6 +36,7 @@ class ArtifactStore:
         self._folder = files.make_folder(folder)
         self._seen: dict[str, tuple[int, int, int]] = {}
         self.findings: tuple[str, ...] = ()
+        self._unpacked, self._unpacks = Unpacked(folder.with_name("unpacked")), frozenset[str]()
         self._memory = folder.with_name("retained.json")
         self._retained = _remembered(self._memory)
         for path in sorted(self._folder.iterdir()):
@@ -45,11 +47,26 @@ class ArtifactStore:
             else:
                 path.unlink()
                 self.findings += (f"artifact {path.name[:12]} was damaged on the disk and has been removed",)
+        self.findings += self._unpacked.findings
 
     @property
     def digests(self) -> frozenset[str]:
         """What is complete."""
         return frozenset(self._seen)
+
+    @property
+    def ready(self) -> frozenset[str]:
+        """What is complete, and unpacked if it is to be."""
+        return self.digests - (self._unpacks - self._unpacked.digests)
+
+    def program(self, digest: str, unpacked: bool) -> Path:
+        """The file of a complete artifact, or the folder that it is unpacked to; HostFault while there is none."""
+        return self._unpacked.path(digest) if unpacked else self.path(digest)
+
+    async def unpack(self, digest: str) -> None:
+        """Unpack a complete artifact if the plan in force wants that. InvalidInput when nobody may, HostFault when this host cannot now."""
+        if digest in self._unpacks:
+            await self._unpacked.unpack(digest, self.path(digest))
 
     def path(self, digest: str) -> Path:
         """The file of a complete artifact; verified again when it is not the very file that was verified before (D1)."""
@@ -127,8 +144,14 @@ class ArtifactStore:
             await asyncio.to_thread(files.sync, file.fileno(), part)
         return hasher.hexdigest()
 
-    def retain(self, plan: Mapping[str, Collection[str]], running: Collection[str] | None) -> None:
-        """A plan is in force whose products have these artifacts (`retention`). What a disk that takes no change keeps goes later."""
+    def retain(
+        self,
+        plan: Mapping[str, Collection[str]],
+        running: Collection[str] | None,
+        unpacks: frozenset[str] = frozenset(),
+    ) -> None:
+        """A plan is in force whose products have these artifacts (`retention`), some to be unpacked. What a disk that takes no change keeps goes later."""
+        self._unpacks = unpacks
         known = retention.retained(self._retained, plan, running)
         if known != self._retained:
             with contextlib.suppress(HostFault):
@@ -144,6 +167,7 @@ class ArtifactStore:
                     path.unlink()
         for digest in retention.doomed(self._held(), {*wanted, *self._retained.digests}):
             self._drop(digest)
+        self._unpacked.retain(self._seen)
 
     def _held(self) -> Mapping[str, retention.Held]:
         return {digest: retention.Held(size, came) for digest, (_, size, came) in self._seen.items()}

@@ -67,7 +67,12 @@ class Bringing:
         )
 
     async def bring(self, digest: str, size_bytes: int) -> None:
-        """Complete `digest` in the store. Raises as `ArtifactStore.fetch` does; what has come stays for the next time."""
+        """Complete `digest` in the store, and unpack it if need be. Raises as `fetch` and `unpack` of it do; what has come stays for the next time."""
+        if digest not in self._store.digests:
+            await self._fetch(digest, size_bytes)
+        await self._store.unpack(digest)
+
+    async def _fetch(self, digest: str, size_bytes: int) -> None:
         moving = self._moving[digest] = _Moving()
         try:
             await self._limiter.ready()

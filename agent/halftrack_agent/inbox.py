@@ -143,7 +143,7 @@ def _check_releases(plan: Plan, trust: Trust) -> Mapping[str, int]:
 
 def _check_words(workload: Workload, release: Release) -> None:
     """What would be executed beside the artifact itself: the words of a command, and those of probes."""
-    if workload.argv != release.command:
+    if workload.argv != release.command or workload.unpacked != release.unpack:
         raise Untrusted(
             "unreleased-command", f"{workload.name} would run another command than {release.version} is sealed with"
         )

@@ -61,6 +61,12 @@ def artifacts_of(plan: Plan) -> Mapping[str, frozenset[str]]:
     return {product: frozenset(digests) for product, digests in found.items()}
 
 
+def archives_of(plan: Plan) -> frozenset[str]:
+    """The artifacts that are to be unpacked."""
+    found = (canonical.decode(Release, sealed.payload) for sealed in plan.releases)
+    return frozenset(release.artifact.digest for release in found if release.unpack)
+
+
 def retained(known: Retained, plan: Mapping[str, Collection[str]], running: Collection[str] | None) -> Retained:
     """After a plan whose products have these artifacts. `running` is None while nobody has looked: what ran before runs on.
 

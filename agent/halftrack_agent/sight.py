@@ -129,7 +129,7 @@ class Sight:
         }
         judged = {ring: row for found in self._judged.values() for ring, row in found.items()}
         self._measure(measured, instances)
-        rings, spools, digests = self._rings.seen(), self._spools.seen(), self._store.digests
+        rings, spools, digests = self._rings.seen(), self._spools.seen(), self._store.ready
         beats = {name: self._beat(name, mark) for name, mark in self._marks.items()}
         usages, probes = dict(self._usages), self._probes(instances)
         return HostView(instances, rings, shadows, digests, judged, usages, spools, beats, probes, contact)

@@ -7,12 +7,14 @@ import click
 from halftrack_controller import render
 from halftrack_controller.cli_frame import DONE, Program, Terminal, verb
 from halftrack_controller.quantities import size_text
-from halftrack_model import canonical, seals
+from halftrack_model import archives, canonical, seals
 from halftrack_model.errors import InvalidInput
 from halftrack_model.release import Artifact
 from halftrack_proto import messages as said
 
 if TYPE_CHECKING:  # what these import is heavy, and only `publish` needs it
+    from pathlib import Path
+
     from halftrack_controller.keys import SealingKey
     from halftrack_controller.manifests import ReleaseDraft
     from halftrack_controller.operator_client import OperatorClient
@@ -69,12 +71,25 @@ def declare(program: Program) -> None:
 def _publish(
     terminal: Terminal, client: "OperatorClient", key: "SealingKey", draft: "ReleaseDraft"
 ) -> said.PublishReply:
-    size = size_text(draft.artifact.stat().st_size)
+    size_bytes = draft.artifact.stat().st_size
+    size = size_text(size_bytes)
+    if draft.unpack:
+        with terminal.working(f"{draft.product} {draft.version}: reading {draft.artifact.name} ({size})"):
+            _check_archive(draft.artifact, size_bytes)
     with terminal.working(f"{draft.product} {draft.version}: sending {draft.artifact.name} ({size})"):
         held = client.put_artifact(draft.artifact)
     release = draft.release(Artifact(held.digest, held.size_bytes))
     sealed = key.sealed(seals.RELEASE, canonical.encode(release))
     return client.publish_release(sealed)
+
+
+def _check_archive(path: "Path", size_bytes: int) -> None:
+    """Here, since every host would refuse it, each after having fetched it."""
+    try:
+        with path.open("rb") as file:
+            archives.check(file, size_bytes)
+    except InvalidInput as error:
+        raise InvalidInput(error.reason, f"{path} is to be unpacked, and no host would: {error.message}") from None
 
 
 def _reply_lines(reply: said.PublishReply) -> list[str]:

@@ -372,6 +372,7 @@ class _Draft:
             hang_after_ms=vertex.hang_after_ms,
             host_network=vertex.host_network,
             checks=release.health,
+            unpacked=release.unpack,
         )
 
     def _ring(self, vertex: Vertex, name: str, member: Member | None) -> RingSpec:

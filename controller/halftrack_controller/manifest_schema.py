@@ -268,6 +268,11 @@ class ReleaseSpec(Strict):
         description="What a service runs; `{artifact}` is the file's path, `{params.NAME}` a setting.",
         examples=[["python3", "{artifact}", "--port", "{params.port}"]],
     )
+    unpack: bool = Field(
+        default=False,
+        description="The artifact is a tar or zip of files and folders; `{artifact}` is then the folder that holds them.",
+        examples=[True],
+    )
     params: Params = Field(default={}, description="Settings.", examples=[{"channels": 1024}])
     state: StateFields = Field(default=StateFields(), description="Its snapshots.", examples=[{"writes": "spectra/1"}])
     strategy: StrategyFields = Field(default=StrategyFields(), description="Its upgrade.", examples=[{"surge": 1}])

@@ -69,6 +69,7 @@ class ReleaseDraft:
     resources: Resources | None = None
     command: tuple[str, ...] = ()
     health: Checks | None = None
+    unpack: bool = False
 
     def release(self, artifact: Artifact) -> Release:
         """The release, once its artifact is known by content."""
@@ -83,6 +84,7 @@ class ReleaseDraft:
             resources=self.resources,
             command=self.command,
             health=self.health,
+            unpack=self.unpack,
         )
 
 
@@ -364,6 +366,7 @@ def _release(file: str, document: Document, spec: schema.ReleaseSpec) -> tuple[R
         resources=None if spec.resources is None else spec.resources.resources(),
         command=tuple(spec.command),
         health=spec.checks(),
+        unpack=spec.unpack,
     )
     faults = release_faults(draft.release(Artifact("", 0)))
     return (None if faults else draft), [Fault(document.line(("spec",)), f"spec: {text}") for text in faults]

@@ -41,7 +41,7 @@ class OnStateLoss(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file that agents fetch by content: a Python file, a zipapp, or whatever a command runs. Never unpacked."""
+    """A file that agents fetch by content: a Python file, a zipapp, or whatever a command runs; unpacked only where its release says so."""
 
     digest: str
     size_bytes: int
@@ -119,7 +119,7 @@ class SwapStrategy:
 class Release:
     """One version of one product. `entry` is `module:Class` in the artifact, of a stream's vertex; a service has a `command` instead.
 
-    Words of the command may hold `{artifact}`, the file's path, and `{params.NAME}`, a setting.
+    Words of the command may hold `{artifact}`, the path of the file, or of the folder that it is unpacked to (`unpack`), and `{params.NAME}`, a setting.
     """
 
     product: str
@@ -134,6 +134,7 @@ class Release:
     health: Checks | None = added(
         None
     )  # what must be seen of an instance; None: that it runs, and keeps up with its stream
+    unpack: bool = added(False)  # the artifact is an archive (`archives`), and the command runs in what it holds
 
 
 def release_faults(release: Release) -> list[str]:
@@ -143,6 +144,10 @@ def release_faults(release: Release) -> list[str]:
         found.append("a release is a vertex's or a service's: write one of `entry` and `command`")
     if len(release.command) > MAX_COMMAND or any(not word or "\0" in word for word in release.command):
         found.append(f"a command has at most {MAX_COMMAND} words, and no empty one")
+    if release.unpack and not release.command:
+        found.append(
+            "only what a command runs is unpacked: leave `unpack` out, a stream's program is imported from its file"
+        )
     kinds = {probe.kind for probe in release.health.probes} if release.health else set()
     if release.command and ProbeKind.STREAM in kinds:
         found.append("a service reads no stream: leave its `stream` probe out")

@@ -161,6 +161,7 @@ class Workload:
     hang_after_ms: int | None = canonical.added(None)  # for how long it may be still; None: the default, 0: for ever
     host_network: bool = canonical.added(False)  # COMMAND only: the host's network, not one of its own
     checks: Checks | None = canonical.added(None)  # what must be seen of it, as its release is sealed with
+    unpacked: bool = canonical.added(False)  # COMMAND only: `{artifact}` is the folder that the artifact is unpacked to
 
     @property
     def read_rings(self) -> tuple[str, ...]:

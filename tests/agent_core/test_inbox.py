@@ -112,6 +112,7 @@ REFUSED: dict[str, tuple[str, Callable[[], Sealed]]] = {
         "unreleased-command",
         lambda: service_changed(argv=("rm", "-rf", "/")),
     ),
+    "an archive's folder where the file was meant": ("unreleased-command", lambda: service_changed(unpacked=True)),
     "a probe that no release is sealed with": (
         "unreleased-probe",
         lambda: service_changed(checks=Checks((Probe("exec", ProbeKind.EXEC, command=("reboot",)),))),

@@ -1,9 +1,11 @@
 """Services under a real agent and a real controller: served, probed, upgraded, cut off, booted anew without a link."""
 
+import io
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -31,11 +33,24 @@ PROBE = Probe("http", ProbeKind.HTTP, port="{params.port}", path="/healthz", per
 STOP_AFTER_MS = 5_000
 
 
-def release(version: str, greeting: str, path: str = "/healthz") -> Release:
-    command = ("python3", "{artifact}", "{params.port}", greeting)
+def release(version: str, greeting: str, path: str = "/healthz", archive: bytes = b"") -> Release:
+    """Of the page itself, or of an archive that holds it."""
+    command = ("python3", "{artifact}/app/page.py" if archive else "{artifact}", "{params.port}", greeting)
     checks = Checks((replace(PROBE, path=path),), grace_ms=2_000)
-    made = Artifact(digest_of(PAGE), len(PAGE))
-    return Release("page", version, made, "", {}, StateSchemas("", ()), SwapStrategy(), command=command, health=checks)
+    made = Artifact(digest_of(archive or PAGE), len(archive or PAGE))
+    strategy, unpack = SwapStrategy(), bool(archive)
+    return Release(
+        "page", version, made, "", {}, StateSchemas("", ()), strategy, command=command, health=checks, unpack=unpack
+    )
+
+
+def packed() -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as archive:
+        info = tarfile.TarInfo("./app/page.py")
+        info.size = len(PAGE)
+        archive.addfile(info, io.BytesIO(PAGE))
+    return made.getvalue()
 
 
 def publish(live: LiveController, made: Release) -> None:
@@ -115,7 +130,7 @@ def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
 
 
 # invariant: R2
-def test_a_page_is_served_upgraded_and_a_release_that_is_ill_goes_back(site: Site) -> None:
+def test_a_page_is_served_upgraded_and_a_release_that_is_ill_goes_back(site: Site, tmp_path: Path) -> None:
     site.agent.start()
     until(lambda: site.page() == "hello", "it serves")
     until(lambda: site.health() == (Health.HEALTHY, ""), "its probe is good")
@@ -127,8 +142,12 @@ def test_a_page_is_served_upgraded_and_a_release_that_is_ill_goes_back(site: Sit
     until(lambda: f"adopted: {NAME}" in (site.agent.folder / "agent.log").read_text(), "it is adopted")
     assert site.agent.pid(NAME) == pid
 
-    publish(site.live, release("1.1.0", "hello again"))
-    until(lambda: site.page() == "hello again", "the newer release serves")
+    archive = packed()
+    (tmp_path / "page.tar.gz").write_bytes(archive)
+    with site.live.operator() as client:
+        client.put_artifact(tmp_path / "page.tar.gz")
+    publish(site.live, release("1.1.0", "hello again", archive=archive))
+    until(lambda: site.page() == "hello again", "the newer release serves, out of its folder")
     until(lambda: site.rollout().phase == "succeeded", "and is in force")
     publish(site.live, release("1.2.0", "ill", "/ill"))
     until(lambda: site.rollout().phase == "failed", "what its probe says fails it", 40.0)

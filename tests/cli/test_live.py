@@ -208,6 +208,14 @@ def test_releases_that_were_published_before_one_that_is_refused_are_told(operat
     assert "x 1.1.0 is published already, with other content" in outcome.stderr
 
 
+def test_an_archive_that_no_host_would_unpack_is_not_published(operator: Operator, tmp_path: Path) -> None:
+    (tmp_path / "page.tar").write_bytes(b"no archive")
+    text = f"apiVersion: halftrack/v1\nkind: Release\nspec:\n  product: x\n  version: 1.0.0\n  command: ['{{artifact}}/run']\n  unpack: true\n  artifact: {{file: {tmp_path}/page.tar}}\n"
+    status, err = operator.run("release", "publish", "-", text=text)
+    assert (status, "page.tar is to be unpacked, and no host would: it is no tar and no zip" in err) == (1, True)
+    assert operator.run("release", "list")[1] == "no release is published\n"
+
+
 def test_a_release_key_that_is_none_is_met_before_anything_is_sent(operator: Operator) -> None:
     (operator.config / "release.key").write_text("nothing")
     status, err = operator.publish("x", "1.0.0")

@@ -85,6 +85,7 @@ def test_what_is_wrong_with_a_service_is_told(more: str, said: str) -> None:
         ("  command: ['true']\n  health: {probes: [{stream: {lag: 1}}]}\n", "a service reads no stream"),
         ("  command: ['true']\n  health: {probes: [{tcp: {port: 1}, period: 1ms}]}\n", "every 1 ms; write 200ms to 1h"),
         ("  command: ['true']\n  state: {writes: s/1, reads: [s/1]}\n", "a service has no snapshots"),
+        ("  entry: 'a:B'\n  unpack: true\n", "only what a command runs is unpacked"),
     ],
 )
 def test_what_is_wrong_with_its_release_is_told(tmp_path: Path, more: str, said: str) -> None:

@@ -83,7 +83,7 @@ class Launcher:
 
     def words(self, workload: Workload, command: Sequence[str]) -> tuple[str, ...]:
         """A command of the workload's release, filled in. Settings first: what one of them says is never taken for the artifact's place."""
-        program = str(self._store.path(workload.artifact)) if workload.artifact else ""
+        program = str(self._store.program(workload.artifact, workload.unpacked)) if workload.artifact else ""
         try:
             return tuple(
                 program.join(filled(part, workload.params) for part in word.split("{artifact}")) for word in command

@@ -1,0 +1,189 @@
+"""Unpacked artifacts: a folder for each, complete and verified before it has its name, and again by each agent that finds it.
+
+    STATE/unpacked/HEX/files.json   what was unpacked: the digest, the right and the name of each file
+    STATE/unpacked/HEX/tree/        that
+    STATE/unpacked/.HEX.new         one that is being made, or was when the power went: removed
+
+Owns that folder. What is in an archive is read by a child alone (`drivers.unpack`).
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+from halftrack_agent import files
+from halftrack_agent.drivers import unpack
+from halftrack_model.errors import HostFault, InvalidInput
+from halftrack_model.ids import checked_digest
+
+PATIENCE_S = 900
+MAX_LISTING = 64 << 20
+MAX_SAID = 1000
+_LISTING, _TREE = "files.json", "tree"
+_BLOCK = 1 << 20
+
+
+class Unpacked:
+    """The folders of one host."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = files.make_folder(folder)
+        self._seen: set[str] = set()
+        self.findings: tuple[str, ...] = ()
+        for path in sorted(self._folder.iterdir()):
+            if path.name.startswith("."):
+                _remove(path)
+            elif trouble := _trouble(path):
+                self._drop(path)
+                self.findings += (f"what artifact {path.name[:12]} was unpacked to {trouble}: it is unpacked again",)
+            else:
+                self._seen.add(f"sha256:{path.name}")
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """What is complete."""
+        return frozenset(self._seen)
+
+    def path(self, digest: str) -> Path:
+        """The folder of an artifact that is complete; HostFault while it is not."""
+        if digest not in self._seen:
+            raise HostFault("artifact-packed", f"artifact {digest} is not unpacked here yet")
+        return self._path(digest) / _TREE
+
+    async def unpack(self, digest: str, archive: Path) -> None:
+        """Make the folder of `digest` from its file. InvalidInput when nobody may unpack that; HostFault when this host cannot now."""
+        if digest in self._seen:
+            return
+        final = self._path(digest)
+        fresh = final.with_name(f".{final.name}.new")
+        try:
+            _remove(fresh)
+            (fresh / _TREE).mkdir(mode=0o700, parents=True)
+            listing = await self._made(digest, archive, fresh / _TREE)
+            files.replace(fresh / _LISTING, listing)
+            files.sync_folder(fresh)
+            fresh.rename(final)
+            files.sync_folder(self._folder)
+        except OSError as error:
+            raise files.fault(error, fresh) from error
+        finally:
+            _remove(fresh)
+        self._seen.add(digest)
+
+    def retain(self, wanted: Collection[str]) -> None:
+        """Remove all others, but for those from which something runs."""
+        for digest in sorted(self._seen - set(wanted)):
+            path = self._path(digest)
+            if not _runs(path):
+                self._seen.discard(digest)
+                self._drop(path)
+
+    async def _made(self, digest: str, archive: Path, folder: Path) -> bytes:
+        """Let the child unpack it; returns its listing."""
+        argv = (sys.executable, "-I", "-m", unpack.__name__, str(archive), str(folder))
+        child = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=MAX_LISTING,
+        )
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                listing, said = await child.communicate()
+        except TimeoutError:
+            raise HostFault(
+                "unpacking-stuck", f"{digest} was not unpacked within {PATIENCE_S} s; it is tried again"
+            ) from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await asyncio.shield(child.wait())
+        if child.returncode == unpack.DISK_LOST:
+            raise files.DiskLost(folder, OSError(5, "syncfs"))
+        if child.returncode:
+            text = (
+                said.decode("utf-8", "replace").strip()[-MAX_SAID:]
+                or f"its unpacking ended with status {child.returncode}"
+            )
+            raise InvalidInput("bad-archive", f"{digest} cannot be unpacked: {text}")
+        return listing
+
+    def _drop(self, path: Path) -> None:
+        """Away with it, never half of it under its name."""
+        gone = path.with_name(f".{path.name}.gone")
+        with contextlib.suppress(OSError):
+            path.rename(gone)
+            files.sync_folder(self._folder)
+        _remove(gone)
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / checked_digest(digest).removeprefix("sha256:")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _trouble(path: Path) -> str:
+    """What is wrong with an unpacked artifact; empty when nothing is. Every byte of it is read."""
+    try:
+        listing = json.loads((path / _LISTING).read_bytes())
+        wanted = {str(name): (str(digest), bool(executable)) for digest, executable, name in listing}
+    except (OSError, ValueError, TypeError):
+        return "is without its listing"
+    tree, found = path / _TREE, 0
+    try:
+        for top, _, names in os.walk(tree, onerror=_raise):
+            for name in names:
+                file = Path(top, name)
+                digest, executable = wanted.get(str(file.relative_to(tree)), ("", False))
+                mode = file.lstat().st_mode
+                if not stat.S_ISREG(mode) or bool(mode & 0o100) != executable or _sha256_of(file) != digest:
+                    return "is damaged"
+                found += 1
+    except OSError:
+        return "cannot be read"
+    return "" if found == len(wanted) else "lacks files"
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _sha256_of(path: Path) -> str:
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def _runs(path: Path) -> bool:
+    """Does a process execute a file of this folder, or hold one mapped? In doubt: yes."""
+    needle = os.fsencode(path) + b"/"
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                if needle in (process / "maps").read_bytes() or needle in (process / "cmdline").read_bytes():
+                    return True
+            except ProcessLookupError:
+                continue
+            except FileNotFoundError:
+                continue
+            except PermissionError:
+                continue  # another user's: it cannot be ours
+            except OSError:
+                return True
+    return False

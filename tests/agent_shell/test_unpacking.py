@@ -1,0 +1,181 @@
+"""Unpacking: whatever an archive says, nothing but its own folder changes, and what is found there is what was in it."""
+
+import asyncio
+import gzip
+import io
+import os
+import stat
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from halftrack_agent.unpacking import Unpacked
+from halftrack_model import archives
+from halftrack_model.errors import HostFault, InvalidInput
+from halftrack_model.ids import digest_of
+
+NAMES = st.one_of(
+    st.sampled_from(["a", "b", "a/b", "a/b/c", "../x", "/etc/x", "a/../../x", ".", "./a", "a//b", "", "a/", "..", "a\0b", "x" * 300, "d/" * 40 + "f"]),
+    st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=12),
+)  # fmt: skip
+TYPES = st.sampled_from([tarfile.REGTYPE, tarfile.REGTYPE, tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])  # fmt: skip
+MEMBERS = st.lists(st.tuples(NAMES, TYPES, st.binary(max_size=40), NAMES), max_size=6)
+
+
+def tar(members: list[tuple[str, bytes, bytes, str]], mode: str = "w") -> bytes:
+    """A tar of (name, type, content, link)."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, kind, content, link in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.mode = kind, link, 0o755
+            info.size = len(content) if kind == tarfile.REGTYPE else 0
+            archive.addfile(info, io.BytesIO(content))
+    return made.getvalue()
+
+
+def plain(**contents: bytes) -> bytes:
+    return tar([(name, tarfile.REGTYPE, content, "") for name, content in contents.items()])
+
+
+def zipped(name: str, content: bytes, mode: int = stat.S_IFREG | 0o644) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        info = zipfile.ZipInfo(name)
+        info.external_attr = mode << 16
+        archive.writestr(info, content, zipfile.ZIP_DEFLATED)
+    return made.getvalue()
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(InvalidInput) as caught:
+        archives.check(io.BytesIO(data), len(data))
+    return caught.value.message
+
+
+REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
+    "upwards": (lambda: plain(**{"../x": b""}), "does not lead downwards"),
+    "absolute": (lambda: plain(**{"/etc/x": b""}), "does not lead downwards"),
+    "in between": (lambda: plain(**{"a/../../x": b""}), "does not lead downwards"),
+    "symbolic link": (lambda: tar([("a", tarfile.SYMTYPE, b"", "/etc")]), "a symbolic link"),
+    "hard link": (lambda: tar([("a", tarfile.LNKTYPE, b"", "/etc/passwd")]), "a hard link"),
+    "device": (lambda: tar([("a", tarfile.CHRTYPE, b"", "")]), "a device"),
+    "pipe": (lambda: tar([("a", tarfile.FIFOTYPE, b"", "")]), "a pipe"),
+    "twice": (lambda: tar([("a", tarfile.REGTYPE, b"1", ""), ("./a", tarfile.REGTYPE, b"2", "")]), "in it twice"),
+    "below a file": (lambda: plain(**{"a": b"", "a/b": b""}), "would lie in a file"),
+    "long": (lambda: plain(**{"x" * 256: b""}), "too long or too deep"),
+    "deep": (lambda: plain(**{"d/" * 32 + "f": b""}), "too long or too deep"),
+    "a zip's link": (lambda: zipped("a", b"/etc", stat.S_IFLNK | 0o777), "a symbolic link"),
+    "a zip's way up": (lambda: zipped("../a", b""), "does not lead downwards"),
+    "a zip's device": (lambda: zipped("a", b"", stat.S_IFCHR | 0o600), "a device"),
+    "a bomb": (lambda: gzip.compress(plain(a=bytes(64 << 20))), "far more than its size lets expect"),
+    "a zip bomb": (lambda: zipped("a", bytes(64 << 20)), "far more than its size lets expect"),
+    "cut off": (lambda: gzip.compress(plain(a=os.urandom(9000)))[:-4000], "to its end"),
+    "something else": (lambda: b"#!/bin/sh\n" * 100, "no tar and no zip"),
+    "nothing": (lambda: b"", "no tar and no zip"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_no_honest_release_has_is_refused(name: str) -> None:
+    made, told = REFUSED[name]
+    assert told in refusal(made())
+
+
+# invariant: D1
+def test_what_was_in_it_is_found_and_held_to_that(tmp_path: Path) -> None:
+    store = Unpacked(tmp_path / "unpacked")
+    for kind in ("w", "w:gz", "w:xz", "w:bz2"):
+        data = tar([("bin", tarfile.DIRTYPE, b"", ""), ("bin/run", tarfile.REGTYPE, kind.encode(), ""), ("empty/", tarfile.DIRTYPE, b"", "")], kind)  # fmt: skip
+        archive, digest = tmp_path / kind, digest_of(data)
+        archive.write_bytes(data)
+        with pytest.raises(HostFault):
+            store.path(digest)
+        asyncio.run(store.unpack(digest, archive))
+        asyncio.run(store.unpack(digest, archive))
+        run = store.path(digest) / "bin" / "run"
+        assert (run.read_bytes(), stat.S_IMODE(run.stat().st_mode)) == (kind.encode(), 0o500)
+        assert (store.path(digest) / "empty").is_dir()
+        again = Unpacked(tmp_path / "unpacked")
+        assert digest in again.digests
+        assert not again.findings
+
+        run.chmod(0o700)
+        run.write_bytes(b"rot")
+        found = Unpacked(tmp_path / "unpacked")
+        assert digest not in found.digests
+        assert "is damaged" in found.findings[0]
+    data = zipped("lib/x.py", b"x = 1\n")
+    (tmp_path / "wheel").write_bytes(data)
+    asyncio.run(store.unpack(digest_of(data), tmp_path / "wheel"))
+    path = store.path(digest_of(data)) / "lib/x.py"
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"x = 1\n", 0o400)
+    store.retain([digest_of(data)])
+    assert path.exists()
+    store.retain([])
+    assert os.listdir(tmp_path / "unpacked") == [] or not path.exists()
+
+
+# invariant: P1
+def test_the_child_itself_can_write_nowhere_else(tmp_path: Path) -> None:
+    """Whatever a reader of archives were made to do."""
+    (tmp_path / "own").mkdir()
+    program = f"""
+import os
+from halftrack_agent.drivers import unpack
+own = {str(tmp_path / "own")!r}
+unpack._confine(os.open(own, os.O_RDONLY))
+open(own + "/inside", "w").close()
+def refused(act):
+    try: act()
+    except PermissionError: return True
+assert refused(lambda: open({str(tmp_path / "outside")!r}, "w"))
+assert refused(lambda: os.unlink({__file__!r}))
+assert refused(lambda: os.symlink("/etc", own + "/link"))
+assert refused(lambda: os.mkfifo(own + "/pipe"))
+assert refused(lambda: os.execv("/bin/true", ["true"]))
+print("held")
+"""
+    ran = subprocess.run([sys.executable, "-I", "-c", program], check=False, capture_output=True, text=True, timeout=60)
+    assert (ran.stdout, ran.stderr) == ("held\n", "")
+
+
+def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path): (path.lstat().st_mode, path.read_bytes() if path.is_file() else b"") for path in folder.rglob("*")
+    }
+
+
+# invariant: P1
+@given(MEMBERS)
+@settings(max_examples=15, deadline=None)
+def test_an_archive_changes_nothing_but_its_own_folder(members: list[tuple[str, bytes, bytes, str]]) -> None:
+    with tempfile.TemporaryDirectory() as made:
+        top = Path(made)
+        (top / "outside").write_bytes(b"as it was")
+        try:
+            data = tar(members)
+        except (ValueError, UnicodeError):
+            return
+        archive, digest = top / "archive", digest_of(data)
+        archive.write_bytes(data)
+        store = Unpacked(top / "state" / "unpacked")
+        before = everything(top)
+        try:
+            asyncio.run(store.unpack(digest, archive))
+        except InvalidInput:
+            assert everything(top) == before
+            return
+        own = store.path(digest).parent
+        assert {path: seen for path, seen in everything(top).items() if not path.startswith(str(own))} == before
+        files = {path: content for path, (mode, content) in everything(own / "tree").items() if stat.S_ISREG(mode)}
+        wanted = [content for _, kind, content, _ in members if kind == tarfile.REGTYPE]
+        assert sorted(files.values()) == sorted(wanted)
