@@ -16,7 +16,7 @@ from typing import Self
 
 from halftrack_agent import abilities, clock, core, files, retention
 from halftrack_agent.artifacts import ArtifactStore
-from halftrack_agent.bringing import Bringing
+from halftrack_agent.bringing import Bringing, Site
 from halftrack_agent.contact import ContactKeeper
 from halftrack_agent.cutoff import ContactSeen
 from halftrack_agent.drivers.cgroups import Cgroups
@@ -38,7 +38,9 @@ from halftrack_agent.probing import Prober, StreamLook
 from halftrack_agent.renewing import Renewing
 from halftrack_agent.reserve import Reserve
 from halftrack_agent.rings import Rings
+from halftrack_agent.serving import Serving
 from halftrack_agent.showing import Showing
+from halftrack_agent.siblings import OpenClock, Siblings
 from halftrack_agent.sight import Sight
 from halftrack_agent.spools import Spools
 from halftrack_agent.state import AgentState
@@ -110,7 +112,7 @@ class Agent:
         self._showing, self._renewing = Showing(self._rings.path_of), Renewing(identity, self._reserve.write)
         self._wall = WallClock(places.clock)
         self._link = self._made_link()
-        self._bringing = Bringing(self._store, self._limiter, self._link.offer, self._link.chunks)
+        self._siblings, self._bringing = self._made_bringing()
         self._hands = Hands(
             self._journal,
             self._outbox,
@@ -124,6 +126,15 @@ class Agent:
             self._reserve,
         )
         self._loop = self._made_loop(state, turned)
+
+    def _made_bringing(self) -> tuple[Siblings, Bringing]:
+        link, limiter = self._link, self._limiter
+        open_ms = OpenClock(lambda: link.up and limiter.limit != 0)
+        siblings = Siblings(self._peers.reach, open_ms)
+        site = Site(self._identity.member.host, siblings, lambda: link.up, open_ms)
+        bringing = Bringing(self._store, limiter, link.offer, link.chunks, site)
+        self._peers.answer_by(Serving(self._store, bringing.standing).answer)
+        return siblings, bringing
 
     def _made_loop(self, state: AgentState, turned: Callable[[], None]) -> Loop:
         return Loop(
@@ -238,11 +249,15 @@ class Agent:
             self._trouble = error.message  # the bridge goes on admitting the peers of the plan before
         self._launcher.use(peers, plan.workloads)
         self._prober.use(plan.workloads)
-        self._peers.use(peers)
+        siblings = {peer.host: peer for peer in plan.siblings}
+        self._peers.use(peers, siblings)
+        self._siblings.use(siblings)
         self._limiter.use(plan.bandwidth)
         instances = self._loop.state.instances.values()  # none before the first look, though some may run
         running = {each.workload.artifact for each in instances if each.workload.artifact}
-        self._store.retain(retention.artifacts_of(plan), running or None, retention.archives_of(plan))
+        artifacts = retention.artifacts_of(plan)
+        self._bringing.use(frozenset().union(*artifacts.values()))
+        self._store.retain(artifacts, running or None, retention.archives_of(plan))
         log.info("plan %d is in force", plan.revision)
 
     def _stands(self, held: int) -> ContactSeen:
@@ -296,7 +311,7 @@ class Agent:
     def _problems(self) -> tuple[str, ...]:
         own = (
             tuple(filter(None, (self._trouble, self._reserve.problem))) + self._renewing.problems + self._wall.problems
-        )
+        ) + self._siblings.problems
         return (*own, *self._findings, *self._driver.problems, *self._rings.problems, *self._outbox.problems)
 
     def _hello(self) -> Hello:

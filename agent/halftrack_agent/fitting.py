@@ -24,6 +24,7 @@ from halftrack_model.workload import Member, RingSpec, Runs, Workload
 MAX_NAME = 200  # with what is added to it (`.json`, a draft's random part) still below the 255 bytes of a file's name
 MAX_GENERATION = MAX_INT // EPOCHS - 1  # each has a range of epochs, which a record must be able to hold
 MAX_SLOTS = 1 << 32
+MAX_SIBLINGS = 64  # each is asked about every artifact
 MAX_RETAIN_MS = 10**11  # three years, and well below what a ring's header can say
 MAX_JOIN_NS = 10**18  # as times in frames are: of 63 bits, with room to add
 _PART = r"[A-Za-z0-9][A-Za-z0-9.@+_-]*"
@@ -40,8 +41,9 @@ def misfits(plan: Plan) -> Iterator[str]:
     names = [workload.name for workload in plan.workloads]
     rings = [ring.name for ring in plan.rings]
     swaps = [swap.swap_id for swap in plan.swaps]
-    peers = [peer.host for peer in plan.peers]
-    for what, items in (("workload", names), ("ring", rings), ("swap", swaps), ("peer", peers)):
+    peers, siblings = [peer.host for peer in plan.peers], [peer.host for peer in plan.siblings]
+    called = (("workload", names), ("ring", rings), ("swap", swaps), ("peer", peers), ("sibling", siblings))
+    for what, items in called:
         yield from (f"{what} {item!r} stands twice" for item in sorted(set(items)) if items.count(item) > 1)
     yield from _bad_names(names, _WORKLOAD_NAME)
     yield from _bad_names(rings, _RING_NAME)
@@ -54,8 +56,10 @@ def misfits(plan: Plan) -> Iterator[str]:
         yield from (f"{holding.workload} cannot be run: {text}" for text in disconnect.faults(holding.disconnect))
     held = [holding.workload for holding in plan.holdings]
     yield from (f"{name!r} is held in two ways" for name in sorted(set(held)) if held.count(name) > 1)
-    for peer in plan.peers:
+    for peer in (*plan.peers, *plan.siblings):
         yield from _of_peer(peer)
+    if len(siblings) > MAX_SIBLINGS or plan.host in siblings:
+        yield f"{len(siblings)} hosts give it artifacts: other hosts than itself, and at most {MAX_SIBLINGS}, can"
     for swap in plan.swaps:
         yield from _of_swap(plan, swap, set(names), set(peers))
 

@@ -1,13 +1,14 @@
-"""Agents to each other, over CurveZMQ: what a swap's leader decides, and how a member's seat stands.
+"""Agents to each other, over CurveZMQ: what a swap's leader decides, how a member's seat stands, and what siblings ask.
 
 Owns the sockets and who is admitted: the hosts of the plan, each by its key. Who speaks is told by the key that opened the
 connection, never by the message. What is said are levels, said again until they change, so nothing is queued: a word that cannot go
-out now is dropped, and the newest takes its place. Never judges what is said.
+out now is dropped, and the newest takes its place. Siblings ask on connections of their own, so that no artifact stands in the way of a
+word. Never judges what is said.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import zmq
@@ -15,16 +16,21 @@ import zmq.asyncio
 from zmq.utils import z85
 
 from halftrack_agent.events import PeerAnswered, PeerTold
+from halftrack_agent.sharing import Answer, Wish
+from halftrack_agent.siblings import ANSWER, WISH
 from halftrack_model import canonical
 from halftrack_model.errors import HostFault, InvalidInput
 from halftrack_model.plan import Peer
 from halftrack_model.swap import SeatStatus, SwapRecord
 
 Heard = PeerTold | PeerAnswered
+Answering = Callable[[str, Wish], Awaitable[tuple[Answer, bytes]]]
+"""`(host, wish) -> the answer, and the bytes`; InvalidInput for a wish that makes no sense: it gets none."""
 
 MAX_MESSAGE_BYTES = 64 << 10  # a record with a long reason has two kilobytes
 SILENT_MS = 1_000  # a connection that has not answered a ping for that long is given up and made anew
 PING_MS = 300  # three may be lost
+MAX_WISHES = 128  # being answered at once; who waits in vain asks again
 _ZAP = "inproc://zeromq.zap.01"
 _TOLD, _ANSWERED = b"record", b"status"
 
@@ -44,6 +50,9 @@ class Peers:
         self._secret, self._public, self._heard = secret, public, heard
         self._context = zmq.asyncio.Context()
         self._admitted: dict[str, str] = {}  # key -> host
+        self._siblings: dict[str, str] = {}  # likewise
+        self._answering: Answering | None = None
+        self._answers: set[asyncio.Task[None]] = set()
         self._lines: dict[str, _Line] = {}
         self._ears: list[zmq.asyncio.Socket] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -70,13 +79,18 @@ class Peers:
         """Until closed. Raises what ended an ear: an agent that is deaf to the others must not look as if it heard them."""
         await asyncio.gather(*self._tasks)
 
-    def use(self, peers: Mapping[str, Peer]) -> None:
-        """Admit and reach exactly these hosts from now on."""
+    def use(self, peers: Mapping[str, Peer], siblings: Mapping[str, Peer] | None = None) -> None:
+        """Admit and reach exactly these hosts from now on; siblings may only ask."""
+        self._siblings = {peer.curve_public: host for host, peer in (siblings or {}).items()}
         self._admitted = {peer.curve_public: host for host, peer in peers.items()}
         for host in [host for host, line in self._lines.items() if peers.get(host) != line.peer]:
             self._lines.pop(host).socket.close(0)
         for host in peers.keys() - self._lines.keys():
-            self._lines[host] = _Line(peers[host], self._reach(peers[host]))
+            self._lines[host] = _Line(peers[host], self.reach(peers[host]))
+
+    def answer_by(self, answering: Answering) -> None:
+        """Who answers siblings."""
+        self._answering = answering
 
     def tell(self, host: str, record: SwapRecord) -> bool:
         """Say a record; False when it could not go out now (it will be said again)."""
@@ -88,9 +102,10 @@ class Peers:
 
     async def close(self) -> None:
         """Hang up."""
-        for task in self._tasks:
+        tasks = (*self._tasks, *self._answers)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for socket in (*self._ears, *(line.socket for line in self._lines.values())):
             socket.close(0)
         self._context.destroy(0)
@@ -115,7 +130,8 @@ class Peers:
         socket.handshake_ivl = SILENT_MS
         return socket
 
-    def _reach(self, peer: Peer) -> zmq.asyncio.Socket:
+    def reach(self, peer: Peer) -> zmq.asyncio.Socket:
+        """A new connection to that agent; whoever asked for it closes it."""
         socket = self._socket(zmq.DEALER)
         socket.curve_serverkey = peer.curve_public.encode("ascii")
         socket.immediate = True  # nothing is queued for a connection that does not stand
@@ -130,7 +146,7 @@ class Peers:
         while True:
             version, request, _domain, _address, _identity, mechanism, *credentials = await door.recv_multipart()
             key = z85.encode(credentials[0]).decode("ascii") if mechanism == b"CURVE" and credentials else ""
-            admitted = key in self._admitted
+            admitted = key in self._admitted or key in self._siblings
             # 300, not 400: libzmq takes a final refusal as a reason never to connect again, but a host whose plan has come a moment
             # before ours knocks too early, and must be let in when it knocks again.
             verdict = (b"200", b"OK") if admitted else (b"300", b"not a peer")
@@ -140,17 +156,36 @@ class Peers:
         while True:
             frames = await ear.recv_multipart(copy=False)
             try:
-                self._heard(self._understood(frames))
+                if len(frames) == 3 and frames[1].bytes == WISH:
+                    self._wished(ear, frames)
+                else:
+                    self._heard(self._understood(frames))
             except InvalidInput:
                 self.refused += 1
+
+    def _wished(self, ear: zmq.asyncio.Socket, frames: list[zmq.Frame]) -> None:
+        host = self._siblings.get(_key(frames[2]))
+        if host is None or self._answering is None or len(self._answers) >= MAX_WISHES:
+            raise InvalidInput("bad-message", "a wish that is not answered")
+        wish = canonical.decode(Wish, frames[2].bytes)
+        work = self._answered(ear, frames[0].bytes, self._answering(host, wish))
+        task = asyncio.get_running_loop().create_task(work)
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
+
+    async def _answered(self, ear: zmq.asyncio.Socket, who: bytes, coming: Awaitable[tuple[Answer, bytes]]) -> None:
+        try:
+            answer, data = await coming
+        except InvalidInput:
+            self.refused += 1
+            return
+        with contextlib.suppress(zmq.Again):  # it does not take what it has asked for
+            await ear.send_multipart([who, ANSWER, canonical.encode(answer), data], flags=zmq.DONTWAIT)
 
     def _understood(self, frames: list[zmq.Frame]) -> Heard:
         if len(frames) != 3:
             raise InvalidInput("bad-message", f"{len(frames)} frames")
-        key = ""
-        with contextlib.suppress(zmq.ZMQError):
-            key = str(frames[2].get("User-Id"))
-        host = self._admitted.get(key)
+        host = self._admitted.get(_key(frames[2]))
         if host is None:
             raise InvalidInput("bad-message", "a connection whose host is no peer any more")
         kind, text = frames[1].bytes, frames[2].bytes
@@ -159,3 +194,10 @@ class Peers:
         if kind == _ANSWERED:
             return PeerAnswered(host, canonical.decode(SeatStatus, text))
         raise InvalidInput("bad-message", f"{kind!r} is nothing we know")
+
+
+def _key(frame: zmq.Frame) -> str:
+    """The key that opened the connection on which this came."""
+    with contextlib.suppress(zmq.ZMQError):
+        return str(frame.get("User-Id"))
+    return ""

@@ -25,7 +25,7 @@ def declared(document: said.Document) -> Declared:
         case said.EnvironmentDocument():
             return Environment(document.name, document.labels, document.track)
         case said.HostDocument():
-            where = (document.bridge, document.agent, "", document.bandwidth)
+            where = (document.bridge, document.agent, "", document.bandwidth, document.site)
             return Host(document.name, document.environment, document.labels, *where)
         case StreamGraph():
             return asked(document)  # how far hosts are with it is for nobody to declare
@@ -181,6 +181,8 @@ def _host_problems(before: Snapshot, after: Snapshot, host: Host) -> Iterator[st
         if not _is_address(address):
             yield f"{what} {address!r} is no address: write host:port, as other hosts reach it"
     yield from bandwidth.faults(host.bandwidth)
+    if host.site:
+        yield from _name_problems(host.site, "site")
     yield from _label_problems(host.labels)
 
 

@@ -91,6 +91,11 @@ class HostSpec(Strict):
         description="What artifacts may take of its link; without it, all of it.",
         examples=[[{"limit": "256kbit/s", "from": "08:00", "to": "18:00"}]],
     )
+    site: Name | None = Field(
+        default=None,
+        description="Hosts of one environment that name the same site give each other artifacts, so that its link carries each once.",
+        examples=["ridge"],
+    )
 
 
 class ArtifactFields(Strict):

@@ -311,6 +311,7 @@ def _host(name: str, spec: schema.HostSpec) -> Host:
         agent=f"{address}:{spec.agent_port}",
         curve_public="",
         bandwidth=tuple(BandwidthWindow(each.limit, each.from_ or 0, each.to or 0) for each in spec.bandwidth),
+        site=spec.site or "",
     )
 
 

@@ -15,6 +15,7 @@ NAMES = (
     "0003-certificates",
     "0004-time-floor",
     "0005-bandwidth",
+    "0006-sites",
 )  # every step below; the schema of a store that has others is not ours to touch
 
 _FIRST = """
@@ -202,6 +203,12 @@ def time_floor(db: Database) -> None:
 def bandwidth(db: Database) -> None:
     """What artifacts may take of a host's link."""
     db.conn.execute("alter table hosts add column bandwidth text not null default '[]'")
+
+
+@MIGRATIONS(name=NAMES[5])
+def sites(db: Database) -> None:
+    """Which hosts give each other artifacts."""
+    db.conn.execute("alter table hosts add column site text not null default ''")
 
 
 def migrate(db: Database) -> None:

@@ -218,7 +218,7 @@ def _document(declared: Declared) -> said.Document:
         case Environment():
             return said.EnvironmentDocument(declared.name, declared.labels, declared.track)
         case Host():  # the CurveZMQ key is not the manifest's to say
-            where = (declared.bridge, declared.agent, declared.bandwidth)
+            where = (declared.bridge, declared.agent, declared.bandwidth, declared.site)
             return said.HostDocument(declared.name, declared.environment, declared.labels, *where)
         case StreamGraph():
             return declared

@@ -12,10 +12,10 @@ The rules, in the order in which they bind:
 6. What an edit has taken out of a live graph is planned on, until hosts have told that they need it no more (`rewiring`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from halftrack_controller import services, standing
+from halftrack_controller import services, sites, standing
 from halftrack_controller.expansion import Deployed, Expansion, Occupant, Parts, bridge_server, expanded
 from halftrack_controller.snapshot import Planning, Published, Reason, Rollout, RolloutPhase, Snapshot
 from halftrack_model.graph import Role, StreamGraph, Vertex
@@ -248,6 +248,7 @@ def _plans(snapshot: Snapshot, environment: str, expansions: Iterable[Expansion]
                 decommission=False,
                 bandwidth=snapshot.hosts[host].bandwidth if host in snapshot.hosts else (),
                 holdings=tuple(sorted((h for part in parts[host] for h in part.holdings), key=lambda h: h.workload)),
+                siblings=_siblings(snapshot, host, parts),
             ),
         )
 
@@ -258,7 +259,14 @@ def _peer(snapshot: Snapshot, host: str, name: str) -> Peer | None:
     if other is not None and other.enrolled:
         return Peer(name, other.bridge, other.agent, other.curve_public)
     held = snapshot.held.get(host)
-    return next((peer for peer in held.plan.peers if peer.host == name), None) if held else None
+    known = (*held.plan.peers, *held.plan.siblings) if held else ()
+    return next((peer for peer in known if peer.host == name), None)
+
+
+def _siblings(snapshot: Snapshot, host: str, planned: Collection[str]) -> tuple[Peer, ...]:
+    """Those of its site that have a plan: others admit nobody."""
+    named = [name for name in sites.siblings(snapshot, host) if name in planned or name in snapshot.held]
+    return tuple(peer for name in named if (peer := _peer(snapshot, host, name)) is not None)
 
 
 def _seals(snapshot: Snapshot, host: str, workloads: Iterable[Workload]) -> tuple[Sealed, ...]:

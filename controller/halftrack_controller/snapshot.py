@@ -37,6 +37,7 @@ class Host:
     agent: str
     curve_public: str
     bandwidth: tuple[BandwidthWindow, ...] = ()  # what artifacts may take of its link
+    site: str = ""  # hosts of one environment and site give each other artifacts
 
     @property
     def enrolled(self) -> bool:

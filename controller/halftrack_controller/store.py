@@ -321,11 +321,12 @@ def _put_document(conn: sqlite3.Connection, document: Environment | Host) -> Non
                 document.bridge,
                 document.agent,
                 windows,
+                document.site,
             )
             conn.execute(
-                "insert into hosts (name, environment, labels, bridge, agent, bandwidth) values (?, ?, ?, ?, ?, ?) "
+                "insert into hosts (name, environment, labels, bridge, agent, bandwidth, site) values (?, ?, ?, ?, ?, ?, ?) "
                 "on conflict (name) do update set environment = excluded.environment, labels = excluded.labels, "
-                "bridge = excluded.bridge, agent = excluded.agent, bandwidth = excluded.bandwidth",
+                "bridge = excluded.bridge, agent = excluded.agent, bandwidth = excluded.bandwidth, site = excluded.site",
                 row,
             )
 

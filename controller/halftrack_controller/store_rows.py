@@ -100,7 +100,7 @@ _KIN = (
     "select artifact from releases where product in (select product from releases where artifact = ?1) "
     "and artifact <> ?1 group by artifact order by max(published_ms) desc limit 64"
 )
-_HOSTS = "select name, environment, labels, bridge, agent, curve_public, bandwidth from hosts order by name"
+_HOSTS = "select name, environment, labels, bridge, agent, curve_public, bandwidth, site from hosts order by name"
 _RELEASES = "select product, version, sealed, published_ms from releases order by product, version"
 _ANSWER = "select accepted_revision, refused_revision, reason, message from answers where host = ?"
 _NEWEST_PLANS = """
@@ -111,9 +111,9 @@ where revision = (select max(revision) from plans as others where others.host = 
 # Parsed once: rows change rarely and a snapshot is taken at every step. The values are frozen, so sharing them is safe.
 
 
-def _host(name: str, environment: str, labels: str, bridge: str, agent: str, key: str, windows: str) -> Host:
+def _host(name: str, environment: str, labels: str, bridge: str, agent: str, key: str, windows: str, site: str) -> Host:
     limits = canonical.decode(tuple[BandwidthWindow, ...], windows.encode())
-    return Host(name, environment, json.loads(labels), bridge, agent, key, limits)
+    return Host(name, environment, json.loads(labels), bridge, agent, key, limits, site)
 
 
 @lru_cache(maxsize=1024)

@@ -53,6 +53,7 @@ class Plan:
     decommission: bool
     bandwidth: tuple[BandwidthWindow, ...] = canonical.added(())  # what artifacts may take of the host's link
     holdings: tuple[Holding, ...] = canonical.added(())  # of those workloads of which there is something to say
+    siblings: tuple[Peer, ...] = canonical.added(())  # of its site: they give each other artifacts
 
     def holding(self, workload: str) -> Holding:
         """What is said of that workload."""

@@ -220,6 +220,7 @@ class HostDocument:
     bridge: str
     agent: str
     bandwidth: tuple[BandwidthWindow, ...] = ()
+    site: str = ""
 
 
 Document = EnvironmentDocument | HostDocument | StreamGraph

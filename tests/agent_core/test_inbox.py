@@ -173,6 +173,16 @@ REFUSED: dict[str, tuple[str, Callable[[], Sealed]]] = {
     "a peer with a key in no alphabet": ("plan-misfit", lambda: peer_changed(curve_public="é" * 40)),
     "a peer at no address": ("plan-misfit", lambda: peer_changed(agent="nonsense")),
     "a peer at a port beyond all": ("plan-misfit", lambda: peer_changed(bridge="10.0.0.2:70000")),
+    "a sibling twice": ("plan-misfit", lambda: changed(siblings=plan().peers * 2)),
+    "a sibling at no address": (
+        "plan-misfit",
+        lambda: changed(siblings=(replace(plan().peers[0], agent="nonsense"),)),
+    ),
+    "itself as a sibling": ("plan-misfit", lambda: changed(siblings=(replace(plan().peers[0], host=plan().host),))),
+    "more siblings than can be asked": (
+        "plan-misfit",
+        lambda: changed(siblings=tuple(replace(plan().peers[0], host=f"h{number}") for number in range(65))),
+    ),
     "a peer twice": ("plan-misfit", lambda: changed(peers=plan().peers * 2)),
     "a ring that nobody makes": ("plan-misfit", lambda: workloads_changed(reads_ring="spectra/nothing")),
     "a swap with one seat": ("plan-misfit", lambda: sealed(replace(SWAPPING, swaps=(LEG_AWAY,)))),

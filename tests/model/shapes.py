@@ -194,6 +194,7 @@ plans = st.builds(
     workloads=st.lists(workloads, **FEW).map(tuple),
     swaps=st.lists(swaps, max_size=1).map(tuple),
     peers=st.lists(peers, **FEW).map(tuple),
+    siblings=st.lists(peers, **FEW).map(tuple),
     decommission=st.booleans(),
 )
 instances = st.builds(

@@ -91,7 +91,9 @@ CONTROLLER_SAYS = st.one_of(
     st.builds(WantFrames, bytes_each=st.integers(0, MAX_BYTES_EACH)),
 )
 WINDOWS = st.lists(st.builds(BandwidthWindow), max_size=2).map(tuple)
-DOCUMENT = st.one_of(st.builds(messages.EnvironmentDocument), st.builds(messages.HostDocument, bandwidth=WINDOWS))
+DOCUMENT = st.one_of(
+    st.builds(messages.EnvironmentDocument), st.builds(messages.HostDocument, bandwidth=WINDOWS, site=st.text())
+)
 CHANGE = st.builds(messages.HostChange, held=st.none() | PLAN, next=PLAN)
 PLAN_REPLY = st.builds(
     messages.PlanReply,

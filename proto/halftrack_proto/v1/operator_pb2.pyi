@@ -147,12 +147,15 @@ class HostDocument(_message.Message):
     BRIDGE_FIELD_NUMBER: _builtins.int
     AGENT_FIELD_NUMBER: _builtins.int
     BANDWIDTH_FIELD_NUMBER: _builtins.int
+    SITE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     environment: _builtins.str
     bridge: _builtins.str
     """host:port where its bridge listens"""
     agent: _builtins.str
     """host:port where its agent listens for other agents"""
+    site: _builtins.str
+    """hosts of one site give each other artifacts; empty: none"""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -166,10 +169,11 @@ class HostDocument(_message.Message):
         bridge: _builtins.str = ...,
         agent: _builtins.str = ...,
         bandwidth: _abc.Iterable[Global___BandwidthWindow] | None = ...,
+        site: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "bandwidth", b"bandwidth", "bridge", b"bridge", "environment", b"environment", "labels", b"labels", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "bandwidth", b"bandwidth", "bridge", b"bridge", "environment", b"environment", "labels", b"labels", "name", b"name", "site", b"site"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
