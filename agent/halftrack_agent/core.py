@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from halftrack_agent import cutoff, hanging, health, inlet_orders, seats, swap
+from halftrack_agent import amnesia, cutoff, hanging, health, inlet_orders, seats, swap
 from halftrack_agent.events import (
     AckPlan,
     Action,
@@ -111,7 +111,7 @@ def _looked(state: AgentState, event: Looked, now_ms: int) -> tuple[AgentState, 
     actions += _owner_actions(trusted, event.view)
     held, told = _held_back(state, trusted.plan, event.view)
     actions += told
-    wanted = wanted_now(trusted, state.swaps, held)
+    wanted = wanted_now(trusted, state.swaps, held, _found(state, trusted.plan, event.view))
     instances, changes = reconciled(wanted, state.instances, event.view, now_ms, state.seed)
     passed_ms = now_ms - state.looked_ms
     watches, instances, kills = hanging.judged(state.watches, instances, event.view, passed_ms, wanted.trial)
@@ -164,13 +164,22 @@ def _without_ended(state: AgentState) -> tuple[AgentState, list[Action]]:
     return state, [ForgetSwap(swap_id) for swap_id in ended]
 
 
+def _found(state: AgentState, plan: Plan, view: HostView) -> frozenset[Member]:
+    """Greens that run here, of swaps of which this host has no record."""
+    unknown = [spec for spec in plan.swaps if spec.swap_id not in state.swaps]
+    return frozenset().union(*(amnesia.found(spec, plan.workloads, view) for spec in unknown))
+
+
 def wanted_now(
-    trusted: TrustedPlan, records: Mapping[str, SwapRecord], held_back: Mapping[str, str] = MappingProxyType({})
+    trusted: TrustedPlan,
+    records: Mapping[str, SwapRecord],
+    held_back: Mapping[str, str] = MappingProxyType({}),
+    found: frozenset[Member] = frozenset(),
 ) -> Wanted:
-    """What shall be here: all of the plan but what is held back, and of pairs in a swap only the members that the record wants."""
+    """What shall be here: all of the plan but what is held back, and of pairs in a swap only the members that the record wants, or `found`."""
     plan = trusted.plan
     named: set[Member] = set()
-    members: set[Member] = set()
+    members: set[Member] = set(found)
     trial: set[str] = set()
     judged: set[Member] = set()
     for spec in plan.swaps:

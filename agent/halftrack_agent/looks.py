@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from halftrack_agent.events import CutSeen, JudgedSeen, ShadowSeen
 from halftrack_model.swap import GreenStatus, Phase, SeatStatus, SeatUsage, SwapRecord, SwapSpec
+from halftrack_model.workload import Member
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,11 @@ class Look:
         """Has the merge applied a cut to green, with none after it?"""
         top = self.top()
         return top is not None and top.generation == self.spec.green.generation and top.applied_at is not None
+
+
+def ring_of(member: Member) -> str:
+    """The name of the ring that a member writes."""
+    return f"{member.graph}/{member.vertex}.{member.member}@{member.version}"
 
 
 def agreed(record: SwapRecord, facts: Facts) -> bool:

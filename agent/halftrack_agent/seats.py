@@ -6,7 +6,7 @@ heard, and what each tells the other. What it never does: move a record by itsel
 
 from dataclasses import replace
 
-from halftrack_agent import gates, swap, usage
+from halftrack_agent import amnesia, gates, swap, usage
 from halftrack_agent.events import (
     Action,
     AnswerPeer,
@@ -21,7 +21,7 @@ from halftrack_agent.events import (
     TellPeer,
 )
 from halftrack_agent.inbox import TrustedPlan
-from halftrack_agent.looks import Facts, JudgeSeen, Look, agreed
+from halftrack_agent.looks import Facts, JudgeSeen, Look, agreed, ring_of
 from halftrack_agent.reconcile import fell_by
 from halftrack_agent.state import FRESH_MS, NEVER_HEARD, TELL_EVERY_MS, AgentState, Heard
 from halftrack_dataplane.frames import reader_name
@@ -74,12 +74,14 @@ def answered(state: AgentState, event: PeerAnswered, now_ms: int) -> AgentState:
 
 def lead(state: AgentState, spec: SwapSpec, event: Looked, now_ms: int) -> tuple[AgentState, list[Action]]:
     actions: list[Action] = []
-    record = state.swaps.get(spec.swap_id)
-    if record is None:
+    record, status = state.swaps.get(spec.swap_id), state.heard.get(spec.swap_id, NEVER_HEARD).status
+    forgotten = amnesia.is_lost(spec, record, status, event.view)
+    if record is None or forgotten:
         if event.still:
             return state, []
-        record = swap.opening(spec, now_ms)
+        record = amnesia.resumed(spec, record, status, event.view, now_ms) if forgotten else swap.opening(spec, now_ms)
         actions.append(JournalSwap(record))
+        actions += [Emit(Happened.SWAP_MOVED, spec.swap_id, amnesia.TOLD)] if forgotten else []
     state = _with_silence(measured(state, spec, event.view), spec, record, now_ms)
     facts = facts_of(state, spec, event.view, now_ms)
     after = record if event.still else swap.moved(spec, record, facts, now_ms)
@@ -203,11 +205,6 @@ def _equipped(state: AgentState, spec: SwapSpec, view: HostView) -> bool:
 
 _NOTHING = ShadowSeen(0, 0)
 _UNSEEN = GreenStatus(running=False, failed="", deaths=0, lag_frames=-1, outputs=-1)
-
-
-def ring_of(member: Member) -> str:
-    """The name of the ring that a member writes."""
-    return f"{member.graph}/{member.vertex}.{member.member}@{member.version}"
 
 
 def _running(workload: str, view: HostView) -> bool:

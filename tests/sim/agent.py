@@ -16,6 +16,7 @@ from halftrack_dataplane.frames import RingError
 from halftrack_model.errors import HostFault
 from halftrack_model.observed import Observed
 from tests.sim import messages
+from tests.sim.disk import Interrupted, Trouble
 
 if TYPE_CHECKING:
     from tests.sim.host import SimHost
@@ -61,9 +62,12 @@ class SimAgent:
         self._inbox.clear()
         self._unanswered.clear()
         self._hand.clear()
-        entries = self.host.disk.recovered()
-        self.state = core.recovered(self.trust, entries, self._rng.randrange(1 << 30), self.clock_ms())
-        self.story.tell(self.name, f"agent starts, life {self.life}, {len(entries)} journal entries")
+        found = self.host.disk.recovered()
+        self.world.watch.found(self, found)
+        seed, now_ms = self._rng.randrange(1 << 30), self.clock_ms()
+        self.state = core.recovered(self.trust, found.entries, seed, now_ms, found.floor)
+        lost = ", the journal is damaged" if found.lost else ""
+        self.story.tell(self.name, f"agent starts, life {self.life}, {len(found.entries)} journal entries{lost}")
         self.world.watch.booted(self)
         self._look_later(self.life)
         self._beat(self.life)
@@ -152,6 +156,9 @@ class SimAgent:
             except HostFault:
                 self._forget_step()
                 return
+            except Interrupted as error:
+                self._interrupted(error.trouble)
+                return
             self._done.append(action)
             cost = COSTS_MS.get(type(action))
             if cost is not None and (pause_ms := self._rng.randint(*cost)):
@@ -167,6 +174,14 @@ class SimAgent:
         self._hand.clear()
         if isinstance(event, ev.Looked):
             self._inbox.appendleft(standing)
+
+    def _interrupted(self, trouble: Trouble) -> None:
+        """The journal's write did not return: this program is no more, or its whole machine."""
+        self.story.tell(self.name, f"a write to the journal does not return: {trouble.value}")
+        if trouble is Trouble.POWER:
+            self.world.power_cut(self)
+        else:
+            self.crash()
 
     def _resume(self, life: int) -> None:
         if self.alive and self.life == life:
@@ -187,6 +202,7 @@ class SimAgent:
             case ev.JournalPlan() | ev.JournalSwap() | ev.ForgetSwap():
                 self.world.watch.journaled(self, action)
             case ev.AckPlan(revision):
+                self.host.disk.floor = max(self.host.disk.floor, revision)
                 net.send(self.name, CONTROLLER, messages.Accepted(revision))
             case ev.NackPlan(revision, reason, message) if not self._mute:
                 net.send(self.name, CONTROLLER, messages.Declined(revision, reason, message))

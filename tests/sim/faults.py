@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from halftrack_model import canonical, seals
 from halftrack_model.swap import Phase, SwapRecord
 from halftrack_model.workload import Member, Runs
-from tests.sim import keys, messages
+from tests.sim import hardships, keys, messages
 
 if TYPE_CHECKING:
     from tests.sim.world import Pair, World
@@ -61,11 +61,12 @@ def drawn(rng: random.Random) -> list[Fault]:
         once = name in ("release", "operator")
         for _ in range(1 if once else rng.randint(1, 3)):
             if CLASSES[name]:
-                plan.append(_drawn(rng, rng.choice(CLASSES[name])))
+                plan.append(of_kind(rng, rng.choice(CLASSES[name])))
     return plan
 
 
-def _drawn(rng: random.Random, kind: str) -> Fault:
+def of_kind(rng: random.Random, kind: str) -> Fault:
+    """A fault of that kind, some time."""
     by_phase = rng.random() < 0.75
     phase, leg = rng.choice(MOMENTS) if by_phase else (None, 0)
     delay_ms = rng.randint(0, 250) if by_phase else rng.randint(0, 6_000)
@@ -109,15 +110,21 @@ class Faults:
     def _strike(self, fault: Fault) -> None:
         self._scheduled -= 1
         rng = random.Random(fault.pick)
-        if not getattr(self, f"_{fault.kind.replace(' ', '_').replace('-', '_')}")(fault, rng):
+        if fault.kind in hardships.STRIKES:
+            struck = hardships.STRIKES[fault.kind](self, fault, rng)
+        else:
+            struck = getattr(self, f"_{fault.kind.replace(' ', '_').replace('-', '_')}")(fault, rng)
+        if not struck:
             return
         self.struck[fault.kind] += 1
         self.world.struck[fault.kind] += 1
 
-    def _lasting(self, lasts_ms: int) -> None:
+    def lasting(self, lasts_ms: int) -> None:
+        """What it does is not over before."""
         self.until_ms = max(self.until_ms, self.world.now_ms + lasts_ms)
 
-    def _tell(self, text: str) -> None:
+    def tell(self, text: str) -> None:
+        """A sentence of the story."""
         self.world.story.tell("FAULT", text)
 
     # ---- the network ------------------------------------------------------------------------------------------------
@@ -127,11 +134,11 @@ class Faults:
         return rng.choice([(a, b), (a, b), (a, "controller"), (b, "controller")])
 
     def _change(self, links: list[tuple[str, str]], lasts_ms: int, **values: object) -> bool:
-        self._tell(f"{', '.join(f'{s}→{t}' for s, t in links)}: {values} for {lasts_ms} ms")
+        self.tell(f"{', '.join(f'{s}→{t}' for s, t in links)}: {values} for {lasts_ms} ms")
         for source, target in links:
             self.world.net.change(source, target, **values)
             self.world.timeline.after(lasts_ms, lambda s=source, t=target: self.world.net.mend(s, t))  # type: ignore[misc]
-        self._lasting(lasts_ms)
+        self.lasting(lasts_ms)
         return True
 
     def _link_cut(self, fault: Fault, rng: random.Random) -> bool:
@@ -165,7 +172,7 @@ class Faults:
             cut = lambda ms=off_ms: self._change([(one, other), (other, one)], ms, up=False)  # noqa: E731
             self.world.timeline.after(at_ms, cut)
             at_ms += off_ms + rng.randint(30, 1_200)
-        self._lasting(at_ms + 1_200)
+        self.lasting(at_ms + 1_200)
         return True
 
     # ---- processes --------------------------------------------------------------------------------------------------
@@ -180,12 +187,12 @@ class Faults:
         if not running:
             return False
         host, name = rng.choice(running)
-        self._tell(f"SIGKILL for {name} on {host}{', and its shim' if unseen else ''}")
+        self.tell(f"SIGKILL for {name} on {host}{', and its shim' if unseen else ''}")
         self.world.killed[name] += 1
-        self._harm(host, self.world.hosts[host].instances[name].workload.member)
+        self.harm(host, self.world.hosts[host].instances[name].workload.member)
         return self.world.hosts[host].kill(name, unseen)
 
-    def _harm(self, host: str, member: Member | None = None) -> None:
+    def harm(self, host: str, member: Member | None = None) -> None:
         """What serves that member was struck; or on this host, if nobody knows whom it serves, everything."""
         for name in (member.member,) if member and self.pair.alone else "ab":
             self.world.harmed_ms[host, name] = self.world.now_ms
@@ -208,10 +215,10 @@ class Faults:
         if not running:
             return False
         frozen, lasts_ms = rng.choice(running), min(fault.lasts_ms, 4_000)
-        self._harm(host.name, frozen.workload.member)
+        self.harm(host.name, frozen.workload.member)
         frozen.frozen_ms = self.world.now_ms + lasts_ms
-        self._tell(f"SIGSTOP for {frozen.workload.name} on {host.name} for {lasts_ms} ms")
-        self._lasting(lasts_ms)
+        self.tell(f"SIGSTOP for {frozen.workload.name} on {host.name} for {lasts_ms} ms")
+        self.lasting(lasts_ms)
         return True
 
     def _process_hangs(self, fault: Fault, rng: random.Random) -> bool:
@@ -221,55 +228,52 @@ class Faults:
         if not bound:
             return False
         hanging = rng.choice(bound)
-        self._harm(host.name, hanging.workload.member)
+        self.harm(host.name, hanging.workload.member)
         hanging.frozen_ms = math.inf
-        self._tell(f"{hanging.workload.name} on {host.name} does not move any more")
-        self._lasting(10_000)
+        self.tell(f"{hanging.workload.name} on {host.name} does not move any more")
+        self.lasting(10_000)
         return True
 
     def _standby_host_reboots(self, fault: Fault, rng: random.Random) -> bool:
         if self.pair.alone:
             return False  # the output would be lost with it: a merge has no standby
         agent = self.world.agents[self.pair.hosts[1]]
-        self._tell(f"{agent.name} loses power")
-        for name in agent.host.instances:
-            self.world.killed[name] += 1
-        self._harm(agent.name)
-        agent.reboot()
-        self._lasting(3_000)
+        self.tell(f"{agent.name} loses power")
+        self.world.power_cut(agent)
+        self.lasting(3_000)
         return True
 
     def _agent_killed(self, fault: Fault, rng: random.Random) -> bool:
         agent = self.world.agents[rng.choice(self.pair.hosts)]
         was_alive = agent.alive
         agent.crash()
-        self._lasting(1_500)
+        self.lasting(1_500)
         return was_alive
 
     def _agent_killed_in_the_act(self, fault: Fault, rng: random.Random) -> bool:
         agent = self.world.agents[rng.choice(self.pair.hosts)]
         agent.crash_in = rng.randint(0, 6)
-        self._tell(f"{agent.name}'s agent will die after {agent.crash_in} more actions")
-        self._lasting(2_500)
+        self.tell(f"{agent.name}'s agent will die after {agent.crash_in} more actions")
+        self.lasting(2_500)
         return agent.alive
 
     def _disk_full(self, fault: Fault, rng: random.Random) -> bool:
         host = self.world.hosts[rng.choice(self.pair.hosts)]
-        self._tell(f"the disk of {host.name} is full for {fault.lasts_ms} ms")
+        self.tell(f"the disk of {host.name} is full for {fault.lasts_ms} ms")
         host.disk.full = True
 
         def empty() -> None:
             host.disk.full = False
 
         self.world.timeline.after(fault.lasts_ms, empty)
-        self._lasting(fault.lasts_ms)
+        self.lasting(fault.lasts_ms)
         return True
 
     def _controller_killed(self, fault: Fault, rng: random.Random) -> bool:
         if not self.world.controller.alive:
             return False
         self.world.controller.crash(fault.lasts_ms)
-        self._lasting(fault.lasts_ms)
+        self.lasting(fault.lasts_ms)
         return True
 
     # ---- releases, operators, plans -----------------------------------------------------------------------------------
@@ -281,22 +285,22 @@ class Faults:
         source = self.world.hosts[spec.leader].rings.get(spec.input_ring)
         seq = (source.head if source else 0) + rng.randint(0, 20)
         for host in self.pair.hosts:
-            self._harm(host)
+            self.harm(host)
         self.world.broken[(spec.graph, spec.green.version)] = seq
-        self._tell(f"{spec.vertex} {spec.green.version} raises from input {seq} on")
+        self.tell(f"{spec.vertex} {spec.green.version} raises from input {seq} on")
         return True
 
     def _abort(self, fault: Fault, rng: random.Random) -> bool:
         if self.pair.rollout_id not in self.world.controller.rollouts:
             return False
-        self._tell(f"the operator aborts {self.pair.rollout_id}")
+        self.tell(f"the operator aborts {self.pair.rollout_id}")
         self.world.controller.abort(self.pair.rollout_id)
         return True
 
     def _plan_replayed(self, fault: Fault, rng: random.Random) -> bool:
         host = rng.choice(self.pair.hosts)
         old = rng.choice(self.world.controller.sent[host])
-        self._tell(f"an old plan comes to {host} again")
+        self.tell(f"an old plan comes to {host} again")
         self.world.agents[host].receive("a stick", messages.Push(old))
         return True
 
@@ -309,7 +313,7 @@ class Faults:
         if held is None:
             return False
         record = replace(held, number=held.number + rng.choice((0, 1, 1_000)), phase=rng.choice(list(Phase)), leg=1)
-        self._tell(f"somebody who does not lead tells {target.name} that {spec.swap_id} is {record.phase.value}")
+        self.tell(f"somebody who does not lead tells {target.name} that {spec.swap_id} is {record.phase.value}")
         target.receive(rng.choice(("stranger", spec.hosts[-1])), messages.Told(record))
         return True
 
@@ -328,6 +332,6 @@ class Faults:
             replace(held.sealed, payload=held.sealed.payload.replace(b"1.0.0", b"6.6.6")),
             self.world.controller.held[other].sealed,
         )
-        self._tell(f"a plan that is not one comes to {host}")
+        self.tell(f"a plan that is not one comes to {host}")
         self.world.agents[host].receive("a stick", messages.Push(rng.choice(forgeries)))
         return True

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from halftrack_agent import journal
 from halftrack_agent.events import BeatSeen, CutSeen, HostView, InstanceSeen, RingSeen, ShadowSeen
-from halftrack_agent.journal import Entry
 from halftrack_dataplane.status import STARTING, STEADY
-from halftrack_model.errors import HostFault
 from halftrack_model.workload import RingSpec, Runs, Workload
+from tests.sim.disk import Disk
 from tests.sim.judging import Judging
 from tests.sim.merging import Merging
 from tests.sim.processes import Ended, Member, Process, Receiver, Sink, Snapshot, Source
@@ -50,31 +48,12 @@ class Instance:
     beat_ms: int = -1  # when its loop has turned last
 
 
-class Disk:
-    """What fsync has been told to keep: a crash takes nothing of it, and nothing else survives one."""
-
-    def __init__(self) -> None:
-        self._payloads: list[bytes] = []
-        self.full = False
-        self.snapshots: dict[str, list[Snapshot]] = {}
-
-    def append(self, entry: Entry) -> None:
-        """Durable when this returns."""
-        if self.full:
-            raise HostFault("disk-full", "no room")
-        self._payloads.append(journal.encoded(entry))
-
-    def recovered(self) -> tuple[Entry, ...]:
-        """As the real journal hands it back, after compaction."""
-        return journal.living(tuple(journal.decoded(payload) for payload in self._payloads))
-
-
 class SimHost:
     """One host; `name` is also its address."""
 
     def __init__(self, world: World, name: str, rate: int) -> None:
         self.world, self.name, self.rate, self.story = world, name, rate, world.story
-        self.disk = Disk()
+        self.disk = Disk(world.rng(f"disk {name}"))
         self.rings: dict[str, SimRing] = {}
         self.all_rings: list[SimRing] = []  # also those that were removed while somebody had them mapped
         self.instances: dict[str, Instance] = {}

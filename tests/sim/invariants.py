@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from halftrack_agent import events as ev
-from halftrack_agent import seats
+from halftrack_agent import looks
 from halftrack_agent.journal import Entry
 from halftrack_agent.state import AgentState
 from halftrack_dataplane.frames import Cut
@@ -21,6 +21,7 @@ from halftrack_model.plan import Plan
 from halftrack_model.seals import Sealed
 from halftrack_model.swap import Phase, SwapRecord, SwapSpec
 from halftrack_model.workload import Member, Runs
+from tests.sim.disk import Found
 from tests.sim.processes import right_output
 from tests.sim.rings import SimRing
 
@@ -49,6 +50,7 @@ class Durable:
     """What a host's disk says, followed entry by entry."""
 
     plan: Plan | None = None
+    floor: int = 0  # the highest revision acknowledged, when the journal that held it was lost
     records: dict[str, SwapRecord] = field(default_factory=dict)
     seen: dict[str, set[str]] = field(default_factory=dict)  # by swap: its phases so far
 
@@ -92,6 +94,17 @@ class Watch:
 
     # ---- agents -----------------------------------------------------------------------------------------------------
 
+    def found(self, agent: SimAgent, found: Found) -> None:
+        """What an agent that begins has on its disk: all that it had acknowledged, or it knows that its journal was lost (D1)."""
+        mine = self.of(agent.name)
+        if found.lost:
+            _hold("D1", not found.entries, f"{agent.name} uses a part of a journal that is damaged")
+            floor = max(mine.floor, mine.plan.revision if mine.plan else 0)
+            _hold("P2", found.floor >= floor - 1, f"{agent.name} has forgotten revision {floor} with its journal")
+            self.durable[agent.name] = Durable(floor=found.floor)
+        elif found.unacknowledged is not None:
+            self.journaled(agent, found.unacknowledged)
+
     def booted(self, agent: SimAgent) -> None:
         """P3: what was durable is in force again."""
         mine = self.of(agent.name)
@@ -119,7 +132,7 @@ class Watch:
         match entry:
             case ev.JournalPlan(sealed):
                 plan = canonical.decode(Plan, sealed.payload)
-                held = mine.plan.revision if mine.plan else 0
+                held = mine.plan.revision if mine.plan else mine.floor - 1
                 _hold("P2", plan.revision > held, f"{agent.name}: revision {plan.revision} after {held}")
                 mine.plan = plan
             case ev.JournalSwap(record):
@@ -160,7 +173,7 @@ class Watch:
         member = spec.seats[1].green if last else spec.seats[1].blue
         near = _near(host, spec, member)
         _hold(
-            "S1", near, f"blue of seat {record.leg} goes while {seats.ring_of(member)} is not close behind the output"
+            "S1", near, f"blue of seat {record.leg} goes while {looks.ring_of(member)} is not close behind the output"
         )
 
     def spec(self, host: str, swap_id: str) -> SwapSpec | None:
@@ -294,7 +307,7 @@ class Watch:
 
 
 def _near(host: SimHost, spec: SwapSpec, member: Member) -> bool:
-    ring, merged = host.rings.get(seats.ring_of(member)), host.rings.get(spec.merged_ring)
+    ring, merged = host.rings.get(looks.ring_of(member)), host.rings.get(spec.merged_ring)
     slack = spec.strategy.lag_frames + host.rate * STANDBY_SLACK_S
     return ring is not None and merged is not None and merged.head - ring.head <= slack and ring.head > 0
 

@@ -16,7 +16,7 @@ from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrateg
 from halftrack_model.swap import SwapRecord, SwapSpec
 from halftrack_model.verdict import Check, Verdict
 from halftrack_model.workload import Workload
-from tests.sim import faults, keys, settling
+from tests.sim import faults, hardships, keys, settling
 from tests.sim.agent import CONTROLLER, SimAgent
 from tests.sim.controller import ENVIRONMENT, TURN_MS, SimController
 from tests.sim.host import SimHost
@@ -80,8 +80,9 @@ class World:
         alone: bool | None = None,
         verdict: Verdict | None = None,
         wrong: bool = False,
+        grown: bool = True,
     ) -> None:
-        """`wrong`: the outputs of releases after the first are not what they should be. `surge`, `verdict` (what they declare) and `alone`, whether both seats of a pair are on one host, are the seed's to choose unless they are given."""
+        """`grown`: the seed also draws the faults of `hardships`, each class from randomness of its own. `wrong`: the outputs of releases after the first are not what they should be. `surge`, `verdict` (what they declare) and `alone`, whether both seats of a pair are on one host, are the seed's to choose unless they are given."""
         self.seed, self._rounds, self._plan = seed, rounds, plan
         shape = self.rng("shape")
         drawn = shape.choice((1, 1, 2)), shape.random() < 0.2
@@ -89,7 +90,7 @@ class World:
         self.alone = drawn[1] if alone is None else alone
         judged = self.rng("verdict").random() < 0.3
         self.verdict = verdict or (VERDICT if judged and plan is None else None)
-        self.wrong = wrong
+        self.wrong, self.grown = wrong, grown and plan is None
         self.story = Story()
         self.timeline = Timeline(self.story)
         self.net = Network(self.timeline, self.story, seed)
@@ -147,6 +148,14 @@ class World:
 
         self.timeline.after(self._rng.randint(20, 300), arrive)
 
+    def power_cut(self, agent: SimAgent) -> None:
+        """The machine of that agent goes down and comes back."""
+        for name in agent.host.instances:
+            self.killed[name] += 1
+        for member in "ab":
+            self.harmed_ms[agent.name, member] = self.now_ms
+        agent.reboot()
+
     def entered(self, spec: SwapSpec, record: SwapRecord) -> None:
         """The leader of a swap has journaled a record."""
         pair = self.pair_of(spec.merged_ring)
@@ -192,7 +201,7 @@ class World:
     def _swap(self, version: str) -> None:
         generation = max(g.number for g in self.controller.generations) + 1
         for pair in self.pairs:
-            plan = faults.drawn(self.rng(f"faults {pair.graph} {version}")) if self._plan is None else self._plan
+            plan = self._drawn(f"{pair.graph} {version}") if self._plan is None else self._plan
             pair.rollout_id = f"{ENVIRONMENT}.{pair.graph}.spectrometer.{generation}"
             pair.swap, pair.ended = None, None
             pair.faults = faults.Faults(self, pair, plan)
@@ -202,6 +211,12 @@ class World:
         for pair in self.pairs:
             settling.judge_end(self, pair, pair.ended)
             self.ends.append(f"{pair.ended.phase.value} {pair.ended.reason}".strip() if pair.ended else "never begun")
+
+    def _drawn(self, what: str) -> list[faults.Fault]:
+        plan = faults.drawn(self.rng(f"faults {what}"))
+        for name in hardships.CLASSES if self.grown else ():
+            plan += hardships.drawn(self.rng(f"{name} {what}"), name, faults.of_kind)
+        return plan
 
     def _until_settled(self) -> None:
         """Until the faults are over and everything has come to rest."""
