@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim spin museum soak cycles crash-matrix swap-soak swap-table rewire-soak swap-verdict bench-ring bench-bridge bench-spool bench-swap bench-handover bench-delta bench-agent bench native dist clean
+.PHONY: help ready demo test check lint types house proto docs format sim spin museum soak cycles crash-matrix fleet swap-soak swap-table rewire-soak swap-verdict bench-ring bench-bridge bench-spool bench-swap bench-handover bench-delta bench-agent bench native dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ rewire-soak: ready ## a live graph on two hosts, edited by two operators and swa
 
 crash-matrix: ready ## kill the real agent and the real controller at each write, sync, rename and spawn, cut the power, fail the disk; look whether they converge (POINTS= SEED=); writes crash-matrix.json
 	@$(PY) -m tests.crash.run
+
+fleet: ready ## machines with their own systemd, the agents and the controller as their units: reboots and power cuts offline, watchdogs, wrong clocks, full disks; needs Debian's systemd-container (ONLY=trial,trial); writes fleet.json
+	@$(PY) -m tests.fleet.run
 
 swap-verdict: ready ## greens that differ, are slow, or may pass, judged on two hosts (CASES=, 0: all; RATE=); writes swap-verdict.json
 	@$(PY) -m tests.soak.verdict_run

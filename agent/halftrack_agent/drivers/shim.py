@@ -33,6 +33,7 @@ LOG_BUSY_MS = 50  # while the log grows fast: at 500 MB/s it overshoots by 25 MB
 GONE_TRIES = 100  # with 5 ms between: what does not die of SIGKILL in half a second hangs in the kernel
 DETAIL_BYTES = 8192  # of the log's end, where the last meaningful line is looked for
 DETAIL_CHARS = 300
+SHUTDOWN = b"systemd-shutdown"[:15]  # the kernel keeps so much of a name
 
 
 class Order:
@@ -231,9 +232,21 @@ def run(order: Order, ready_fd: int, lock_fd: int, execute: "Execute") -> None:
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     killed = out_of_memory(order)  # before its group is let go
     end_group(order, pid)
+    if host_ends():
+        return  # as after a power cut: nothing is said, and the next boot starts it again
     record = ending(status, trouble, told(status, killed, order.memory, tail_line(order.log, since)))
     # An exit of its own ends a job and condemns a release on trial, after a reboot too. A death by signal is only tried again.
     procfs.write_record(f"{order.folder}/exit.json", record, durable=record["code"] is not None)
+
+
+def host_ends(first: str = "/proc/1/comm") -> bool:
+    """Is the host being shut down? It is no exit of the workload's own, then, whatever it answers to SIGTERM.
+
+    Units end first, ours with its workloads left alone; all other processes are ended by systemd-shutdown(8), which process 1 has become by then.
+    """
+    with Ignoring():
+        return procfs.read(first).strip() == SHUTDOWN
+    return False
 
 
 def out_of_memory(order: Order) -> bool:

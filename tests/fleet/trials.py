@@ -1,0 +1,301 @@
+"""What the fleet's machines go through, and what must be seen of it: a function for each trial, which raises `Failed` where something else was seen.
+
+A trial finds the site well and leaves it well. Its figures are milliseconds, and counts that must come out as they are written in it. Owns what is judged;
+how a machine is rebooted or a page is asked for is `machine`'s and `site`'s.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from halftrack_model.report import Happened
+from tests.fleet.machine import Failed, until
+from tests.fleet.site import AGENT, BASE, CONTROLLER, RUN, STATE, Site
+
+Figures = dict[str, int]
+BACK_S = 30.0  # within which an agent that hangs must be back
+YEARS = "+10y"
+FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+
+
+def expect(what: str, found: object, wanted: object) -> None:
+    """Or the trial has failed."""
+    if found != wanted:
+        raise Failed(f"{what}: {found!r}, expected was {wanted!r}")
+
+
+class Watched:
+    """What must not change on a host while its agent comes and goes."""
+
+    def __init__(self, site: Site, host: str) -> None:
+        self._site, self.host = site, host
+        self.pids, self._agent = site.pids(host), site.agent(host)
+        self._adoptions = self._adopted()
+
+    def _adopted(self) -> list[str]:
+        lines = self._site.machines[self.host].journal(AGENT).splitlines()
+        return [line for line in lines if "adopted: " in line]
+
+    def unharmed(self) -> int:
+        """Every process of every instance lives on; how many."""
+        expect(f"{self.host}: its instances' processes", self._site.pids(self.host), self.pids)
+        gone = [
+            pid
+            for pair in self.pids.values()
+            for pid in pair
+            if not self._site.machines[self.host].path(f"/proc/{pid}").exists()
+        ]
+        expect(f"{self.host}: processes that are gone", gone, [])
+        return len(self.pids)
+
+    def adopted(self, seconds: float = BACK_S) -> int:
+        """Another agent is there and has adopted all of them; how many."""
+        until(
+            lambda: self._site.agent(self.host) not in (0, self._agent), f"{self.host}: another agent is there", seconds
+        )
+        lines = until(lambda: self._adopted()[len(self._adoptions) :], f"{self.host}: it adopts", seconds)
+        names = sorted(lines[-1].rpartition("adopted: ")[2].split(", "))
+        expect(f"{self.host}: adopted", names, sorted(self.pids))
+        until(lambda: self._site.property(self.host, AGENT, "ActiveState") == "active", "systemd knows that it is up")
+        return self.unharmed()
+
+
+# ------------------------------------------------------------------------------------------------------------------- trials
+
+
+def installed(site: Site) -> Figures:
+    """Enrolled and enabled as the README says; every host serves, and is well."""
+    for host in site.hosts:
+        until(lambda host=host: site.page(host), f"{host} serves")
+        until(lambda host=host: site.well(host), f"{host} is well")
+        expect(f"{host}: its unit", site.property(host, AGENT, "UnitFileState"), "enabled")
+        expect(f"{host}: its unit", site.property(host, AGENT, "ActiveState"), "active")
+        expect(f"{host}: its problems", site.problems(host), ())
+        site.networked(host)
+    if site.stream:
+        until(site.kept, "frames arrive in the sink")
+    with site.operator() as client:
+        until(lambda: all(rollout.phase == "succeeded" for rollout in client.rollouts()), "all rollouts have succeeded")
+    return {"serving": len(site.hosts)}
+
+
+def unit_restarted(site: Site) -> Figures:
+    """`systemctl restart`: systemd ends the agent and nothing else, and the next one adopts."""
+    adopted = 0
+    for host in site.hosts:
+        watched = Watched(site, host)
+        site.machines[host].run("systemctl", "restart", AGENT)
+        adopted += watched.adopted()
+    return {"adopted": adopted}
+
+
+def unit_stopped(site: Site) -> Figures:
+    """`systemctl stop`, and `systemctl start` a while later: what runs goes on meanwhile."""
+    adopted = ran_on = 0
+    for host in site.hosts:
+        watched = Watched(site, host)
+        site.machines[host].run("systemctl", "stop", AGENT)
+        expect(f"{host}: its unit", site.property(host, AGENT, "ActiveState"), "inactive")
+        ran_on += watched.unharmed()
+        expect(f"{host}: it serves", bool(site.page(host)), True)
+        site.machines[host].run("systemctl", "start", AGENT)
+        adopted += watched.adopted()
+    return {"ran_on": ran_on, "adopted": adopted}
+
+
+def agent_killed(site: Site) -> Figures:
+    """SIGKILL, as from the kernel when memory is short: systemd starts another, which adopts."""
+    adopted = 0
+    for host in site.hosts:
+        watched = Watched(site, host)
+        site.machines[host].signal(site.agent(host), signal.SIGKILL)
+        adopted += watched.adopted()
+    return {"adopted": adopted}
+
+
+def watchdog(site: Site) -> Figures:
+    """One agent stands still, another one's loop hangs, and so does the controller, all at once: each is ended and is back within 30 s."""
+    still, hung = site.hosts[0], site.hosts[-1]
+    watched = {host: Watched(site, host) for host in site.hosts}
+    began_s = time.monotonic()
+    site.machines[still].signal(site.agent(still), signal.SIGSTOP)
+    held, back_ms = _wedged(site, hung) if hung != still else 0, {}
+    controller = int(site.property(BASE, CONTROLLER, "MainPID"))
+    site.base.signal(controller, signal.SIGSTOP)
+    for host in (hung, still) if hung != still else (still,):
+        if host == hung and held:
+            until(lambda: site.agent(hung) != watched[hung]._agent, "the agent that hangs is ended", BACK_S)
+            site.machines[hung].signal(held, signal.SIGCONT)
+        watched[host].adopted()
+        back_ms[host] = round((time.monotonic() - began_s) * 1000)
+    until(
+        lambda: int(site.property(BASE, CONTROLLER, "MainPID")) not in (0, controller),
+        "another controller is there",
+        BACK_S,
+    )
+    until(site.listens, "it listens", BACK_S)
+    controller_ms = round((time.monotonic() - began_s) * 1000)
+    late = {name: ms for name, ms in {**back_ms, BASE: controller_ms}.items() if ms > BACK_S * 1000}
+    expect("back too late (ms)", late, {})
+    if "Watchdog timeout" not in site.machines[still].journal(AGENT):
+        raise Failed(f"{still}: it was not systemd that ended its agent")
+    site.in_step()
+    return {
+        "ended": len(back_ms) + 1,
+        "stopped_back_ms": back_ms[still],
+        "wedged_back_ms": back_ms[hung],
+        "controller_back_ms": controller_ms,
+    }
+
+
+def watchdog_soon(site: Site) -> Figures:
+    """The first part of it, by an administrator who is less patient."""
+    host = site.hosts[0]
+    site.machines[host].drop_in(AGENT, {"WatchdogSec": "2s"})
+    site.machines[host].run("systemctl", "restart", AGENT)
+    until(lambda: site.property(host, AGENT, "ActiveState") == "active", "it is up")
+    watched, began_s = Watched(site, host), time.monotonic()
+    site.machines[host].signal(site.agent(host), signal.SIGSTOP)
+    adopted = watched.adopted()
+    if "Watchdog timeout" not in site.machines[host].journal(AGENT):
+        raise Failed("it was not systemd that ended the agent")
+    return {"adopted": adopted, "back_ms": round((time.monotonic() - began_s) * 1000)}
+
+
+def _wedged(site: Site, host: str) -> int:
+    """The agent's next look never ends: it reads a pipe to which nobody writes. The process whose file that was, which has to stand still meanwhile."""
+    machine = site.machines[host]
+    name = next(name for name in site.pids(host) if name.startswith("line.sum."))
+    pid = site.pids(host)[name][0]
+    status = f"{RUN}/status/{name}.json"
+    machine.signal(pid, signal.SIGSTOP)  # it would put a file in the pipe's place
+    machine.run("mkfifo", f"{status}.pipe")
+    machine.run("mv", f"{status}.pipe", status)
+    return pid
+
+
+def rebooted_offline(site: Site) -> Figures:
+    """No cable is in. Each host reboots in order, by its own systemd, and serves again; so does the stream, which goes on where it was."""
+    return _booted(site, lambda host: site.machines[host].reboot())
+
+
+def power_cut_offline(site: Site) -> Figures:
+    """The same, without any order: everything on the host ends at once."""
+
+    def cut(host: str) -> None:
+        site.machines[host].power_cut()
+        site.machines[host].boot()
+
+    return _booted(site, cut)
+
+
+def _booted(site: Site, boot: Callable[[str], None]) -> Figures:
+    with site.operator() as client:
+        before = {host: client.host(host).entry.accepted_revision for host in site.hosts}
+        phases = [(rollout.rollout_id, rollout.phase) for rollout in client.rollouts()]
+    recorded, exits = site.kept(), site.reported(Happened.INSTANCE_EXITED)
+    site.cables.pull(*site.hosts)
+    names = {host: sorted(site.pids(host)) for host in site.hosts}
+    serving_ms: list[int] = []
+    for host in site.hosts:
+        boot(host)
+        serving_ms.append(site.served(host, site.machines[host].switched_on_s))
+        until(lambda host=host: site.well(host), f"{host} is well without a link")
+        expect(f"{host}: what runs", sorted(site.pids(host)), names[host])
+        site.networked(host)
+    if site.stream:
+        until(
+            lambda: site.kept() > recorded + 100, "the stream goes on where it was, beyond what it had, without a link"
+        )
+    site.cables.plug(*site.hosts)
+    site.in_step()
+    with site.operator() as client:
+        expect("revisions", {host: client.host(host).entry.accepted_revision for host in site.hosts}, before)
+        expect("rollouts", [(rollout.rollout_id, rollout.phase) for rollout in client.rollouts()], phases)
+    expect(
+        "exits that were reported: a host that goes down is nobody's exit",
+        site.reported(Happened.INSTANCE_EXITED),
+        exits,
+    )
+    figures = {"boots": len(serving_ms), "slowest_serving_ms": max(serving_ms)}
+    return figures | ({"frames": site.kept()} if site.stream else {})
+
+
+def wrong_clock(site: Site) -> Figures:
+    """A host boots without a link, ten years ahead: it serves, comes back into step, and says what is wrong with its clock."""
+    if FAKETIME is None:
+        raise Failed("libfaketime is not here: apt-get install libfaketime")
+    host = site.hosts[0]
+    machine = site.machines[host]
+    words = f'"LD_PRELOAD={FAKETIME}" "FAKETIME={YEARS}" "FAKETIME_DONT_FAKE_MONOTONIC=1"'
+    machine.drop_in(AGENT, {"Environment": words})
+    site.cables.pull(host)
+    machine.reboot()
+    serving_ms = site.served(host, machine.switched_on_s)
+    site.cables.plug(host)
+    site.in_step()
+    told = until(lambda: [text for text in site.problems(host) if "clock" in text], "it says that its clock is wrong")
+    machine.drop_in(AGENT, {})
+    watched = Watched(site, host)
+    machine.run("systemctl", "restart", AGENT)
+    watched.adopted()
+    until(lambda: not site.problems(host), "its clock is right again")
+    return {"told": len(told), "serving_ms": serving_ms}
+
+
+def full_disk(site: Site) -> Figures:
+    """A host's disk is full: what runs goes on, its agent is restarted and adopts, and says so; with room again all is as before."""
+    host = site.hosts[-1]
+    machine, watched = site.machines[host], Watched(site, host)
+    machine.run("dd", "if=/dev/zero", f"of={STATE}/filler", "bs=64k", check=False)
+    machine.run("systemctl", "restart", AGENT)
+    watched.adopted()
+    told = until(lambda: [text for text in site.problems(host) if "full" in text], "it says that its disk is full")
+    expect(f"{host}: it serves", bool(site.page(host)), True)
+    machine.run("rm", f"{STATE}/filler")
+    until(lambda: not site.problems(host), "with room again it has no problem")
+    return {"adopted": watched.unharmed(), "told": len(told)}
+
+
+def controller_rebooted(site: Site) -> Figures:
+    """The controller's machine reboots in order, and loses its power: it serves its galaxy again, and hosts notice nothing."""
+    watched = [Watched(site, host) for host in site.hosts]
+    with site.operator() as client:
+        phases = [(rollout.rollout_id, rollout.phase) for rollout in client.rollouts()]
+    serving_ms = []
+    for cut in (False, True):
+        if cut:
+            site.base.power_cut()
+            site.base.boot()
+        else:
+            site.base.reboot()
+        until(site.listens, "the controller listens")
+        serving_ms.append(round((time.monotonic() - site.base.switched_on_s) * 1000))
+        site.in_step()
+    with site.operator() as client:
+        expect("rollouts", [(rollout.rollout_id, rollout.phase) for rollout in client.rollouts()], phases)
+    return {"boots": 2, "ran_on": sum(each.unharmed() for each in watched), "slowest_serving_ms": max(serving_ms)}
+
+
+TRIALS: Mapping[str, Callable[[Site], Figures]] = {
+    trial.__name__: trial
+    for trial in (
+        installed,
+        unit_restarted,
+        unit_stopped,
+        agent_killed,
+        rebooted_offline,
+        power_cut_offline,
+        watchdog,
+        watchdog_soon,
+        controller_rebooted,
+        wrong_clock,
+        full_disk,
+    )
+}
+
+
+def chosen(names: Sequence[str]) -> list[Callable[[Site], Figures]]:
+    """Those of the names, in order; all when none is named."""
+    return [trial for name, trial in TRIALS.items() if name in (names or set(TRIALS) - {watchdog_soon.__name__})]
