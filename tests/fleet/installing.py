@@ -4,6 +4,7 @@ A virtual environment of the machine's own Python whose packages are links to th
 unit files are used as they are, to the byte. Owns those folders; starts nothing.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -59,6 +60,14 @@ def installed(folder: Path) -> Path:
 def binds(prefix: Path) -> dict[str, str]:
     """What a machine gets to read, and where."""
     return {PREFIX: str(prefix), PACKAGES: str(_site_packages()), SOURCE: str(ROOT)}
+
+
+def clock(built: Path) -> Path:
+    """The library that makes a wall clock wrong."""
+    source = Path(__file__).with_name("clock.c")
+    flags = ("-std=gnu11", "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror")
+    subprocess.run([os.environ.get("CC", "gcc"), *flags, "-o", str(built), str(source)], check=True)
+    return built
 
 
 def _site_packages() -> Path:

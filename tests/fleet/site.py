@@ -214,6 +214,10 @@ class Site:
                 found[folder.name] = (int(who["pid"]), int(who["shim_pid"]))
         return found
 
+    def rings(self, host: str) -> dict[str, int]:
+        """The host's rings, and which files they are."""
+        return {path.name: path.stat().st_ino for path in self.machines[host].path(f"{RUN}/rings").rglob("*.ring")}
+
     def problems(self, host: str) -> tuple[str, ...]:
         """What the host says that it cannot do."""
         seen = self.seen(host)
