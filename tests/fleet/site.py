@@ -34,6 +34,7 @@ STATE, RUN = "/var/lib/halftrack-agent", "/run/halftrack-agent"
 PAGE = installing.ROOT / "examples/services/page.py"
 PROBE = Probe("http", ProbeKind.HTTP, port="{params.port}", path="/healthz", period_ms=500, failures=3)
 DISK_BYTES = 128 << 20  # artifacts keep away from the last 64 MiB of a disk
+RECONNECT_S = 120.0  # an agent that has tried in vain for long tries again within half a minute
 RATE, BURST_US = 500, 10_000
 STREAM = {
     "source": ("Numbers", {"rate": RATE, "burst_us": BURST_US}),
@@ -250,7 +251,7 @@ class Site:
             return entry.connected and entry.health is Health.HEALTHY and entry.revision == entry.accepted_revision
 
         for host in self.hosts:
-            until(lambda host=host: stands(host), f"{host} is in step with the controller")
+            until(lambda host=host: stands(host), f"{host} is in step with the controller", RECONNECT_S)
 
     def reported(self, happened: Happened) -> int:
         """How many of the hosts' reports that the controller has are of this kind."""

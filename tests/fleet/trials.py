@@ -238,6 +238,30 @@ def _booted(site: Site, boot: Callable[[str], None]) -> Figures:
     return figures | ({"frames": site.kept()} if site.stream else {})
 
 
+def cut_half_way(site: Site) -> Figures:
+    """A host loses its power and its link as soon as a new plan is there. It serves one or the other by itself; with its link, the newer one."""
+    host = site.hosts[-1]
+    machine = site.machines[host]
+    with site.operator() as client:
+        before = client.host(host).entry.accepted_revision
+        site.publish(client, "page", "1.0.1")
+        until(lambda: client.host(host).entry.accepted_revision > before, f"{host} has accepted the plan")
+    site.cables.pull(host)
+    machine.power_cut()
+    machine.boot()
+    serving_ms = site.served(host, machine.switched_on_s)
+    until(lambda: site.well(host), f"{host} is well without a link")
+    expect("one of both is served", site.page(host) in ("1.0.0", "1.0.1"), True)
+    newer = site.page(host) == "1.0.1"
+    site.cables.plug(host)
+    for each in site.hosts:
+        until(lambda each=each: site.page(each) == "1.0.1", f"{each} serves the newer page")
+    site.in_step()
+    with site.operator() as client:
+        until(lambda: all(rollout.phase == "succeeded" for rollout in client.rollouts()), "the cut was nobody's fault")
+    return {"serving_ms": serving_ms, "finished_offline": int(newer)}
+
+
 def wrong_clock(site: Site) -> Figures:
     """A host boots without a link, ten years ahead: it serves, comes back into step, and says what is wrong with its clock."""
     host = site.hosts[0]
@@ -306,6 +330,7 @@ TRIALS: Mapping[str, Callable[[Site], Figures]] = {
         out_of_memory,
         rebooted_offline,
         power_cut_offline,
+        cut_half_way,
         watchdog,
         watchdog_soon,
         controller_rebooted,
