@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim spin museum soak cycles crash-matrix fleet swap-soak swap-table rewire-soak swap-verdict bench-ring bench-bridge bench-spool bench-swap bench-handover bench-delta bench-agent bench native dist clean
+.PHONY: help ready demo test check lint types house proto docs format sim spin museum soak cycles crash-matrix fleet swap-soak swap-table rewire-soak swap-verdict bench-ring bench-bridge bench-spool bench-swap bench-handover bench-delta bench-agent bench native dist bundle clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -116,6 +116,9 @@ native: ## build the ring for C and C++ programs: build/native/libhalftrack_ring
 dist: ready ## build the wheel and the source distribution into dist/
 	@rm -rf dist
 	@$(PY) -m build --outdir dist .
+
+bundle: dist ## build the agent as an artifact that agents update themselves to, and its manifest, into dist/ (ARGS=--python PATH)
+	@$(PY) tools/bundle.py dist/*.whl $(ARGS)
 
 clean: ## remove everything that was built, the virtual environment too
 	@rm -rf .venv build dist halftrack.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks demo-logs

@@ -23,6 +23,7 @@ from halftrack_agent.drivers.cgroups import Cgroups
 from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.drivers.launch import Launcher
 from halftrack_agent.drivers.probes import Where
+from halftrack_agent.drivers.starting import Inherited
 from halftrack_agent.hands import Hands
 from halftrack_agent.health import FEW_FRAMES
 from halftrack_agent.identity import Identity
@@ -44,6 +45,7 @@ from halftrack_agent.siblings import OpenClock, Siblings
 from halftrack_agent.sight import Sight
 from halftrack_agent.spools import Spools
 from halftrack_agent.state import AgentState
+from halftrack_agent.updating import NO_TRIAL, Around, Trialling, Updating
 from halftrack_agent.wallclock import WallClock
 from halftrack_dataplane.frames import reader_name
 from halftrack_model import canonical
@@ -79,8 +81,11 @@ class Agent:
         listening: Listening,
         cgroup: str,
         turned: Callable[[], None] = lambda: None,
+        trial: Trialling = NO_TRIAL,
     ) -> None:
         self._places, self._identity, self._listening = places, identity, listening
+        self._inherited = Inherited()
+        self._waiting_plan: Sealed | None = None
         self._findings: tuple[str, ...] = ()
         self._trouble = ""
         files.make_folder(places.run)
@@ -125,6 +130,7 @@ class Agent:
             self._wake,
             self._reserve,
         )
+        self._updating = self._made_updating(trial)
         self._loop = self._made_loop(state, turned)
 
     def _made_bringing(self) -> tuple[Siblings, Bringing]:
@@ -148,6 +154,16 @@ class Agent:
             self._problems,
             self._stands,
             turned,
+            self._updating.seen,
+        )
+
+    def _made_updating(self, trial: Trialling) -> Updating:
+        return Updating(
+            self._places,
+            trial,
+            self._store,
+            self._outbox,
+            Around(self._driver.pids, lambda: self._loop.calm, self._stays),
         )
 
     def _made_link(self) -> Link:
@@ -171,6 +187,7 @@ class Agent:
         try:
             port = self._peers.open(self._listening.address, self._listening.agent_port)
             adopted = await self._driver.adopt()
+            self._updating.adopted()
         except BaseException:
             await self._close()
             raise
@@ -194,6 +211,8 @@ class Agent:
 
     async def run_until(self, stop: asyncio.Event) -> None:
         """Run until asked to stop. Whatever a part raises ends the agent: the next one finds all that is on the disk."""
+        if stop.is_set():
+            return
         loop = asyncio.get_running_loop()
         parts: list[asyncio.Task[object]] = [
             loop.create_task(work)
@@ -201,6 +220,7 @@ class Agent:
                 self._loop.run(),
                 self._link.run(),
                 self._renewing.run(),
+                self._updating.run(),
                 self._peers.serve(),
                 self._show(),
                 stop.wait(),
@@ -257,7 +277,9 @@ class Agent:
         running = {each.workload.artifact for each in instances if each.workload.artifact}
         artifacts = retention.artifacts_of(plan)
         self._bringing.use(frozenset().union(*artifacts.values()))
-        self._store.retain(artifacts, running or None, retention.archives_of(plan))
+        self._updating.use(plan)
+        kept = {*running, *self._updating.keeps} if running else None
+        self._store.retain(artifacts, kept, retention.archives_of(plan))
         log.info("plan %d is in force", plan.revision)
 
     def _stands(self, held: int) -> ContactSeen:
@@ -295,7 +317,16 @@ class Agent:
         self._loop.heard(word)
 
     def _plan_came(self, sealed: Sealed) -> None:
-        self._loop.plan_came(sealed)
+        """While a new version of the agent is on trial, plans wait: the version before must be able to read all that is on the disk."""
+        if self._updating.on_trial:
+            self._waiting_plan = sealed
+        else:
+            self._loop.plan_came(sealed)
+
+    def _stays(self) -> None:
+        if self._waiting_plan is not None:
+            self._loop.plan_came(self._waiting_plan)
+            self._waiting_plan = None
 
     def _transfers(self) -> tuple[TransferGauge, ...]:
         return self._bringing.gauges()
@@ -311,7 +342,8 @@ class Agent:
     def _problems(self) -> tuple[str, ...]:
         own = (
             tuple(filter(None, (self._trouble, self._reserve.problem))) + self._renewing.problems + self._wall.problems
-        ) + self._siblings.problems
+        )
+        own += self._siblings.problems + self._updating.problems
         return (*own, *self._findings, *self._driver.problems, *self._rings.problems, *self._outbox.problems)
 
     def _hello(self) -> Hello:
@@ -335,7 +367,7 @@ class Agent:
                     files.replace(self._places.observed, canonical.encode(observed), durable=False)
                 shown = digest
             self._wall.keep()
-
+            self._inherited.reap()
             moving = canonical.encode(self._bringing.gauges())
             if moving != moved:
                 with contextlib.suppress(HalftrackError):

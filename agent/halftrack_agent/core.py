@@ -28,7 +28,7 @@ from halftrack_agent.inbox import Trust, TrustedPlan, judged, revision_of
 from halftrack_agent.reconcile import Wanted, reconciled
 from halftrack_agent.state import AgentState
 from halftrack_model.errors import HalftrackError, InvalidInput, Refused, Untrusted
-from halftrack_model.observed import InstanceObserved, Observed, SwapWaits
+from halftrack_model.observed import AgentSeen, InstanceObserved, Observed, SwapWaits
 from halftrack_model.plan import Plan
 from halftrack_model.report import Happened
 from halftrack_model.swap import Phase, SwapRecord
@@ -229,7 +229,7 @@ def _plan_owner(merge: Workload, rings: Iterable[RingSpec]) -> Member | None:
 # ------------------------------------------------------------------------------------------------------------- observed
 
 
-def observed(state: AgentState, problems: tuple[str, ...] = ()) -> Observed:
+def observed(state: AgentState, problems: tuple[str, ...] = (), agent: AgentSeen | None = None) -> Observed:
     """The host as the controller shall know it; equal while nothing happens."""
     rows = tuple(
         InstanceObserved(
@@ -250,7 +250,7 @@ def observed(state: AgentState, problems: tuple[str, ...] = ()) -> Observed:
     held = tuple(
         f"{name} does not run: {reason}" for name, reason in sorted(state.held_back.items()) if name not in _idle(state)
     )
-    return Observed(state.trust.host, revision, rows, swaps, (*problems, *held), state.owners, waits=waits)
+    return Observed(state.trust.host, revision, rows, swaps, (*problems, *held), state.owners, waits=waits, agent=agent)
 
 
 def _idle(state: AgentState) -> frozenset[str]:

@@ -10,8 +10,9 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from halftrack_agent import identity, lock
+from halftrack_agent import files, identity, lock
 from halftrack_agent.places import AGENT_PORT, BRIDGE_PORT, Places
 from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError, InvalidInput
@@ -23,7 +24,11 @@ MAX_PORT = 65535  # ZeroMQ takes a larger number modulo 65536, and would listen 
 MAX_PATIENCE_S = 3600
 STATE, RUN = "/var/lib/halftrack-agent", "/run/halftrack-agent"
 
+STABLE_S = 60.0
 log = logging.getLogger("halftrack.agent")
+
+if TYPE_CHECKING:
+    from halftrack_agent.launching import Launched
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,8 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _enrol(places, options)
             case "status":
                 _status(places, options.output)
+            case "check":
+                _check(places)
             case _:
-                asyncio.run(_run(places, options))
+                _run(places, options, sys.argv[1:] if argv is None else argv)
     except HalftrackError as error:
         print(f"halftrack-agent: {error.message} ({error.reason})", file=sys.stderr)
         return 1
@@ -62,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         "enrol": "halftrack-agent enrol --token-file /root/token",
         "run": "halftrack-agent run --listen 10.0.0.2",
         "status": "halftrack-agent status -o json",
+        "check": "halftrack-agent check --state /tmp/copy/state --run /tmp/copy/run",
     }
 
     def command(name: str, purpose: str) -> argparse.ArgumentParser:
@@ -76,7 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     run = command("run", "run the agent (also what happens without a command)")
     status = command("status", "what the agent of this host last saw")
     status.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form of the result")
-    for part in (parser, enrol, run, status):
+    check = command(
+        "check", "could this version go on from that state? Asked of it, on a copy, before an update takes over"
+    )
+    for part in (parser, enrol, run, status, check):
         own = part is not parser  # options of the bare command must not be reset by a sub-command's defaults
         hush = argparse.SUPPRESS
         part.add_argument(
@@ -120,6 +131,13 @@ def _add_listening(part: argparse.ArgumentParser, hush: str | None) -> None:
         "--cgroup", default=default(""), metavar="NAME", help="where control groups are made, below the top"
     )
     part.add_argument(
+        "--stable",
+        type=_seconds,
+        default=STABLE_S if hush is None else hush,
+        metavar="SECONDS",
+        help=f"a new version of the agent stays once it has been well for so long (default: {STABLE_S:g})",
+    )
+    part.add_argument(
         "--patience",
         type=_seconds,
         default=PATIENCE_S if hush is None else hush,
@@ -150,23 +168,50 @@ def _example(line: str) -> str:
     return f"Example:\n  {line}\n\nExit status: 0 done; 1 an error, which says what to do; 2 a wrong command line;\n3 the disk did not keep what was written: start it again, and check the disk."
 
 
-async def _run(places: Places, options: argparse.Namespace) -> None:
-    from halftrack_agent.agent import Agent, Listening  # heavy: the other commands do without
+def _run(places: Places, options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    from halftrack_agent import launching
 
-    stop = asyncio.Event()
+    files.make_folder(places.state)
+    own = launching.launched(places, arguments, options.stable)
+    if asyncio.run(_running(places, options, own)):
+        launching.again(own)
+
+
+async def _running(places: Places, options: argparse.Namespace, own: "Launched") -> bool:
+    """Returns whether the process is to begin anew."""
+    from halftrack_agent.agent import Agent, Listening  # heavy: the other commands do without
+    from halftrack_agent.updating import Trialling
+
+    stop, anew = asyncio.Event(), asyncio.Event()
+
+    def again() -> None:
+        anew.set()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     held = lock.StateLock(places.state)
     try:
         watchdog = Watchdog(options.patience)
         listening = Listening(options.listen, options.agent_port, options.bridge_port)
-        own, cgroup = identity.load(places.identity), options.cgroup or places.cgroup()
-        async with Agent(places, own, listening, cgroup, watchdog.beat) as agent:
+        member, cgroup = identity.load(places.identity), options.cgroup or places.cgroup()
+        trial = Trialling(own, options.stable, again)
+        async with Agent(places, member, listening, cgroup, watchdog.beat, trial) as agent:
             watchdog.ready()
             await agent.run_until(stop)
-            watchdog.close()
+            if anew.is_set():
+                watchdog.hand_over()
+            else:
+                watchdog.close()
     finally:
         held.close()
+    return anew.is_set()
+
+
+def _check(places: Places) -> None:
+    from halftrack_agent import checking
+
+    print(canonical.encode(checking.answer(places)).decode())
 
 
 def _enrol(places: Places, options: argparse.Namespace) -> None:
@@ -210,6 +255,9 @@ def _status(places: Places, output: str) -> None:
     if observed is None:
         return
     print(f"host {observed.host}, plan {observed.revision or 'none yet'}")
+    if observed.agent is not None:
+        trial = ", on trial" if observed.agent.on_trial else ""
+        print(f"version {observed.agent.version}, {'updated' if observed.agent.artifact else 'as installed'}{trial}")
     for item in observed.instances:
         hung = f" (hung {item.hangs})" if item.hangs else ""
         print(f"  {item.phase:9} {item.workload}  restarts {item.restarts}{hung}  {item.detail}".rstrip())

@@ -11,7 +11,7 @@ A plan is accepted only when, in this order, each rule holds; the first that fai
    plan, but knows how high it has been, and goes below that for nobody (P2).
 6. It is not empty, unless it says that the host is to be decommissioned (R3).
 7. Each release in it is sealed by enough release keys, and each artifact it runs is named by one of those releases, with the
-   same entry and version: a stolen controller key alone installs nothing. A command's words, a probe's and what a judge asks are what the
+   same entry and version: a stolen controller key alone installs nothing, the agent's own next version included. A command's words, a probe's and what a judge asks are what the
    release is sealed with, and nothing else.
 8. Its parts fit together and this host (`fitting`): a genuine plan that no agent could carry out would stop each one that tried.
 """
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from halftrack_agent import fitting
 from halftrack_model import canonical, seals
 from halftrack_model.errors import InvalidInput, Refused, Untrusted
-from halftrack_model.plan import MAX_PLAN_BYTES, Plan
+from halftrack_model.plan import MAX_PLAN_BYTES, Plan, agent_of
 from halftrack_model.release import Release
 from halftrack_model.seals import Sealed, Verify
 from halftrack_model.workload import Runs, Workload
@@ -78,6 +78,7 @@ def judged(sealed: Sealed, trust: Trust, held: TrustedPlan | None, floor: int = 
     if not plan.workloads and not plan.decommission:
         raise Refused("empty-plan", "a plan without workloads that does not say `decommission` is not obeyed")
     artifacts = _check_releases(plan, trust)
+    _check_agent(plan)
     if faults := tuple(fitting.misfits(plan)):
         raise InvalidInput("plan-misfit", "; ".join(faults[:MAX_FAULTS]))
     return TrustedPlan(plan, sealed, artifacts, _WARRANT)
@@ -139,6 +140,17 @@ def _check_releases(plan: Plan, trust: Trust) -> Mapping[str, int]:
                     f"{workload.name} would judge {release.version} by another verdict than the one that it is sealed with",
                 )
     return {release.artifact.digest: release.artifact.size_bytes for release in releases.values()}
+
+
+def _check_agent(plan: Plan) -> None:
+    """After rule 7: whatever its releases say is what the release keys have sealed."""
+    if not plan.agent:
+        return
+    release = agent_of(plan)
+    if release is None or not release.unpack or not release.command:
+        raise Untrusted(
+            "unreleased-agent", f"the agent would become {plan.agent}, which no release in this plan vouches for"
+        )
 
 
 def _check_words(workload: Workload, release: Release) -> None:

@@ -21,7 +21,7 @@ from halftrack_agent.rings import Rings
 from halftrack_agent.sight import Sight
 from halftrack_agent.state import AgentState
 from halftrack_model.errors import HostFault
-from halftrack_model.observed import Observed
+from halftrack_model.observed import AgentSeen, Observed
 from halftrack_model.seals import Sealed
 
 log = logging.getLogger("halftrack.agent")
@@ -51,7 +51,9 @@ class Loop:
         problems: Callable[[], tuple[str, ...]],
         contact: Callable[[int], ContactSeen] = lambda _: IN_STEP,
         turned: Callable[[], None] = lambda: None,
+        agent: Callable[[], AgentSeen | None] = lambda: None,
     ) -> None:
+        self._agent = agent
         self._contact = contact
         self._state, self._turned = state, turned
         self._sight, self._hands, self._rings, self._outbox = sight, hands, rings, outbox
@@ -86,7 +88,7 @@ class Loop:
     def observed(self) -> Observed:
         """The host as the controller shall know it."""
         faults = (self._fault,) if self._fault else ()
-        return core.observed(self._state, (*faults, *self._hands.problems, *self._problems()))
+        return core.observed(self._state, (*faults, *self._hands.problems, *self._problems()), self._agent())
 
     async def run(self) -> None:
         """Steps, for ever; cancel it to stop. Whatever is under way then is found again by the next agent."""
@@ -162,14 +164,20 @@ class Loop:
             self._hands.carry_out(emit)
             self._stirred()
 
+    @property
+    def calm(self) -> bool:
+        """Is nothing under way: no swap open, and nothing changed lately?"""
+        return clock.boot_ms() - self._changed_ms >= LIVELY_MS and not self._fault and not self._is_open()
+
     def _pause_s(self) -> float:
         if self._fault:
             return CALM_S
         if clock.boot_ms() - self._changed_ms < LIVELY_MS:
             return QUICK_S
-        plan = self._state.plan
-        records = self._state.swaps
-        is_open = plan is not None and any(
+        return OPEN_S if self._is_open() else CALM_S
+
+    def _is_open(self) -> bool:
+        plan, records = self._state.plan, self._state.swaps
+        return plan is not None and any(
             spec.swap_id not in records or not records[spec.swap_id].phase.terminal for spec in plan.plan.swaps
         )
-        return OPEN_S if is_open else CALM_S

@@ -34,6 +34,11 @@ class Places:
         return self.state / "artifacts"
 
     @property
+    def unpacked(self) -> Path:
+        """Those that are archives, unpacked."""
+        return self.state / "unpacked"
+
+    @property
     def instances(self) -> Path:
         """One folder for each instance."""
         return self.state / "instances"

@@ -33,17 +33,18 @@ _BLOCK = 1 << 20
 class Unpacked:
     """The folders of one host."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, only: str = "") -> None:
+        """All that are in `folder`, or `only` the one: then nothing else is looked at."""
         self._folder = files.make_folder(folder)
         self._seen: set[str] = set()
         self.findings: tuple[str, ...] = ()
-        for path in sorted(self._folder.iterdir()):
+        for path in sorted(self._folder.iterdir()) if not only else [self._path(only)]:
             if path.name.startswith("."):
                 _remove(path)
-            elif trouble := _trouble(path):
+            elif path.exists() and (trouble := _trouble(path)):
                 self._drop(path)
                 self.findings += (f"what artifact {path.name[:12]} was unpacked to {trouble}: it is unpacked again",)
-            else:
+            elif path.exists():
                 self._seen.add(f"sha256:{path.name}")
 
     @property
@@ -130,6 +131,9 @@ class Unpacked:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
+        for top, _, _ in os.walk(path):
+            with contextlib.suppress(OSError):
+                Path(top).chmod(0o700)
         shutil.rmtree(path, ignore_errors=True)
     else:
         with contextlib.suppress(OSError):

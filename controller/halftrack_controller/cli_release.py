@@ -9,7 +9,7 @@ from halftrack_controller.cli_frame import DONE, Program, Terminal, verb
 from halftrack_controller.quantities import size_text
 from halftrack_model import archives, canonical, seals
 from halftrack_model.errors import InvalidInput
-from halftrack_model.release import Artifact
+from halftrack_model.release import AGENT, Artifact
 from halftrack_proto import messages as said
 
 if TYPE_CHECKING:  # what these import is heavy, and only `publish` needs it
@@ -97,5 +97,9 @@ def _reply_lines(reply: said.PublishReply) -> list[str]:
     if reply.already_published:
         return [f"{name} was published before; nothing changes"]
     if not reply.rollout_ids:
+        if reply.product == AGENT:
+            return [
+                f"{name} is published; the agents of an environment become it once it says `agent: {reply.version}`"
+            ]
         return [f"{name} is published; no graph runs {reply.product} at an older version, so no rollout begins"]
     return [f"{name} is published", *(f"  rollout {rollout_id} begins" for rollout_id in reply.rollout_ids)]

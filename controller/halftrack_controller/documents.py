@@ -23,7 +23,7 @@ def declared(document: said.Document) -> Declared:
     """A document that came over the wire as what it declares."""
     match document:
         case said.EnvironmentDocument():
-            return Environment(document.name, document.labels, document.track)
+            return Environment(document.name, document.labels, document.track, document.agent)
         case said.HostDocument():
             where = (document.bridge, document.agent, "", document.bandwidth, document.site)
             return Host(document.name, document.environment, document.labels, *where)

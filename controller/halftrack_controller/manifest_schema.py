@@ -59,6 +59,11 @@ class EnvironmentSpec(Strict):
 
     labels: Labels = Field(default={}, description="Facts to select by.", examples=[{"site": "north"}])
     track: Name = Field(default="stable", description="The layer of risk it accepts.", examples=["stable"])
+    agent: VersionText | None = Field(
+        default=None,
+        description="The version that the agents of its hosts shall be, of a release of halftrack-agent; left out: as they are.",
+        examples=["0.2.0"],
+    )
 
 
 class BandwidthFields(Strict):

@@ -286,7 +286,7 @@ def _domain(
 ) -> tuple[Environment | Host | StreamGraph | ReleaseDraft | None, list[Fault]]:
     match manifest:
         case schema.EnvironmentManifest(metadata=metadata, spec=environment):
-            return Environment(metadata.name, dict(environment.labels), environment.track), []
+            return Environment(metadata.name, dict(environment.labels), environment.track, environment.agent or ""), []
         case schema.HostManifest(metadata=metadata, spec=host):
             return _host(metadata.name, host), []
         case schema.StreamManifest(metadata=metadata, spec=line):

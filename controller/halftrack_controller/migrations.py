@@ -16,6 +16,7 @@ NAMES = (
     "0004-time-floor",
     "0005-bandwidth",
     "0006-sites",
+    "0007-agents",
 )  # every step below; the schema of a store that has others is not ours to touch
 
 _FIRST = """
@@ -209,6 +210,12 @@ def bandwidth(db: Database) -> None:
 def sites(db: Database) -> None:
     """Which hosts give each other artifacts."""
     db.conn.execute("alter table hosts add column site text not null default ''")
+
+
+@MIGRATIONS(name=NAMES[6])
+def agents(db: Database) -> None:
+    """Which version the agents of an environment shall be."""
+    db.conn.execute("alter table environments add column agent text not null default ''")
 
 
 def migrate(db: Database) -> None:

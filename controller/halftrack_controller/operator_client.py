@@ -216,7 +216,7 @@ def _documents(documents: Iterable[Declared]) -> Sequence[said.Document]:
 def _document(declared: Declared) -> said.Document:
     match declared:
         case Environment():
-            return said.EnvironmentDocument(declared.name, declared.labels, declared.track)
+            return said.EnvironmentDocument(declared.name, declared.labels, declared.track, declared.agent)
         case Host():  # the CurveZMQ key is not the manifest's to say
             where = (declared.bridge, declared.agent, declared.bandwidth, declared.site)
             return said.HostDocument(declared.name, declared.environment, declared.labels, *where)

@@ -15,7 +15,7 @@ The rules, in the order in which they bind:
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from halftrack_controller import services, sites, standing
+from halftrack_controller import agents, services, sites, standing
 from halftrack_controller.expansion import Deployed, Expansion, Occupant, Parts, bridge_server, expanded
 from halftrack_controller.snapshot import Planning, Published, Reason, Rollout, RolloutPhase, Snapshot
 from halftrack_model.graph import Role, StreamGraph, Vertex
@@ -40,7 +40,10 @@ def plan(snapshot: Snapshot, now_ms: int) -> Planning:
         expansions = [_graph_expansion(snapshot, environment, name) for name in _graph_names(snapshot, environment)]
         for expansion in expansions:
             reasons += expansion.reasons
-        plans.update(_plans(snapshot, environment, expansions))
+        hosts = {host for expansion in expansions for host in expansion.parts}
+        orders = agents.ordered(snapshot, environment, hosts)
+        reasons += orders.reasons
+        plans.update(_plans(snapshot, environment, expansions, orders))
     reasons += _idle_hosts(snapshot, plans)
     reasons += _waiting_rollouts(snapshot)
     return Planning(plans, tuple(dict.fromkeys(reasons)))
@@ -222,7 +225,9 @@ class _Wiring:
         return _Wiring({host: frozenset(others) for host, others in peers.items()})
 
 
-def _plans(snapshot: Snapshot, environment: str, expansions: Iterable[Expansion]) -> Iterable[tuple[str, Plan]]:
+def _plans(
+    snapshot: Snapshot, environment: str, expansions: Iterable[Expansion], orders: agents.Orders
+) -> Iterable[tuple[str, Plan]]:
     parts: dict[str, tuple[Parts, ...]] = {}
     for expansion in expansions:
         for host, part in expansion.parts.items():
@@ -240,7 +245,7 @@ def _plans(snapshot: Snapshot, environment: str, expansions: Iterable[Expansion]
                 environment=environment,
                 host=host,
                 revision=0,
-                releases=_seals(snapshot, host, workloads),
+                releases=_seals(snapshot, workloads, orders.release(snapshot, host)),
                 rings=tuple(sorted((r for part in parts[host] for r in part.rings), key=lambda ring: ring.name)),
                 workloads=tuple(sorted(workloads, key=lambda workload: workload.name)),
                 swaps=tuple(sorted((s for part in parts[host] for s in part.swaps), key=lambda swap: swap.swap_id)),
@@ -249,6 +254,7 @@ def _plans(snapshot: Snapshot, environment: str, expansions: Iterable[Expansion]
                 bandwidth=snapshot.hosts[host].bandwidth if host in snapshot.hosts else (),
                 holdings=tuple(sorted((h for part in parts[host] for h in part.holdings), key=lambda h: h.workload)),
                 siblings=_siblings(snapshot, host, parts),
+                agent=orders.versions.get(host, ""),
             ),
         )
 
@@ -269,13 +275,13 @@ def _siblings(snapshot: Snapshot, host: str, planned: Collection[str]) -> tuple[
     return tuple(peer for name in named if (peer := _peer(snapshot, host, name)) is not None)
 
 
-def _seals(snapshot: Snapshot, host: str, workloads: Iterable[Workload]) -> tuple[Sealed, ...]:
-    """The sealed releases that vouch for the workloads, each once, in the order of product and version."""
+def _seals(snapshot: Snapshot, workloads: Iterable[Workload], agent: Published | None) -> tuple[Sealed, ...]:
+    """The sealed releases that vouch for the workloads and the agent, each once, in the order of product and version."""
     run = {(w.artifact, w.entry, w.version) for w in workloads if w.artifact}
 
     def vouches(published: Published) -> bool:
         release = published.release
-        return (release.artifact.digest, release.entry, release.version) in run
+        return published is agent or (release.artifact.digest, release.entry, release.version) in run
 
     return tuple(published.sealed for _, published in sorted(snapshot.releases.items()) if vouches(published))
 

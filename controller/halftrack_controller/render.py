@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from halftrack_controller.quantities import age_text, size_text, times_text
-from halftrack_model.observed import Observed
+from halftrack_model.observed import AgentSeen, Observed
 from halftrack_model.plan import Plan
 from halftrack_proto import messages as said
 from halftrack_proto.gauges import RingRow
@@ -112,12 +112,12 @@ def rollout_table(entries: Iterable[said.RolloutEntry]) -> Table:
 
 def host_table(entries: Iterable[said.HostEntry]) -> Table:
     """Hosts, one a line."""
-    table = _table("HOST", "ENVIRONMENT", "LINK", "HEALTH", "PLAN", "CERTIFICATE", "PROBLEMS")
+    table = _table("HOST", "ENVIRONMENT", "LINK", "HEALTH", "PLAN", "AGENT", "CERTIFICATE", "PROBLEMS")
     for entry in entries:
         problems = [*entry.problems, *([f"refused: {entry.refusal_reason}"] if entry.refusal_reason else [])]
         plan = f"{entry.accepted_revision}/{entry.revision}"
-        row = (entry.name, entry.environment, link_text(entry), entry.health.value, plan, certificate_text(entry))
-        table.add_row(*row, "; ".join(problems))
+        row = (entry.name, entry.environment, link_text(entry), entry.health.value, plan)
+        table.add_row(*row, agent_text(entry), certificate_text(entry), "; ".join(problems))
     return table
 
 
@@ -128,6 +128,11 @@ def link_text(entry: said.HostEntry) -> str:
     if entry.connected:
         return "connected"
     return "never seen" if entry.last_seen_age_ms < 0 else f"last seen {age_text(entry.last_seen_age_ms)} ago"
+
+
+def agent_text(entry: said.HostEntry) -> str:
+    """The version of a host's agent, as it last said."""
+    return f"{entry.agent or '-'}{' (on trial)' if entry.agent_on_trial else ''}"
 
 
 def certificate_text(entry: said.HostEntry) -> str:
@@ -147,6 +152,8 @@ def host_texts(detail: said.HostDetail) -> list[Table | str]:
     ]
     if entry.refusal_reason:
         texts.append(f"it refused its newest plan: {entry.refusal_reason}: {entry.refusal_message}")
+    if detail.observed is not None and detail.observed.agent is not None:
+        texts += _agent_texts(detail.observed.agent)
     if entry.certificate_ends_ms:
         texts.append(f"certificate: {certificate_text(entry)}")
     texts += [f"problem: {problem}" for problem in entry.problems]
@@ -161,6 +168,13 @@ def host_texts(detail: said.HostDetail) -> list[Table | str]:
     texts += [f"artifact {transfer}" for transfer in detail.transfers]
     texts += [f"#{r.number} {r.happened.value} {r.subject}: {r.detail}" for r in detail.reports]
     return texts
+
+
+def _agent_texts(agent: AgentSeen) -> list[str]:
+    how = f"as artifact {agent.artifact[7:19]}" if agent.artifact else "as it was installed"
+    trial = ", on trial" if agent.on_trial else ""
+    failed = [f"agent artifact {digest[7:19]} was given up: {why}" for digest, why in sorted(agent.failed.items())]
+    return [f"agent {agent.version}, {how}{trial}", *failed]
 
 
 def _instance_table(observed: Observed, plan: Plan | None) -> Table:

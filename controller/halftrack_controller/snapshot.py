@@ -24,6 +24,7 @@ class Environment:
     name: str
     labels: Mapping[str, str]
     track: str
+    agent: str = ""  # the version that its hosts' agents shall be; empty: as they are
 
 
 @dataclass(frozen=True, slots=True)

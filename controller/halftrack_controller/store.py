@@ -306,10 +306,10 @@ def _rank(document: Declared) -> int:
 def _put_document(conn: sqlite3.Connection, document: Environment | Host) -> None:
     match document:
         case Environment():
-            row: tuple[object, ...] = (document.name, _text(document.labels), document.track)
+            row: tuple[object, ...] = (document.name, _text(document.labels), document.track, document.agent)
             conn.execute(
-                "insert into environments values (?, ?, ?) on conflict (name) do update set labels = excluded.labels, "
-                "track = excluded.track",
+                "insert into environments (name, labels, track, agent) values (?, ?, ?, ?) "
+                "on conflict (name) do update set labels = excluded.labels, track = excluded.track, agent = excluded.agent",
                 row,
             )
         case Host():

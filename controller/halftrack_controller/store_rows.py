@@ -47,8 +47,8 @@ def read_snapshot(
     return Snapshot(
         galaxy=galaxy,
         environments={
-            row[0]: Environment(row[0], json.loads(row[1]), row[2])
-            for row in conn.execute("select name, labels, track from environments order by name")
+            row[0]: Environment(row[0], json.loads(row[1]), row[2], row[3])
+            for row in conn.execute("select name, labels, track, agent from environments order by name")
         },
         hosts=hosts,
         graphs=tuple(record.live for record in records.values()),

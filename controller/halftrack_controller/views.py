@@ -25,6 +25,7 @@ def host_entry(snapshot: Snapshot, name: str) -> said.HostEntry:
         raise Refused("unknown-host", f"no host {name!r}: `halftrack host list` shows those that there are")
     seen, held = standing.seen(snapshot, name), snapshot.held.get(name)
     refusal = seen.refusal if standing.refuses_newest(snapshot, name) else None
+    agent = seen.observed.agent if seen.observed else None
     return said.HostEntry(
         name=name,
         environment=host.environment,
@@ -40,6 +41,8 @@ def host_entry(snapshot: Snapshot, name: str) -> said.HostEntry:
         health=_health(snapshot, name),
         certificate_ends_ms=seen.certificate_ends_ms,
         certificate_left_ms=seen.certificate_left_ms,
+        agent=agent.version if agent else "",
+        agent_on_trial=agent is not None and agent.on_trial,
     )
 
 

@@ -1,5 +1,6 @@
 """What a host is seen to be: instances, rings and swaps, with a digest so that nothing known is sent twice."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -55,6 +56,19 @@ class SwapWaits:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentSeen:
+    """The agent itself: its version, the artifact it was brought as (empty: as installed), and whether it is still on trial.
+
+    `failed` are the artifacts that were given up here, with the reason.
+    """
+
+    version: str
+    artifact: str
+    on_trial: bool
+    failed: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """A host as its agent sees it. Nothing in here changes while nothing happens, so the digest of a calm host is constant."""
 
@@ -65,6 +79,7 @@ class Observed:
     problems: tuple[str, ...]  # what the host cannot do now: journal full, no cgroup, clock behind its floor
     owners: tuple[Owner, ...] = canonical.added(())
     waits: tuple[SwapWaits, ...] = canonical.added(())
+    agent: AgentSeen | None = canonical.added(None)
 
     def digest(self) -> str:
         """The content address that heartbeats carry."""

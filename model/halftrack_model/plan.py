@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from halftrack_model import canonical
 from halftrack_model.bandwidth import BandwidthWindow
 from halftrack_model.disconnect import Disconnect
+from halftrack_model.release import AGENT, Release
 from halftrack_model.seals import Sealed
 from halftrack_model.swap import SwapSpec
 from halftrack_model.workload import RingSpec, Workload
@@ -55,6 +56,18 @@ class Plan:
     holdings: tuple[Holding, ...] = canonical.added(())  # of those workloads of which there is something to say
     siblings: tuple[Peer, ...] = canonical.added(())  # of its site: they give each other artifacts
 
+    agent: str = canonical.added(
+        ""
+    )  # the version that the agent itself shall be, of a release in `releases`; empty: as it is
+
     def holding(self, workload: str) -> Holding:
         """What is said of that workload."""
         return next((each for each in self.holdings if each.workload == workload), Holding(workload))
+
+
+def agent_of(plan: Plan) -> Release | None:
+    """The release that the agent itself shall be; None when the plan says nothing of it, or has none."""
+    if not plan.agent:
+        return None
+    releases = (canonical.decode(Release, sealed.payload) for sealed in plan.releases)
+    return next((each for each in releases if (each.product, each.version) == (AGENT, plan.agent)), None)

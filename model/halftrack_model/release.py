@@ -16,6 +16,8 @@ from halftrack_model.resources import Resources
 from halftrack_model.verdict import Check, Verdict
 
 MAX_COMMAND = 256  # words
+AGENT = "halftrack-agent"
+"""The product that is the agent itself."""
 
 
 class Approval(Enum):
@@ -148,6 +150,8 @@ def release_faults(release: Release) -> list[str]:
         found.append(
             "only what a command runs is unpacked: leave `unpack` out, a stream's program is imported from its file"
         )
+    if release.product == AGENT and not (release.unpack and release.command):
+        found.append(f"{AGENT} is the agent itself: write `unpack: true` and the `command` that begins it")
     kinds = {probe.kind for probe in release.health.probes} if release.health else set()
     if release.command and ProbeKind.STREAM in kinds:
         found.append("a service reads no stream: leave its `stream` probe out")

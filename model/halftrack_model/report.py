@@ -20,6 +20,8 @@ class Happened(Enum):
     FRAMES_LOST = "frames-lost"
     OUTPUTS_DIVERGED = "outputs-diverged"
     STATE_LOST = "state-lost"
+    AGENT_UPDATED = "agent-updated"
+    AGENT_WENT_BACK = "agent-went-back"
 
 
 @dataclass(frozen=True, slots=True)

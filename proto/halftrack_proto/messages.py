@@ -208,6 +208,7 @@ class EnvironmentDocument:
     name: str
     labels: Mapping[str, str]
     track: str
+    agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +325,8 @@ class HostEntry:
     health: Health
     certificate_ends_ms: int = 0  # by the controller's clock; 0 when it is not known
     certificate_left_ms: int = 0  # until then; below 0 when it is over
+    agent: str = ""  # its agent's version as it last said; empty: it has not
+    agent_on_trial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

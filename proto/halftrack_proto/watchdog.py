@@ -18,6 +18,7 @@ import time
 PATIENCE_S = (
     20.0  # no turn of a loop takes a second, on a disk that still answers; a wedged one is to be back within thirty
 )
+HAND_OVER_S = 300.0  # artifacts are read whole before the first beat
 EVERY_S = 1.0  # a beat that follows another sooner says nothing new
 
 
@@ -34,6 +35,10 @@ class Watchdog:
     def ready(self) -> None:
         """All parts run; from here on beats are missed."""
         self._tell("READY=1")
+        if usual := os.environ.get("WATCHDOG_USEC", ""):
+            self._tell(
+                f"WATCHDOG_USEC={usual}"
+            )  # as the unit has it: a program before this one may have asked for more
         self.beat()
 
     def beat(self) -> None:
@@ -45,6 +50,13 @@ class Watchdog:
         if self._patience_s:
             signal.setitimer(signal.ITIMER_REAL, self._patience_s)
         self._tell("WATCHDOG=1")
+
+    def hand_over(self) -> None:
+        """This process is about to become another program, which beats once it is there: it has that long to come so far."""
+        self._tell(f"WATCHDOG_USEC={int(HAND_OVER_S * 1e6)}")
+        self._tell("WATCHDOG=1")
+        if self._patience_s:
+            signal.setitimer(signal.ITIMER_REAL, HAND_OVER_S)
 
     def close(self) -> None:
         """The program ends in order."""

@@ -104,6 +104,7 @@ def test_what_was_in_it_is_found_and_held_to_that(tmp_path: Path) -> None:
         run = store.path(digest) / "bin" / "run"
         assert (run.read_bytes(), stat.S_IMODE(run.stat().st_mode)) == (kind.encode(), 0o500)
         assert (store.path(digest) / "empty").is_dir()
+        assert {stat.S_IMODE(path.stat().st_mode) for path in store.path(digest).rglob("*") if path.is_dir()} == {0o500}
         again = Unpacked(tmp_path / "unpacked")
         assert digest in again.digests
         assert not again.findings

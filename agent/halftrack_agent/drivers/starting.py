@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from halftrack_agent.drivers import procfs
 from halftrack_agent.drivers.zygote import MODULE
 from halftrack_dataplane.zygote import Forked, Zygote, ZygoteGone
 
@@ -66,6 +67,23 @@ class Starter:
     def close(self) -> None:
         """The zygote ends; shims do not."""
         self._zygote.close()
+
+
+class Inherited:
+    """Children that a program before had, which became this one by exec (`agent.launching`): shims. Nobody else will reap them."""
+
+    def __init__(self) -> None:
+        self._pids = set(procfs.children())
+
+    def reap(self) -> None:
+        """Let the kernel forget those that have ended."""
+        for pid in sorted(self._pids):
+            try:
+                done, _ = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                done = pid
+            if done:
+                self._pids.discard(pid)
 
 
 async def readable(fd: int) -> None:

@@ -52,6 +52,7 @@ def main(archive: str, folder: str) -> int:
         except OSError as error:
             print(os.strerror(error.errno or 0), file=sys.stderr)
             return REFUSED
+        _shut(top)
         if _libc.syncfs(top) < 0:
             return REFUSED if ctypes.get_errno() in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else DISK_LOST
     json.dump(listing, sys.stdout)
@@ -110,6 +111,14 @@ def _made(top: int, member: archives.Member, blocks: archives.Blocks) -> str:
         return hasher.hexdigest()
     finally:
         os.close(at)
+
+
+def _shut(top: int) -> None:
+    """Nobody without capabilities writes there from now on: a program that keeps files beside itself (Python, its bytecode) would damage what it runs from."""
+    for _, names, _, at in os.fwalk(dir_fd=top):
+        for name in names:
+            os.chmod(name, 0o500, dir_fd=at)
+    os.fchmod(top, 0o500)
 
 
 def _entered(top: int, folders: tuple[str, ...]) -> int:

@@ -71,8 +71,11 @@ class EnvironmentDocument(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     TRACK_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     track: _builtins.str
+    agent: _builtins.str
+    """the version that its hosts' agents shall be; empty: as they are"""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
@@ -81,10 +84,11 @@ class EnvironmentDocument(_message.Message):
         name: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         track: _builtins.str = ...,
+        agent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "name", b"name", "track", b"track"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "labels", b"labels", "name", b"name", "track", b"track"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -569,6 +573,8 @@ class HostEntry(_message.Message):
     HEALTH_FIELD_NUMBER: _builtins.int
     CERTIFICATE_ENDS_MS_FIELD_NUMBER: _builtins.int
     CERTIFICATE_LEFT_MS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    AGENT_ON_TRIAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     environment: _builtins.str
     enrolled: _builtins.bool
@@ -587,6 +593,9 @@ class HostEntry(_message.Message):
     """by the controller's clock; 0: not known"""
     certificate_left_ms: _builtins.int
     """until then; below 0 when it is over"""
+    agent: _builtins.str
+    """its agent's version as it last said; empty: it has not"""
+    agent_on_trial: _builtins.bool
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -608,10 +617,12 @@ class HostEntry(_message.Message):
         health: _builtins.str = ...,
         certificate_ends_ms: _builtins.int = ...,
         certificate_left_ms: _builtins.int = ...,
+        agent: _builtins.str = ...,
+        agent_on_trial: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_revision", b"accepted_revision", "certificate_ends_ms", b"certificate_ends_ms", "certificate_left_ms", b"certificate_left_ms", "connected", b"connected", "enrolled", b"enrolled", "environment", b"environment", "health", b"health", "labels", b"labels", "last_seen_age_ms", b"last_seen_age_ms", "name", b"name", "problems", b"problems", "refusal_message", b"refusal_message", "refusal_reason", b"refusal_reason", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_revision", b"accepted_revision", "agent", b"agent", "agent_on_trial", b"agent_on_trial", "certificate_ends_ms", b"certificate_ends_ms", "certificate_left_ms", b"certificate_left_ms", "connected", b"connected", "enrolled", b"enrolled", "environment", b"environment", "health", b"health", "labels", b"labels", "last_seen_age_ms", b"last_seen_age_ms", "name", b"name", "problems", b"problems", "refusal_message", b"refusal_message", "refusal_reason", b"refusal_reason", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

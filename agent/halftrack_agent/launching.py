@@ -1,0 +1,165 @@
+"""From the installed program to the version that shall run: reads STATE/slots.json, counts the start, and becomes that version, by exec.
+
+The part of the agent that no update replaces: it must be small, and read what any later version writes. A process keeps its number, so a service manager sees one
+service. While a version is on trial, a guard that is of the installed program stands beside it, and kills it when it has not stayed well in
+time, whatever it hangs in. Never decides: `slots` does.
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from halftrack_agent import files, slots
+from halftrack_agent.places import Places
+from halftrack_agent.slots import Slot, Slots
+from halftrack_agent.unpacking import Unpacked
+from halftrack_model import canonical
+from halftrack_model.errors import HostFault, InvalidInput
+
+PASSED_ON = "HALFTRACK_AGENT_LAUNCHED"  # to the version that the installed program becomes
+GRACE_S = 120.0  # to start, beyond the time that it must stay well
+_FILE = "slots.json"
+
+log = logging.getLogger("halftrack.agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """How this process came to be: the artifact that it runs (empty: the installed program), and how every start begins."""
+
+    digest: str
+    argv: tuple[str, ...]
+    installed: str
+
+
+def launched(places: Places, arguments: Sequence[str], stable_s: float) -> Launched:
+    """What this process is, once it is what it shall be: it may become another program instead of returning."""
+    handed = os.environ.pop(PASSED_ON, "")
+    if handed:
+        with contextlib.suppress(InvalidInput):
+            return canonical.decode(Launched, handed.encode())
+    own = Launched("", tuple(_own_argv(arguments)), installed())
+    record, slot = slots.started(load(places, own.installed), own.installed)
+    if slot is None:
+        _keep(places, record)
+        return own
+    if trouble := _trouble(places, slot):
+        log.error("agent %s is not started: %s; the installed version runs", slot.version, trouble)
+        _keep(places, slots.lost(record, slot.digest))
+        return own
+    if not _keep(places, record):
+        log.error("agent %s is not started: its start cannot be counted on this disk", slot.version)
+        return own
+    if record.trial is not None:
+        log.warning("agent %s is on trial, start %d of %d", slot.version, record.trial.attempts, slots.MAX_ATTEMPTS)
+        _guard(places, slot, stable_s + GRACE_S)
+    os.environ[PASSED_ON] = canonical.encode(Launched(slot.digest, own.argv, own.installed)).decode()
+    try:
+        os.execv(slot.argv[0], [*slot.argv, *arguments])  # noqa: S606 - an argument list; no shell is meant
+    except OSError as error:
+        os.environ.pop(PASSED_ON, None)
+        log.error("agent %s cannot be started: %s; the installed version runs", slot.version, error.strerror)
+        return own
+
+
+def again(own: Launched) -> None:
+    """Begin anew, as this very process: what is on the disk decides what it becomes."""
+    os.execv(own.argv[0], own.argv)  # noqa: S606 - an argument list; no shell is meant
+
+
+def load(places: Places, installed_as: str) -> Slots:
+    """The record; an empty one where there is none, or none that can be read: the installed program runs, and what it takes is fetched again."""
+    try:
+        return canonical.decode(Slots, (places.state / _FILE).read_bytes())
+    except FileNotFoundError:
+        return Slots(installed_as)
+    except (OSError, InvalidInput) as error:
+        log.error("%s cannot be read (%s): the installed version of the agent runs", places.state / _FILE, error)
+        return Slots(installed_as)
+
+
+def store(places: Places, record: Slots) -> None:
+    """Put it on the disk; HostFault when that cannot be."""
+    files.replace(places.state / _FILE, canonical.encode(record))
+
+
+def installed() -> str:
+    """A name for the installed program: its version, and which build of it."""
+    try:
+        return f"{importlib.metadata.version('halftrack')} {Path(__file__).stat().st_mtime_ns}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"unknown {Path(__file__).stat().st_mtime_ns}"
+
+
+def _own_argv(arguments: Sequence[str]) -> list[str]:
+    """How this process was started, with the interpreter's own path in place of a name."""
+    before = sys.orig_argv[1 : len(sys.orig_argv) - len(arguments)]
+    return [sys.executable, *before, *arguments]
+
+
+def _keep(places: Places, record: Slots) -> bool:
+    if record == load(places, record.installed):
+        return True
+    try:
+        store(places, record)
+    except HostFault as error:
+        log.error("%s", error.message)
+        return False
+    return True
+
+
+def _trouble(places: Places, slot: Slot) -> str:
+    """Why its program must not be executed; empty when it may. All of it is read (D1)."""
+    try:
+        store = Unpacked(places.unpacked, only=slot.digest)
+    except HostFault as error:
+        return error.message
+    if store.findings:
+        return store.findings[0]
+    return "" if slot.digest in store.digests else "its files are not there"
+
+
+def _guard(places: Places, slot: Slot, patience_s: float) -> None:
+    """A process beside this one that ends it when the trial has not ended in time. It ends with this one, or with the trial."""
+    watched = os.pidfd_open(os.getpid())
+    pid = os.fork()
+    if pid:
+        os.close(watched)
+        os.waitpid(pid, 0)
+        return
+    try:
+        os.setsid()
+        if os.fork() == 0:
+            _stand_by(watched, places, slot, patience_s)
+    finally:
+        os._exit(0)
+
+
+def _stand_by(watched: int, places: Places, slot: Slot, patience_s: float) -> None:
+    with open(os.devnull, "r+b", buffering=0) as nothing:
+        for number in (0, 1):
+            os.dup2(nothing.fileno(), number)
+    end = time.monotonic() + patience_s
+    poll = select.poll()
+    poll.register(watched, select.POLLIN)
+    while time.monotonic() < end:
+        if poll.poll(1000):
+            return
+        try:
+            trial = json.loads((places.state / _FILE).read_bytes()).get("trial")
+        except (OSError, ValueError):
+            continue
+        if not trial or trial["slot"]["digest"] != slot.digest:
+            return
+    log.error("agent %s has not stayed well within %.0f s: it is ended", slot.version, patience_s)
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(watched, signal.SIGKILL)

@@ -1,0 +1,223 @@
+"""The agent updates itself, under a real controller: takes over only after a check, stays after a while, goes back by itself. Workloads notice nothing."""
+
+import asyncio
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from halftrack_agent import checking, launching, slots, updating
+from halftrack_agent.places import Places
+from halftrack_agent.slots import Running, Slot, Slots
+from halftrack_controller.snapshot import Environment
+from halftrack_model.errors import HostFault
+from halftrack_model.ids import digest_of
+from halftrack_model.release import AGENT, Artifact, Release, StateSchemas, SwapStrategy
+from halftrack_model.report import Happened
+from tests.agent_shell.test_agent import until
+from tests.agent_shell.test_services_under_agent import NAME, Site, publish
+
+STABLE = "2"
+# A version of the agent: this checkout's, under another number, and with a fault.
+PROGRAM = """
+import importlib.metadata, os, sys
+version = importlib.metadata.version
+importlib.metadata.version = lambda name: {version!r} if name == "halftrack" else version(name)
+running = sys.argv[1] == "run"
+{fault}
+from halftrack_agent import daemon
+sys.exit(daemon.main())
+"""
+DIES = "if running: sys.exit('it dies')"
+FORGETS = """
+from halftrack_agent.drivers.exec import ExecDriver
+async def adopt(self): return ()
+ExecDriver.adopt = adopt
+"""
+
+
+def bundle(version: str, fault: str = "") -> bytes:
+    made, program = io.BytesIO(), PROGRAM.format(version=version, fault=fault).encode()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        info = tarfile.TarInfo("start.py")
+        info.size = len(program)
+        archive.addfile(info, io.BytesIO(program))
+    return made.getvalue()
+
+
+def ordered(site: Site, folder: Path, version: str, fault: str = "") -> None:
+    """Publish that version, and say that the hosts of the environment shall have it."""
+    data = bundle(version, fault)
+    (folder / "agent.tar").write_bytes(data)
+    command = (sys.executable, "-I", "{artifact}/start.py")
+    artifact = Artifact(digest_of(data), len(data))
+    made = Release(AGENT, version, artifact, "", {}, StateSchemas("", ()), SwapStrategy(), command=command, unpack=True)
+    with site.live.operator() as client:
+        client.put_artifact(folder / "agent.tar")
+        publish(site.live, made)
+        client.apply([Environment("home", {}, "stable", version)])
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    try:
+        yield made
+    finally:
+        made.agent.clear()
+        made.live.stop()
+
+
+def stands(site: Site) -> tuple[str, bool]:
+    """The agent's version as the controller knows it, and whether it is on trial. As a service manager does, whoever has ended is started again."""
+    process = site.agent.process
+    if process is not None and process.poll() is not None:
+        site.agent.start("--stable", STABLE)
+    with site.live.operator() as client:
+        (entry,) = client.hosts("")
+    return entry.agent, entry.agent_on_trial
+
+
+def told(site: Site, happened: Happened) -> list[tuple[str, str]]:
+    with site.live.operator() as client:
+        return [(each.subject, each.detail) for each in client.host("tank-a").reports if each.happened is happened]
+
+
+# invariant: P1 R2
+def test_a_version_takes_over_stays_and_another_goes_back_by_itself(site: Site, tmp_path: Path) -> None:
+    site.agent.start("--stable", STABLE)
+    until(lambda: site.page() == "hello", "it serves")
+    until(lambda: site.rollout().phase == "succeeded", "the first release is in force")
+    page = site.agent.pid(NAME)
+    assert site.agent.process is not None
+    agent = site.agent.process.pid
+
+    ordered(site, tmp_path, "9.1.0")
+    until(lambda: stands(site) == ("9.1.0", False), "it takes over, and stays", 60)
+    assert (site.agent.process.pid, site.agent.process.poll()) == (agent, None), "it is the same process"
+    assert site.agent.pid(NAME) == page, "workloads notice nothing"
+    until(lambda: told(site, Happened.AGENT_UPDATED) == [("9.1.0", "")], "that is told")
+
+    ordered(site, tmp_path, "9.2.0", DIES)
+    until(lambda: stands(site) and told(site, Happened.AGENT_WENT_BACK), "it is given up", 60)
+    assert told(site, Happened.AGENT_WENT_BACK) == [("9.2.0", "it did not stay up, 3 times")]
+    until(lambda: stands(site) == ("9.1.0", False), "the version before is back")
+    assert site.agent.pid(NAME) == page
+
+    ordered(site, tmp_path, "9.3.0", FORGETS)
+    until(lambda: stands(site) and len(told(site, Happened.AGENT_WENT_BACK)) == 2, "it goes back at once", 60)
+    assert told(site, Happened.AGENT_WENT_BACK)[1] == ("9.3.0", f"it did not find {NAME}, which ran on")
+    assert site.agent.pid(NAME) == page, "nothing was started a second time"
+
+    site.agent.end(signal.SIGKILL)
+    until(lambda: stands(site) == ("9.1.0", False), "who starts again is what stayed")
+    assert (site.page(), site.agent.pid(NAME)) == ("hello", page)
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ('print(\'{"version": "9.0.0", "formats": [1], "revision": 7}\')', ""),
+        ('print(\'{"version": "8.0.0", "formats": [1], "revision": 7}\')', "it calls itself 8.0.0"),
+        ('print(\'{"version": "9.0.0", "formats": [2], "revision": 7}\')', "cannot keep this host's state in a form"),
+        ('print(\'{"version": "9.0.0", "formats": [1], "revision": 6}\')', "it finds plan 6 where"),
+        ("print('yes')", "its answer is none"),
+        ("import sys; sys.exit('it cannot read that')", "its check ended with status 1: it cannot read that"),
+        ("import time; time.sleep(600)", "it did not answer within"),
+    ],
+)
+def test_nobody_takes_over_who_does_not_find_what_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, said: str
+) -> None:
+    monkeypatch.setattr(updating, "CHECK_S", 3.0)
+    slot = Slot("sha256:" + "0" * 64, "9.0.0", (sys.executable, "-I", "-S", "-c", program))
+    found = updating.trouble(asyncio.run(updating.answered(slot, tmp_path)), slot, 7, "1.0.0")
+    assert said in found
+    assert bool(said) == bool(found)
+
+
+def test_a_copy_of_the_state_is_read_as_the_next_agent_would(site: Site, tmp_path: Path) -> None:
+    site.agent.start()
+    until(lambda: site.page() == "hello", "it serves")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    checking.copied(site.agent.places, copy)
+    at = Places(copy / "state", copy / "run")
+    found = checking.answer(at)
+    assert (found.formats, found.revision > 0) == (slots.FORMATS, True)
+    (at.instances / NAME / "spec.json").write_bytes(b"rot")
+    with pytest.raises(HostFault, match=f"the record of {NAME} cannot be read"):
+        checking.answer(at)
+
+
+# ------------------------------------------------------------------------------------------------------------ the launcher
+
+
+def places(folder: Path) -> Places:
+    made = Places(folder / "state", folder / "run")
+    made.state.mkdir()
+    return made
+
+
+def test_a_damaged_record_or_version_leaves_the_installed_program(tmp_path: Path) -> None:
+    at = places(tmp_path)
+    gone = Slot("sha256:" + "0" * 64, "9.0.0", ("/no/such/program",))
+    launching.store(at, slots.tried(Slots(launching.installed()), gone, (Running("x", 1, 1),)))
+    assert launching.launched(at, ["run"], 1.0).digest == ""
+    assert launching.load(at, "").trial is None, "it may be brought again"
+    assert not launching.load(at, "").failed, "nobody has seen it fail"
+    (at.state / "slots.json").write_bytes(b"{}")
+    assert launching.launched(at, ["run"], 1.0).digest == ""
+
+
+GUARDED = """
+import sys, time
+from pathlib import Path
+from halftrack_agent import checking, launching, slots, updating
+from halftrack_agent.places import Places
+at = Places(Path(sys.argv[1]) / "state", Path(sys.argv[1]) / "run")
+launching._guard(at, launching.load(at, "").trial.slot, float(sys.argv[2]))
+print("guarded", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_version_that_hangs_in_its_trial_is_ended_by_a_guard_of_the_installed_one(
+    tmp_path: Path, stays: bool
+) -> None:
+    at = places(tmp_path)
+    record = slots.tried(Slots("one"), Slot("sha256:" + "0" * 64, "9.0.0", ("/agent",)), ())
+    launching.store(at, record)
+    argv = [sys.executable, "-c", GUARDED, str(tmp_path), "60" if stays else "0.5"]
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "guarded\n"
+    if stays:
+        launching.store(at, slots.stayed(record))
+        until(lambda: not guards(tmp_path), "the guard has nothing to do any more")
+        assert child.poll() is None
+        child.kill()
+    assert child.wait(20) == -signal.SIGKILL
+    until(lambda: not guards(tmp_path), "no guard is left")
+    child.stdout.close()
+
+
+def guards(folder: Path) -> list[int]:
+    """Processes beside the guarded one that were forked from it."""
+    needle, found = os.fsencode(folder), []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line, status = (entry / "cmdline").read_bytes(), (entry / "stat").read_text()
+            except OSError:
+                continue
+            if needle in line and b"GUARDED" not in line and os.getsid(int(entry.name)) != os.getsid(0):
+                found.append(int(status.split()[0]))
+    return found
