@@ -46,7 +46,7 @@ format: ready ## format the code and fix what ruff can fix
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
 
-sim: ready ## run the whole fleet in one process, by a seed, and watch its invariants (HOURS= HOSTS= SEED=); writes sim.json
+sim: ready ## run the whole fleet in simulation, by seeds, and watch its invariants (HOURS= HOSTS= SEED= SECONDS_AT_MOST=); writes sim.json
 	@$(PY) -m tests.sim.run
 
 spin: ready ## search every state that a swap can come to, within bounds, and find every planted mistake; needs Debian's spin; writes spin.json

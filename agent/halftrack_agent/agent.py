@@ -109,8 +109,8 @@ class Agent:
         self._sight = Sight(
             self._driver, self._rings, spools, self._store, places.status, places.counted, self._prober.follow
         )
-        self._contact = ContactKeeper(places.contact)
         state = self._recovered()
+        self._contact = ContactKeeper(places.contact, places.beat, obeys=state.plan is not None)
         self._findings += tuple(
             filter(None, (alone, *self._journal.findings, *self._outbox.findings, *self._store.findings))
         )

@@ -11,7 +11,7 @@ so it counts as nothing: a wrong wall clock neither stops nor starts anything (C
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from halftrack_model.disconnect import ColdBoot
+from halftrack_model.disconnect import MAX_AFTER_MS, ColdBoot
 from halftrack_model.plan import Holding, Plan
 
 
@@ -35,12 +35,43 @@ class ContactSeen:
 
 
 IN_STEP = ContactSeen(0, True)
+NOTE_EVERY_MS = 60_000  # on the disk
+BEAT_EVERY_MS = 1_000  # in memory: an agent that is started again must not count the time since the last note as one of being cut off (R2)
+UNKNOWN_MS = MAX_AFTER_MS  # longer than anybody can ask for
 
 
-def recovered(noted: Contact | None, boot_id: str, now_ms: int) -> Contact:
-    """What an agent that begins knows from the one before it; with nothing to know it by, it has been in step until now, in another boot."""
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """One agent's contact, and when it is to be written down next."""
+
+    contact: Contact
+    was_in_step: bool
+    note_at_ms: int
+    beat_at_ms: int
+
+
+def looked(keeping: Keeping, now_ms: int, *, in_step: bool) -> tuple[Keeping, bool, bool]:
+    """After one look: and whether a note is due on the disk, and a beat in memory."""
+    contact = replace(keeping.contact, in_step_ms=now_ms, before_ms=0) if in_step else keeping.contact
+    note = in_step is not keeping.was_in_step or now_ms >= keeping.note_at_ms
+    beat = note or now_ms >= keeping.beat_at_ms
+    contact = replace(contact, noted_ms=now_ms) if beat else contact
+    note_at_ms = now_ms + NOTE_EVERY_MS if note else keeping.note_at_ms
+    return Keeping(contact, in_step, note_at_ms, now_ms + BEAT_EVERY_MS if beat else keeping.beat_at_ms), note, beat
+
+
+def recovered(
+    noted: Contact | None, boot_id: str, now_ms: int, *, beat: Contact | None = None, obeys: bool = False
+) -> Contact:
+    """What an agent that begins knows from the one before it. `beat` is that one's last word in this boot, and newer than `noted`; `obeys`: this
+    host has a plan.
+
+    A host that has a plan and no note has lost its note, and must not take itself for one that was never cut off: another may run its work by now.
+    """
+    if beat is not None and beat.boot_id == boot_id and beat.noted_ms <= now_ms:
+        return beat
     if noted is None:
-        return Contact(boot_id, -1, -now_ms, now_ms)
+        return Contact(boot_id, -1, UNKNOWN_MS if obeys else -now_ms, now_ms)
     if noted.boot_id == boot_id and noted.noted_ms <= now_ms:
         return noted
     return Contact(boot_id, -1, max(0, away_ms(noted, noted.noted_ms)), now_ms)
@@ -49,11 +80,6 @@ def recovered(noted: Contact | None, boot_id: str, now_ms: int) -> Contact:
 def away_ms(contact: Contact, now_ms: int) -> int:
     """For how long, while the machine was on, this host has not been in step."""
     return max(0, now_ms - contact.in_step_ms if contact.in_step_ms >= 0 else contact.before_ms + now_ms)
-
-
-def in_step(contact: Contact, now_ms: int) -> Contact:
-    """It is, now."""
-    return replace(contact, in_step_ms=now_ms, before_ms=0)
 
 
 def seen(contact: Contact, now_ms: int) -> ContactSeen:

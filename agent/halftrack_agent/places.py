@@ -100,6 +100,11 @@ class Places:
         return self.state / "contact"
 
     @property
+    def beat(self) -> Path:
+        """The same, of this boot only, and as of a second ago."""
+        return self.run / "contact"
+
+    @property
     def probes(self) -> Path:
         """Sockets of probes that need one."""
         return self.run / "probes"

@@ -11,6 +11,7 @@ something, so what was signed before keeps its bytes and its digest (R2), and on
 import base64
 import dataclasses
 import enum
+import functools
 import json
 import types
 import typing
@@ -128,13 +129,19 @@ def _sequence(kind: Any, tree: Any, where: str) -> Any:
 
 def _record(kind: type, tree: Any, where: str) -> Any:
     _expect(isinstance(tree, dict), where, "an object")
-    hints = typing.get_type_hints(kind)
-    names = {field.name for field in dataclasses.fields(kind)}
-    needed = {field.name for field in dataclasses.fields(kind) if _ADDED not in field.metadata}
+    hints, names, needed = _fields(kind)
     unknown, missing = sorted(set(tree) - names), sorted(needed - set(tree))
     if unknown or missing:
         raise InvalidInput("bad-field", f"{where}: unknown fields {unknown}, missing fields {missing}")
     return kind(**{name: _typed(hints[name], item, f"{where}.{name}") for name, item in tree.items()})
+
+
+@functools.cache  # of every type that is ever read: a few dozen. Half of the time of reading a plan was spent on asking again
+def _fields(kind: type) -> tuple[Mapping[str, Any], frozenset[str], frozenset[str]]:
+    """The types of a record's fields, their names, and those of the fields that must be there."""
+    fields = dataclasses.fields(kind)
+    needed = frozenset(field.name for field in fields if _ADDED not in field.metadata)
+    return typing.get_type_hints(kind), frozenset(field.name for field in fields), needed
 
 
 def _scalar(kind: Any, tree: Any, where: str) -> Any:

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halftrack_agent import core, cutoff
-from halftrack_agent.cutoff import Contact, ContactSeen
+from halftrack_agent.cutoff import Contact, ContactSeen, Keeping
 from halftrack_agent.events import Emit, HostView, InstanceSeen, JournalPlan, Looked, Start, Stop
 from halftrack_agent.state import AgentState
 from halftrack_model import canonical
-from halftrack_model.disconnect import ColdBoot, Disconnect
+from halftrack_model.disconnect import MAX_AFTER_MS, ColdBoot, Disconnect
 from halftrack_model.plan import Holding, Plan
 from halftrack_model.report import Happened
 from tests.agent_core.plans import A, sealed, service_plan
@@ -33,11 +33,13 @@ def test_away_is_the_time_that_the_machine_was_on_since_it_was_last_in_step(stor
     """Held against a plain count. Notes are made at each restart here, so nothing is forgotten."""
     boots, now_ms, away_ms, since_boot = 1, 1_000, 0, False
     contact = cutoff.recovered(None, "boot-1", now_ms)
+    keeping = Keeping(contact, False, now_ms, now_ms)
     for word, length_ms in story:
         match word:
             case "step":
                 now_ms += length_ms
-                contact, away_ms, since_boot = cutoff.in_step(contact, now_ms), 0, True
+                keeping = cutoff.looked(replace(keeping, contact=contact), now_ms, in_step=True)[0]
+                contact, away_ms, since_boot = keeping.contact, 0, True
             case "away":
                 now_ms, away_ms = now_ms + length_ms, away_ms + length_ms
             case "restart":
@@ -48,6 +50,34 @@ def test_away_is_the_time_that_the_machine_was_on_since_it_was_last_in_step(stor
                 contact, away_ms = cutoff.recovered(noted, f"boot-{boots}", now_ms), away_ms + now_ms
         assert cutoff.seen(contact, now_ms) == ContactSeen(away_ms, since_boot)
         assert canonical.decode(Contact, canonical.encode(contact)) == contact
+
+
+# invariant: R2
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 90_000)), min_size=1, max_size=12))
+def test_an_agent_that_is_started_again_goes_on_where_the_one_before_it_ended(looks: list[tuple[bool, int]]) -> None:
+    """It is killed at any look; what the disk says of the last minute would pass for being cut off."""
+    keeping, now_ms, beat = Keeping(cutoff.recovered(None, "boot-1", 0), False, 0, 0), 0, None
+    for in_step, length_ms in looks:
+        for _ in range(length_ms // 500 + 1):
+            now_ms += 500
+            keeping, note, beats = cutoff.looked(keeping, now_ms, in_step=in_step)
+            assert beats or not note
+            beat = keeping.contact if beats else beat
+    noted = Contact("boot-1", max(0, now_ms - 59_000), 0, max(0, now_ms - 59_000))
+    after = cutoff.recovered(noted, "boot-1", now_ms + 10, beat=beat, obeys=True)
+    truth = cutoff.away_ms(keeping.contact, now_ms)
+    assert truth <= cutoff.away_ms(after, now_ms + 10) <= truth + cutoff.BEAT_EVERY_MS + 10
+
+
+def test_a_host_that_has_a_plan_and_no_note_does_not_take_itself_for_one_that_was_never_cut_off() -> None:
+    lost = cutoff.recovered(None, "boot-2", 5_000, obeys=True)
+    longest = plan_with(Holding("page.page", Disconnect(stop_after_ms=MAX_AFTER_MS)))
+    assert cutoff.held_back(longest, cutoff.seen(lost, 6_000))
+    assert not cutoff.held_back(longest, cutoff.seen(cutoff.recovered(None, "boot-2", 5_000), 6_000))
+    other = Contact("boot-1", 100, 0, 200)
+    assert cutoff.recovered(None, "boot-2", 5_000, beat=other, obeys=True) == lost, (
+        "a beat of another boot says nothing"
+    )
 
 
 def installed(plan: Plan) -> AgentState:

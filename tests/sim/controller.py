@@ -73,9 +73,9 @@ class SimController:
     def publish(self, release: Release) -> None:
         """A release that was sealed elsewhere."""
         sealed = keys.sealed(seals.RELEASE, canonical.encode(release), keys.RELEASE)
-        self.releases[(release.product, release.version)] = Published(release, sealed, self.world.now_ms)
+        self.releases[(release.product, release.version)] = Published(release, sealed, self._now_ms())
         self.story.tell(self.name, f"{release.product} {release.version} is published")
-        self._record(rollout.started(self.snapshot(), release, self.world.now_ms))
+        self._record(rollout.started(self.snapshot(), release, self._now_ms()))
 
     def abort(self, rollout_id: str) -> None:
         """The operator's wish."""
@@ -96,8 +96,15 @@ class SimController:
             rollouts=tuple(self.rollouts.values()),
             generations=tuple(self.generations),
             held=self.held,
-            seen={host: self._seen(known) for host, known in self.known.items()},
+            seen=self.seen_all(),
         )
+
+    def seen_all(self) -> dict[str, Seen]:
+        """What is known of each host's present."""
+        return {host: self._seen(known) for host, known in self.known.items()}
+
+    def _now_ms(self) -> int:
+        return self.world.now_ms
 
     def _seen(self, known: Known) -> Seen:
         age_ms = -1 if known.heard_ms < 0 else self.world.now_ms - known.heard_ms
@@ -130,8 +137,8 @@ class SimController:
         if not self.alive or not self._changed:
             return
         self._changed = False
-        self._record(rollout.advance(self.snapshot(), self.world.now_ms))
-        planning = planner.plan(self.snapshot(), self.world.now_ms)
+        self._record(rollout.advance(self.snapshot(), self._now_ms()))
+        planning = planner.plan(self.snapshot(), self._now_ms())
         for host, plan in sorted(planning.plans.items()):
             held = self.held.get(host)
             if held is not None and planner.same_but_revision(held.plan, plan):
