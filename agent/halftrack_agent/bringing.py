@@ -57,6 +57,10 @@ class _Moving:
         self.waits = ""
         self.way, self.done, self.all, self.since_ms, self.since_done, self.rate = way, done, all_, now_ms, done, 0
 
+    def rests(self, why: str) -> None:
+        """Nothing comes for now."""
+        self.way, self.done, self.all, self.waits = "", 0, 0, why
+
     def came(self, count: int, now_ms: int) -> None:
         self.done += count
         gone_ms = now_ms - self.since_ms
@@ -146,7 +150,7 @@ class Bringing:
                             task = task or asyncio.create_task(self._from_controller(digest, size_bytes, moving))
                             task = await self._went_on(site, task, asked)
                         case Wait(why):
-                            moving.way, moving.waits = "", why
+                            moving.rests(why)
                             if not site.linked() and clock.boot_ms() - round_ms > ROUND_MS:
                                 raise HostFault("unreachable", f"{digest}: {why}")
                             await _news(asked)
@@ -166,8 +170,10 @@ class Bringing:
     async def _went_on(self, site: Site, task: asyncio.Task[None], asked: Asked) -> asyncio.Task[None] | None:
         """After a while of bringing from the controller; None when that has ended, with the link. Raises what else ended it."""
         news = asyncio.create_task(_news(asked))
-        await asyncio.wait((task, news), return_when=asyncio.FIRST_COMPLETED)
-        news.cancel()
+        try:
+            await asyncio.wait((task, news), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
         if not task.done():
             return task
         try:
@@ -201,7 +207,8 @@ class Bringing:
             log.info("%s came from %s", digest, host)
 
     async def _from_controller(self, digest: str, size_bytes: int, moving: _Moving) -> None:
-        moving.waits, moving.way, moving.brings = "", "", True
+        moving.rests("")
+        moving.brings = True
         moving.brought = max(moving.brought, self._store.begun(digest, ".part"))
         try:
             await self._limiter.ready()

@@ -63,6 +63,7 @@ class Peers:
         door, ear = self._context.socket(zmq.REP), self._socket(zmq.ROUTER)
         self._ears = [door, ear]
         ear.curve_server = True
+        ear.sndhwm = 8  # a sibling that asks and does not take the answers gets no more of them
         try:
             door.bind(_ZAP)
             if port:

@@ -10,6 +10,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
+import zmq
 import zmq.asyncio
 
 from halftrack_agent import clock
@@ -53,6 +54,8 @@ class Line:
                 return answer, data
         except TimeoutError:
             raise HostFault("sibling-silent", f"no answer within {within_s:g} s") from None
+        except zmq.ZMQError as error:
+            raise HostFault("sibling-silent", f"no way to it: {error.strerror}") from None
         except asyncio.CancelledError:  # what waits for a socket that is closed is cancelled by it
             task = asyncio.current_task()
             if not self._closed or (task is not None and task.cancelling()):
@@ -95,6 +98,7 @@ class Asked:
 
     heard: dict[str, Heard | None] = field(default_factory=dict)
     took: set[str] = field(default_factory=set)  # who has sent bytes of it
+    busy: set[str] = field(default_factory=set)  # who had it, and when asked for bytes had no time
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -178,14 +182,17 @@ class Siblings:
         if error.reason == BUSY:
             busy = Answer(0, Stands.BUSY, 0, 0)
             asked.heard[host] = said(asked.heard.get(host), busy, self._clock())
+            asked.busy.add(host)
             return
         false = isinstance(error, Untrusted)
         rule = FALSE if false else LAZY
-        for name in sorted({host, *(asked.took if false else ())} & self._peers.keys()):
+        names = sorted({host, *(asked.took if false else ())} & self._peers.keys())
+        for name in names:
             doubt = self._doubts.get(name)
             backoff = doubt.backoff if doubt is not None and doubt.backoff.rule == rule else Backoff(rule)
             backoff, pause_ms = backoff.failed(0, self._random.randint)
-            text = f"{name} has given {digest} as what it is not ({error.message}); it is left alone for {pause_ms // 1000} s"
+            who = name if len(names) == 1 else f"one of {', '.join(names)}"
+            text = f"{who} has given {digest} as what it is not ({error.message}); {name} is left alone for {pause_ms // 1000} s"
             self._doubts[name] = _Doubt(backoff, self._now_ms() + pause_ms, text if false else "")
             asked.heard.pop(name, None)
         if false:
@@ -196,9 +203,11 @@ class Siblings:
         self._doubts.pop(host, None)
 
     def worth_asking(self, asked: Asked, *, bringing: bool) -> Mapping[str, Heard | None]:
-        """What to go by: not those who are left alone. What already comes from the controller is not broken off for one that has failed before."""
+        """What to go by: not those who are left alone. What comes from the controller is not broken off for one that has failed, or had no time, before."""
         now_ms = self._now_ms()
         doubted = {host for host, doubt in self._doubts.items() if bringing or now_ms < doubt.until_ms}
+        if bringing:
+            doubted |= asked.busy
         return {host: heard for host, heard in asked.heard.items() if host not in doubted and host in self._peers}
 
     async def _keep_asking(self, digest: str, asked: Asked) -> None:

@@ -164,7 +164,7 @@ def run(members: list[Member], rate: int, until_ms: int) -> int:
     return carried
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(st.integers(0, 3_000), st.sampled_from([0, 0, 4_000, 10**9]), st.integers(0, 300)),
@@ -188,7 +188,7 @@ def test_those_who_learn_of_it_together_bring_it_exactly_once() -> None:
 
 
 @given(st.integers(1_000, 10_000), st.integers(2, 4))
-@settings(max_examples=20)
+@settings(max_examples=10)
 def test_when_the_one_that_brings_it_dies_another_goes_on(dead_ms: int, count: int) -> None:
     names = [f"h{number}" for number in range(count)]
     members = [Member(name, 0, 0, dead_ms if name == first(*names) else 10**9, 100) for name in names]

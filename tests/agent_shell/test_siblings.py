@@ -1,7 +1,9 @@
 """Hosts of a site give each other artifacts, over real CurveZMQ: the link carries each once, and nobody's word is taken for the bytes."""
 
 import asyncio
+import os
 import random
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -9,21 +11,19 @@ from typing import Any
 import pytest
 import zmq
 
-from halftrack_agent import bringing, serving, sharing, siblings
+from halftrack_agent import bringing, files, sharing, siblings
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.bringing import Bringing, Site
 from halftrack_agent.limiter import Limiter
 from halftrack_agent.peers import Heard, Peers
-from halftrack_agent.serving import MOST, Serving
+from halftrack_agent.serving import Serving
 from halftrack_agent.sharing import PIECE_BYTES, Answer, Stands, Wish
-from halftrack_agent.siblings import WISH, OpenClock, Siblings
-from halftrack_model import canonical
+from halftrack_agent.siblings import OpenClock, Siblings
 from halftrack_model.bandwidth import BandwidthWindow
-from halftrack_model.errors import HostFault, InvalidInput
+from halftrack_model.errors import HostFault, Untrusted
 from halftrack_model.ids import digest_of
 from halftrack_model.plan import Peer
 from tests.agent_shell.test_bringing import Controller
-from tests.agent_shell.test_peers import record
 from tests.agent_shell.waiting import until
 
 BLOB = random.Random(5).randbytes(5 * PIECE_BYTES + 17)
@@ -41,7 +41,7 @@ class Host:
     """An agent's part in this: its ear, its store, and the way that artifacts come to it."""
 
     def __init__(self, folder: Path, name: str, controller: Controller) -> None:
-        self.name, self.controller, self.linked = name, controller, True
+        self.name, self.controller, self.linked, self.lost = name, controller, True, False
         self.public, secret = zmq.curve_keypair()
         self.heard: list[Heard] = []
         self.peers = Peers(secret, self.public, self.heard.append)
@@ -56,9 +56,13 @@ class Host:
     async def _chunks(self, digest: str, offset: int) -> AsyncIterator[tuple[int, bytes]]:
         if not self.linked:
             raise HostFault("unreachable", "there is no session")
-        async for piece in self.controller.chunks(digest, offset):
-            await asyncio.sleep(0.01)
-            yield piece
+        try:
+            async for piece in self.controller.chunks(digest, offset):
+                await asyncio.sleep(0.002)
+                yield piece
+        except HostFault:
+            self.linked = not self.lost
+            raise
 
     def as_peer(self) -> Peer:
         return Peer(self.name, "", f"127.0.0.1:{self.port}", self.public.decode())
@@ -83,9 +87,10 @@ class Answers:
 
     def __init__(self, piece: Callable[[Wish], bytes | None]) -> None:
         self._piece = piece
-        self.given = 0
+        self.given = self.asked = 0
 
     async def answer(self, _host: str, wish: Wish) -> tuple[Answer, bytes]:
+        self.asked += 1
         data = self._piece(wish) if wish.count else b""
         if data is None:
             await asyncio.Event().wait()
@@ -136,7 +141,10 @@ def test_a_sibling_that_lies_is_told_of_and_left_alone_and_the_artifact_comes_al
     async def work(a: Host, b: Host) -> None:
         liar = Answers(lambda wish: bytes(min(wish.count, len(BLOB) - wish.offset)))
         b.peers.answer_by(liar.answer)
+        with pytest.raises(HostFault):
+            await a.store.fetch(DIGEST, len(BLOB), Controller(BLOB, patience=9_000).chunks)
         await a.bring()
+        assert controller.sent == {DIGEST: len(BLOB) - 9_000}, "what had come over the link was not lost by the lie"
         assert liar.given == len(BLOB)
         (problem,) = a.siblings.problems
         assert f"b has given {DIGEST} as what it is not" in problem
@@ -145,7 +153,7 @@ def test_a_sibling_that_lies_is_told_of_and_left_alone_and_the_artifact_comes_al
         assert liar.given == len(BLOB), "it is not asked for bytes again"
 
     at_site(tmp_path, controller, "ab", work)
-    assert controller.sent == {DIGEST: 2 * len(BLOB)}
+    assert controller.sent == {DIGEST: 2 * len(BLOB) - 9_000}
 
 
 def test_with_no_controller_a_host_gets_what_a_sibling_has_or_will_have(tmp_path: Path) -> None:
@@ -176,7 +184,7 @@ def test_neither_having_it_is_said_after_a_while(tmp_path: Path, monkeypatch: py
 def test_a_transfer_goes_on_at_the_byte_with_another_sibling_when_one_stalls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(siblings, "PIECE_S", 0.2)
+    monkeypatch.setattr(siblings, "PIECE_S", 1.0)
     controller = Controller(BLOB)
     half = 3 * PIECE_BYTES
 
@@ -187,7 +195,11 @@ def test_a_transfer_goes_on_at_the_byte_with_another_sibling_when_one_stalls(
         first.peers.answer_by(stalls.answer)
         second.peers.answer_by(whole.answer)
         a.linked = False
-        await a.bring()
+        a.use(first)
+        coming = asyncio.create_task(a.bring())
+        await until(lambda: stalls.given == half, "half of it has come")
+        a.use(first, second)
+        await coming
         assert (stalls.given, whole.given) == (half, len(BLOB) - half)
         assert a.siblings.problems == (), "who is slow is no liar"
 
@@ -217,87 +229,104 @@ def test_what_has_begun_over_the_link_is_broken_off_when_a_sibling_has_it(tmp_pa
     async def work(a: Host, b: Host) -> None:
         coming = asyncio.create_task(a.bring())
         await until(lambda: a.store.begun(DIGEST, ".part") > 0, "it has begun")
+        sent: list[int] = []
+
+        def piece(wish: Wish) -> bytes:
+            sent.append(controller.sent[DIGEST])
+            return BLOB[wish.offset : wish.offset + min(wish.count, 5_000)]
+
+        b.peers.answer_by(Answers(piece).answer)
+        await coming
+        assert 0 < controller.sent[DIGEST] < len(BLOB)
+        assert {*sent, controller.sent[DIGEST]} == {sent[0]}, "the link is free meanwhile"
+
+    at_site(tmp_path, controller, "ab", work)
+
+
+# invariant: D1
+def test_when_the_link_goes_meanwhile_a_sibling_is_waited_for(tmp_path: Path) -> None:
+    controller = Controller(BLOB, patience=5_000)
+
+    async def work(a: Host, b: Host) -> None:
+        a.lost = True
+        coming = asyncio.create_task(a.bring())
+        await until(lambda: not a.linked, "the link has gone while it came")
+        await until(lambda: a.bringing.standing(DIGEST)[0] is Stands.CUT_OFF, "and it is known")
+        assert not coming.done()
         await b.hold()
         await coming
 
     at_site(tmp_path, controller, "ab", work)
-    assert 0 < controller.sent[DIGEST] < len(BLOB)
+    assert controller.sent == {DIGEST: 5_000}
+
+
+def test_the_clock_of_patience_stands_still_while_nothing_could_come() -> None:
+    looks = [(100, True), (150, True), (900, False), (5_000, False), (5_010, True), (5_020, True)]
+    now = [looks[0]]
+    clock = OpenClock(lambda: now[-1][1], lambda: now[-1][0])
+    gone = []
+    for look in looks[1:]:
+        now.append(look)
+        gone.append(clock())
+    assert gone == [50, 50, 50, 60, 70]
+
+
+# invariant: D1
+def test_what_has_all_come_is_not_broken_off_while_it_is_put_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncing, asked = threading.Event(), threading.Event()
+    kept: list[bool] = []
+
+    def sync(fd: int, path: Path) -> None:
+        if path.suffix == ".part" and "a" in path.parts:
+            syncing.set()
+            asked.wait(10)
+            os.fstat(fd)  # it would be closed, and the number another file's
+            kept.append(True)
+        os.fsync(fd)
+
+    monkeypatch.setattr(files, "sync", sync)
+
+    async def work(a: Host, b: Host) -> None:
+        coming = asyncio.create_task(a.bring())
+        await until(syncing.is_set, "all has come")
+        await b.hold()
+        gives = Answers(lambda wish: BLOB[wish.offset : wish.offset + wish.count])
+        b.peers.answer_by(gives.answer)
+        await until(lambda: gives.asked > 1, "it has been told that the other has it")
+        asked.set()
+        await coming
+        assert gives.given == 0
+
+    at_site(tmp_path, Controller(BLOB), "ab", work)
+    assert kept == [True]
+
+
+def test_one_that_is_always_busy_holds_up_nothing_that_comes_over_the_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sharing.PATIENCE_MS, Stands.BUSY, 300)
+    controller = Controller(BLOB)
+
+    async def busy(_host: str, wish: Wish) -> tuple[Answer, bytes]:
+        return Answer(wish.number, Stands.BUSY if wish.count else Stands.HAS, 0, 0), b""
+
+    async def work(a: Host, b: Host) -> None:
+        b.peers.answer_by(busy)
+        await a.bring()
+        assert a.siblings.problems == ()
+
+    at_site(tmp_path, controller, "ab", work)
+    assert controller.sent == {DIGEST: len(BLOB)}
 
 
 # invariant: P1
-def test_only_siblings_are_answered_and_siblings_say_nothing_else(tmp_path: Path) -> None:
-    async def work(a: Host, b: Host, c: Host) -> None:
-        await b.hold()
-        b.use(a)
-        b.peers.use({"c": c.as_peer()}, {"a": a.as_peer()})
-        await a.bring()
-        c.linked = False
-        line = siblings.Line(c.peers.reach(b.as_peer()))
-        try:
-            with pytest.raises(HostFault, match="no answer"):
-                await line.ask(DIGEST, 0, 0, 0.5)
-        finally:
-            line.close()
-        refused = b.peers.refused
-        assert refused == 1, "it stands in the plan, as one that has no business with our artifacts"
-        a.peers.use({"b": b.as_peer()}, {})
+def test_of_several_who_gave_it_none_is_called_the_liar(tmp_path: Path) -> None:
+    async def work(a: Host, _b: Host, _c: Host) -> None:
+        asked = siblings.Asked(took={"b"})
+        a.siblings.failed("c", asked, Untrusted("artifact-mismatch", "no"), DIGEST)
+        assert [problem.partition(" has")[0] for problem in a.siblings.problems] == ["one of b, c"] * 2
+        assert a.siblings.worth_asking(siblings.Asked({"b": None, "c": None}), bringing=False) == {}
 
-        def ignored() -> bool:
-            a.peers.tell("b", record(1))
-            return b.peers.refused > refused
-
-        await until(ignored, "a sibling's word about a swap is not heard")
-        assert b.heard == []
-
-    at_site(tmp_path, Controller(BLOB), "abc", work)
-
-
-def test_a_wish_that_makes_no_sense_gets_no_answer_and_harms_nobody(tmp_path: Path) -> None:
-    async def work(a: Host, b: Host) -> None:
-        await b.hold()
-        socket = a.peers.reach(b.as_peer())
-        for wish in (Wish(1, "../../identity/key", 0, 9), Wish(2, DIGEST, -1, 9), Wish(3, DIGEST, 0, PIECE_BYTES + 1)):
-            await socket.send_multipart([WISH, canonical.encode(wish)])
-        await socket.send_multipart([WISH, b"nothing canonical"])
-        await until(lambda: b.peers.refused == 4, "they are refused")
-        socket.close(0)
-        await a.bring()
-
-    at_site(tmp_path, Controller(), "ab", work)
-
-
-def test_a_few_are_served_at_once_and_not_too_fast(tmp_path: Path) -> None:
-    now_ms, slept = 0, 0.0
-
-    async def sleep(seconds: float) -> None:
-        nonlocal now_ms, slept
-        now_ms, slept = now_ms + round(seconds * 1000), slept + seconds
-
-    async def run() -> None:
-        nonlocal now_ms
-        store = ArtifactStore(tmp_path / "store")
-        await store.fetch(DIGEST, len(BLOB), Controller(BLOB).chunks)
-        serve = Serving(store, lambda _digest: (Stands.HAS, 0), lambda: now_ms, sleep)
-
-        async def wish(host: str, count: int = 10) -> Stands:
-            return (await serve.answer(host, Wish(1, DIGEST, 0, count)))[0].stands
-
-        for number in range(MOST):
-            assert await wish(f"h{number}") is Stands.HAS
-        assert await wish("one-more", 0) is Stands.BUSY
-        assert await wish("one-more") is Stands.BUSY
-        assert await wish("h0") is Stands.HAS
-        now_ms += serving.LEFT_MS
-        assert await wish("one-more") is Stands.HAS
-        began_ms = now_ms
-        for _ in range(400):
-            await wish("one-more", PIECE_BYTES)
-        assert 400 * PIECE_BYTES / (now_ms - began_ms) * 1000 <= serving.BYTES_PER_S * 1.3
-        assert slept > 0
-        store.path(DIGEST).chmod(0o700)
-        store.path(DIGEST).write_bytes(b"spoiled")
-        assert await wish("one-more") is Stands.NOTHING
-        with pytest.raises(InvalidInput):
-            await wish("one-more", -1)
-
-    asyncio.run(run())
+    at_site(tmp_path, Controller(), "abc", work)

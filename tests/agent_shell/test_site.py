@@ -58,7 +58,8 @@ class Tank:
             client.apply([ENVIRONMENT, *declared, StreamGraph("clock", "home", (vertex,), ())])
             for name, agent in self.agents.items():
                 agent.folder.mkdir()
-                agent.options = (*agent.options, "--agent-port", str(ports[name]))
+                listen, address, port, _, *others = agent.options
+                agent.options = (listen, address, port, str(ports[name]), *others)
                 done = agent.command("enrol", "--token", client.create_token(name, 600).token)
                 assert done.returncode == 0, done.stderr
             client.publish_release(client.load_release_key().sealed(RELEASE, canonical.encode(made)))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halftrack_controller import documents, manifests, sites
@@ -27,6 +27,7 @@ spec: {environment: home, address: 10.0.0.1, site: SITE}
 places = st.lists(st.tuples(st.sampled_from(["tank", "dish"]), st.sampled_from(["", "ridge", "valley"])), max_size=80)
 
 
+@settings(max_examples=25)
 @given(places)
 def test_groups_are_of_one_site_and_the_same_for_all_in_them(where: list[tuple[str, str]]) -> None:
     world = World()
