@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from halftrack_model.report import Happened
 from tests.fleet import installing
-from tests.fleet.machine import Failed, until
-from tests.fleet.site import AGENT, BASE, CONTROLLER, RUN, STATE, Site
+from tests.fleet.machine import WAIT_S, Failed, until
+from tests.fleet.site import AGENT, BASE, CONTROLLER, RATE, RUN, STATE, Site
 
 Figures = dict[str, int]
 BACK_S = 30.0  # within which an agent that hangs must be back
@@ -222,7 +222,9 @@ def _booted(site: Site, boot: Callable[[str], None]) -> Figures:
         site.networked(host)
     if site.stream:
         until(
-            lambda: site.kept() > recorded + 100, "the stream goes on where it was, beyond what it had, without a link"
+            lambda: site.kept() > recorded + 100,
+            "the stream goes on where it was, beyond what it had, without a link",
+            WAIT_S + 2 * recorded / RATE,  # from the first frame on: the ring, which numbers them, was in memory
         )
     site.cables.plug(*site.hosts)
     site.in_step()
@@ -324,12 +326,12 @@ TRIALS: Mapping[str, Callable[[Site], Figures]] = {
     trial.__name__: trial
     for trial in (
         installed,
+        rebooted_offline,
+        power_cut_offline,
         unit_restarted,
         unit_stopped,
         agent_killed,
         out_of_memory,
-        rebooted_offline,
-        power_cut_offline,
         cut_half_way,
         watchdog,
         watchdog_soon,
