@@ -73,7 +73,7 @@ rewire-soak: ready ## a live graph on two hosts, edited by two operators and swa
 crash-matrix: ready ## kill the real agent and the real controller at each write, sync, rename and spawn, cut the power, fail the disk; look whether they converge (POINTS= SEED=); writes crash-matrix.json
 	@$(PY) -m tests.crash.run
 
-fleet: ready ## machines with their own systemd, the agents and the controller as their units: reboots and power cuts offline, watchdogs, wrong clocks, full disks; needs Debian's systemd-container (ONLY=trial,trial); writes fleet.json
+fleet: ready ## machines with their own systemd, the agents and the controller as their units: reboots and power cuts offline, watchdogs, updates of the agent, wrong clocks, full disks; needs Debian's systemd-container (ONLY=trial,trial); writes fleet.json
 	@$(PY) -m tests.fleet.run
 
 swap-verdict: ready ## greens that differ, are slow, or may pass, judged on two hosts (CASES=, 0: all; RATE=); writes swap-verdict.json

@@ -18,9 +18,11 @@ from halftrack_model import canonical
 from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
 from halftrack_model.observed import Health, Observed
 from halftrack_model.probes import Checks, Probe, ProbeKind
+from halftrack_model.release import AGENT as AGENT_PRODUCT
 from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrategy
 from halftrack_model.report import Happened
 from halftrack_model.seals import RELEASE
+from tests.agent_shell.test_updating import bundle
 from tests.fleet import installing
 from tests.fleet.machine import Failed, Machine, until
 from tests.fleet.network import Cables
@@ -35,6 +37,7 @@ PAGE = installing.ROOT / "examples/services/page.py"
 PROBE = Probe("http", ProbeKind.HTTP, port="{params.port}", path="/healthz", period_ms=500, failures=3)
 DISK_BYTES = 128 << 20  # artifacts keep away from the last 64 MiB of a disk
 RECONNECT_S = 120.0  # an agent that has tried in vain for long tries again within half a minute
+Figures = dict[str, int]
 RATE, BURST_US = 500, 10_000
 STREAM = {
     "source": ("Numbers", {"rate": RATE, "burst_us": BURST_US}),
@@ -50,6 +53,7 @@ class Site:
         self, folder: Path, group: str, hosts: Sequence[str] = ("tank-a", "tank-b"), stream: bool = True
     ) -> None:
         self.folder, self.hosts, self.stream = folder, tuple(hosts), stream
+        self._agents: set[str] = set()  # versions that are published
         folder.mkdir(parents=True)
         self.cables = Cables({name: ADDRESSES[name] for name in (BASE, *hosts)})
         prefix = installing.installed(folder / "opt")
@@ -148,6 +152,39 @@ class Site:
             health=Checks((PROBE,), grace_ms=5_000),
         )
         client.publish_release(client.load_release_key().sealed(RELEASE, canonical.encode(made)))
+
+    def order_agent(self, version: str, fault: str = "") -> None:
+        """Every host shall have this version of the agent; without a `fault`, one that is published already may be meant."""
+        with self.operator() as client:
+            if version not in self._agents:
+                self._agents.add(version)
+                path = self.folder / f"agent-{version}.tar"
+                path.write_bytes(bundle(version, fault))
+                held = client.put_artifact(path)
+                made = Release(
+                    AGENT_PRODUCT,
+                    version,
+                    Artifact(held.digest, held.size_bytes),
+                    "",
+                    {},
+                    StateSchemas("", ()),
+                    SwapStrategy(),
+                    command=(f"{installing.PREFIX}/bin/python", "-I", "{artifact}/start.py"),
+                    unpack=True,
+                )
+                client.publish_release(client.load_release_key().sealed(RELEASE, canonical.encode(made)))
+            client.apply([Environment("site", {}, "stable", version)])
+
+    def agents(self) -> dict[str, tuple[str, bool]]:
+        """The version of each host's agent, and whether it is on trial, as the controller sees it."""
+        with self.operator() as client:
+            return {entry.name: (entry.agent, entry.agent_on_trial) for entry in client.hosts("")}
+
+    def given_up(self) -> set[tuple[str, str]]:
+        """The versions of the agent that hosts have given up, and why, as the controller was told."""
+        with self.operator() as client:
+            found = [report for host in self.hosts for report in client.host(host).reports]
+        return {(report.subject, report.detail) for report in found if report.happened is Happened.AGENT_WENT_BACK}
 
     def _enrol(self, host: str) -> None:
         """As the README says."""
