@@ -28,7 +28,7 @@ NOTICE_MS = (1, 2_000)  # two heartbeats
 DELAY_MS = (1, 60)
 RECONNECT_MS = (100, 5_000)
 PATIENCE_MS = 180_000  # once faults are over
-QUIET_MS = (600_000, 12 * 3_600_000)
+QUIET_MS = (600_000, 10 * 3_600_000)
 GROUP = 5  # hosts that may run the same services
 EPOCH_MS = 1_790_000_000_000
 

@@ -222,7 +222,7 @@ class FleetFaults:
         sent = self.world.controller.sent.get(host.name)
         if not sent or not host.alive:
             return False
-        host.receive(self.rng.choice(sent))
+        host.receive(self.rng.choice(sent), stick=True)
         return True
 
     def _forged(self) -> bool:
@@ -231,5 +231,5 @@ class FleetFaults:
         if held is None or theirs is None or host is other or not host.alive:
             return False
         forged = keys.sealed(held.sealed.kind, held.sealed.payload, keys.STRANGER)
-        host.receive(self.rng.choice((theirs.sealed, forged)))
+        host.receive(self.rng.choice((theirs.sealed, forged)), stick=True)
         return True

@@ -67,6 +67,7 @@ class ServiceHost:
         self._next_ms = -1
         self._gap_ms = LOOK_MS[1]
         self._shown: Observed | None = None
+        self._mute = False
 
     # ---- clocks -------------------------------------------------------------------------------------------------------
 
@@ -252,10 +253,12 @@ class ServiceHost:
         }
         return ev.HostView(seen, {}, {}, frozenset(self.artifacts), contact=cutoff.seen(self.keeping.contact, now_ms))
 
-    def receive(self, sealed: object) -> None:
-        """Bytes that claim to be a plan."""
+    def receive(self, sealed: object, stick: bool = False) -> None:
+        """Bytes that claim to be a plan; a session is not told of what came on a stick."""
         self._pass_time(self.clock_ms())
+        self._mute = stick
         moved = self._advance(ev.PlanArrived(sealed))  # type: ignore[arg-type]
+        self._mute = False
         if not self.alive:
             return
         if moved is None:
@@ -310,7 +313,7 @@ class ServiceHost:
             case ev.AckPlan(revision):
                 self.disk.floor = max(self.disk.floor, revision)
                 self.world.say(self, ("accepted", revision))
-            case ev.NackPlan(revision, reason, message):
+            case ev.NackPlan(revision, reason, message) if not self._mute:
                 self.refused = max(self.refused, revision)
                 self.world.say(self, ("declined", revision, reason, message))
             case ev.Start(workload):
