@@ -28,7 +28,8 @@ log = logging.getLogger("halftrack.agent")
 
 QUICK_S = 0.02  # while something changes: a fence is a few dozen milliseconds wide at a hundred outputs a second
 OPEN_S = 0.1  # while a swap is open and nothing moves: its clocks are hundreds of milliseconds wide
-CALM_S = 0.2  # else. Deaths, plans and other agents' words do not wait for it
+CALM_S = 0.2  # while a stream runs here, whose counters nobody announces. Deaths, plans and other agents' words do not wait for it
+STILL_S = 1.0  # else: what probes find comes by itself, and what is left are clocks of seconds
 LIVELY_MS = 2_000  # after a change, more of them are likely
 HOUSEKEEPING_MS = 1_000
 WORDS_MAX = 256  # from other agents between two steps; said again anyway
@@ -174,7 +175,10 @@ class Loop:
             return CALM_S
         if clock.boot_ms() - self._changed_ms < LIVELY_MS:
             return QUICK_S
-        return OPEN_S if self._is_open() else CALM_S
+        if self._is_open():
+            return OPEN_S
+        plan = self._state.plan
+        return CALM_S if plan is None or plan.plan.rings else STILL_S
 
     def _is_open(self) -> bool:
         plan, records = self._state.plan, self._state.swaps

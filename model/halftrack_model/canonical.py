@@ -30,6 +30,11 @@ def added(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={_ADDED: True})
 
 
+def remembered() -> Any:
+    """A field of a frozen value for what is worked out from the others, once: no part of the bytes, nor of what makes two values equal."""
+    return dataclasses.field(default="", init=False, repr=False, compare=False)
+
+
 def encode(value: Any) -> bytes:
     """The canonical bytes of a frozen dataclass (or any of the plain types that `decode` knows)."""
     text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -67,7 +72,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        known = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
+        known = ((field, getattr(value, field.name)) for field in dataclasses.fields(value) if field.init)
         return {
             field.name: _plain(item)
             for field, item in known
@@ -139,7 +144,7 @@ def _record(kind: type, tree: Any, where: str) -> Any:
 @functools.cache  # of every type that is ever read: a few dozen. Half of the time of reading a plan was spent on asking again
 def _fields(kind: type) -> tuple[Mapping[str, Any], frozenset[str], frozenset[str]]:
     """The types of a record's fields, their names, and those of the fields that must be there."""
-    fields = dataclasses.fields(kind)
+    fields = [field for field in dataclasses.fields(kind) if field.init]
     needed = frozenset(field.name for field in fields if _ADDED not in field.metadata)
     return typing.get_type_hints(kind), frozenset(field.name for field in fields), needed
 

@@ -162,6 +162,7 @@ class Workload:
     host_network: bool = canonical.added(False)  # COMMAND only: the host's network, not one of its own
     checks: Checks | None = canonical.added(None)  # what must be seen of it, as its release is sealed with
     unpacked: bool = canonical.added(False)  # COMMAND only: `{artifact}` is the folder that the artifact is unpacked to
+    _digest: str = canonical.remembered()
 
     @property
     def read_rings(self) -> tuple[str, ...]:
@@ -175,5 +176,7 @@ class Workload:
         return tuple(dict.fromkeys(name for name in names if name))
 
     def digest(self) -> str:
-        """The content address of everything above."""
-        return digest_of(canonical.encode(self))
+        """The content address of everything above. Asked for at each look of an agent, so it is worked out once."""
+        if not self._digest:
+            object.__setattr__(self, "_digest", digest_of(canonical.encode(self)))
+        return self._digest

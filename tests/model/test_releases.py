@@ -110,7 +110,7 @@ def test_a_refusal_says_who_cannot_read_what() -> None:
 @given(shapes.workloads, st.data())
 def test_a_workloads_digest_covers_every_field(workload: Workload, data: st.DataObject) -> None:
     # invariant: R2
-    name = data.draw(st.sampled_from([field.name for field in fields(Workload)]))
+    name = data.draw(st.sampled_from([field.name for field in fields(Workload) if field.init]))
     other = replace(workload, **{name: getattr(data.draw(shapes.workloads), name)})
     same = _text(getattr(workload, name)) == _text(getattr(other, name))
     assert (workload.digest() == other.digest()) == same

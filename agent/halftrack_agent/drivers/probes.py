@@ -65,7 +65,11 @@ async def looked(probe: Probe, params: Mapping[str, Param], where: Where) -> str
 
 async def _connected(pid: int, port: int) -> socket.socket:
     """A connection to the instance's loopback. The socket stays in the network in which it was made, whoever uses it."""
-    sock = await asyncio.to_thread(_made_inside, pid)
+    try:
+        apart = inside.apart(pid, inside.NET)
+    except OSError as error:  # it has just ended, or is another user's
+        raise Blind(f"this host cannot look into its network: {error.strerror}") from error
+    sock = await asyncio.to_thread(_made_inside, pid) if apart else _a_socket()
     try:
         await asyncio.get_running_loop().sock_connect(sock, (_LOOPBACK, port))
     except BaseException:
@@ -74,15 +78,18 @@ async def _connected(pid: int, port: int) -> socket.socket:
     return sock
 
 
+def _a_socket() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+
+
 def _made_inside(pid: int) -> socket.socket:
     """A socket in the process's network. In a thread that ends with it: one that had moved there could do nothing else."""
     made: list[socket.socket | OSError] = []
 
     def make() -> None:
         try:
-            if inside.apart(pid, inside.NET):
-                inside.enter(pid, [inside.NET])
-            made.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+            inside.enter(pid, [inside.NET])
+            made.append(_a_socket())
         except OSError as error:
             made.append(error)
 
