@@ -45,14 +45,20 @@ class Fleet:
 def played(group: str, out: Path, names: list[str], hosts: tuple[str, ...], stream: bool) -> int:
     """The part in the private world: switch on, try, write down."""
     from tests.fleet import trials
+    from tests.fleet.machine import Failed
     from tests.fleet.site import Site
 
     began_s = time.monotonic()
+    try:
+        chosen = trials.chosen(names)
+    except Failed as error:
+        print(f"fleet: {error}", file=sys.stderr)
+        return 1
     site = Site(FOLDER, group, hosts, stream)
     fleet = Fleet(len(site.machines))
     try:
         site.begin()
-        for trial in trials.chosen(names):
+        for trial in chosen:
             outcome = _tried(site, trial)
             fleet.outcomes.append(outcome)
             print(
@@ -63,7 +69,7 @@ def played(group: str, out: Path, names: list[str], hosts: tuple[str, ...], stre
     finally:
         if not fleet.outcomes or fleet.outcomes[-1].wrong:
             print(site.told(), file=sys.stderr)
-    fleet.trials = len(trials.chosen(names))
+    fleet.trials = len(chosen)
     fleet.held = sum(not outcome.wrong for outcome in fleet.outcomes)
     fleet.seconds = round(time.monotonic() - began_s, 1)
     out.write_text(json.dumps(asdict(fleet), indent=1) + "\n")
@@ -99,7 +105,7 @@ def main() -> int:
     try:
         return isolated("fleet", lambda group, path: played(group, path, names, hosts, len(hosts) > 1))
     finally:
-        clear_cgroups()
+        clear_cgroups()  # once more: machines end a moment after their world
 
 
 if __name__ == "__main__":

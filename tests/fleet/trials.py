@@ -301,4 +301,6 @@ TRIALS: Mapping[str, Callable[[Site], Figures]] = {
 
 def chosen(names: Sequence[str]) -> list[Callable[[Site], Figures]]:
     """Those of the names, in order; all when none is named."""
+    if unknown := sorted(set(names) - set(TRIALS)):
+        raise Failed(f"no such trial: {', '.join(unknown)}; there are {', '.join(TRIALS)}")
     return [trial for name, trial in TRIALS.items() if name in (names or set(TRIALS) - {watchdog_soon.__name__})]
