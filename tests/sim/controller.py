@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 TURN_MS = 250
 CONNECTED_MS = 2_000
+RETRY_DECLINED_MS = 30_000  # as the session's
 GALAXY, ENVIRONMENT = "sim", "tank"
 
 
@@ -48,6 +49,7 @@ class Known:
     observed: Observed | None = None
     heard_ms: int = -1
     sent: int = 0  # the revision that it has yet to answer
+    refused_ms: int = 0
 
 
 class SimController:
@@ -175,12 +177,13 @@ class SimController:
                     revision or known.sent
                 ):  # else nothing of ours is unanswered: it is about something that we never sent
                     known.refusal = Refusal(revision or known.sent, reason, text)
-                    known.sent = 0
+                    known.sent, known.refused_ms = 0, self.world.now_ms
             case messages.Heartbeat(observed):
                 known.observed = observed
                 refused = (
                     held is not None and known.refusal is not None and known.refusal.revision == held.plan.revision
                 )
+                refused = refused and self.world.now_ms - known.refused_ms < RETRY_DECLINED_MS
                 if held is not None and observed.revision < held.plan.revision and not refused:
                     self._push(host)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from halftrack_controller.snapshot import Refusal, Rollout, RolloutPhase, Seen
 from halftrack_model.graph import StreamGraph
 from halftrack_model.observed import Observed
-from tests.sim.controller import SimController
+from tests.sim.controller import RETRY_DECLINED_MS, SimController
 from tests.sim.invariants import Violation
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from tests.sim.service_host import ServiceHost
 
 DEBOUNCE_MS = (50, 250)
-RETRY_DECLINED_MS = 30_000
 
 
 class FleetController(SimController):

@@ -89,7 +89,7 @@ class FleetFaults:
         host, at_ms = self._host(), 0
         for _ in range(self.rng.randint(3, 12)):
             off_ms = self.rng.randint(10, 3_000)
-            self.world.timeline.after(at_ms, lambda ms=off_ms: self._cut(host, ms))  # type: ignore[misc]
+            self.world.timeline.after(at_ms, lambda ms=off_ms: self._cut(host, ms))  # type: ignore[misc, arg-type]
             at_ms += off_ms + self.rng.randint(10, 4_000)
         self._lasting(at_ms + 3_000)
         return True

@@ -73,6 +73,7 @@ class Watch:
         self.durable: dict[str, Durable] = {}
         self.outputs: dict[str, Output] = {}
         self.declared_lost = 0
+        self._said: set[tuple[str, Phase]] = set()  # swaps and phases that a host has made durable, lost since or not
         self._genuine: dict[str, set[bytes]] = {}
         self._decided: dict[str, dict[int, Phase]] = {}  # by swap and number: what its leader has journaled
 
@@ -88,7 +89,7 @@ class Watch:
 
     def judged(self, swap_id: str, end: Phase, refused: bool) -> None:
         """O1, at each verdict on a swap: a host's own record of that end, or its refusal, is behind it; silence never is."""
-        ended = any(disk.records[swap_id].phase is end for disk in self.durable.values() if swap_id in disk.records)
+        ended = (swap_id, end) in self._said
         excused = refused and end is Phase.UNDONE
         _hold("O1", ended or excused, f"the rollout of {swap_id} ends as {end.value}, which no host has said")
 
@@ -140,6 +141,7 @@ class Watch:
                 _hold("P2", old is None or record.number > old.number, f"{agent.name}: a record's number went back")
                 _hold("P2", old is None or record.epoch >= old.epoch, f"{agent.name}: a record's epoch went back")
                 mine.records[record.swap_id] = record
+                self._said.add((record.swap_id, record.phase))
                 mine.seen.setdefault(record.swap_id, set()).add(record.phase.value)
                 self._heard_of(agent, record)
                 self._entered(agent, record)
