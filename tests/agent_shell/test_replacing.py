@@ -28,7 +28,7 @@ class Hosts:
 
     def __init__(self, folder: Path, reconcile: Reconcile) -> None:
         galaxy.init(folder / "galaxy", "milkyway", ["127.0.0.1"])
-        self.live = LiveController(folder / "galaxy", heartbeat_ms=200)
+        self.live = LiveController(folder / "galaxy", heartbeat_ms=500)
         self.agents = {name: AgentProcess(folder / name, f"{CGROUP}-{name}") for name in HOSTS}
         rule = Disconnect(LOST_AFTER_MS, 0, replace=True, reconcile=reconcile)
         vertex = Vertex("clock", Role.SERVICE, "clock", HOSTS, {}, 0, 0, instances=1, disconnect=rule)
@@ -43,9 +43,10 @@ class Hosts:
                 agent.folder.mkdir()
                 done = agent.command("enrol", "--token", client.create_token(name, 600).token)
                 assert done.returncode == 0, done.stderr
+                agent.start()
+            # A host that has not come yet when another has is as lost as one that has gone.
+            until(lambda: all(entry.connected for entry in client.hosts("")), "both are here", 40.0)
             client.publish_release(client.load_release_key().sealed(RELEASE, canonical.encode(made)))
-        for agent in self.agents.values():
-            agent.start()
 
     def running(self) -> tuple[str, ...]:
         """Where it runs, by the processes."""
