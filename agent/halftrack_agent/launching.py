@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from halftrack_agent import files, slots
+from halftrack_agent import files, lock, slots
 from halftrack_agent.places import Places
 from halftrack_agent.slots import Slot, Slots
 from halftrack_agent.unpacking import Unpacked
@@ -28,6 +28,7 @@ from halftrack_model.errors import HostFault, InvalidInput
 PASSED_ON = "HALFTRACK_AGENT_LAUNCHED"  # to the version that the installed program becomes
 GRACE_S = 120.0  # to start, beyond the time that it must stay well
 _FILE = "slots.json"
+_VERSIONS = 3  # on trial, committed, installed
 
 log = logging.getLogger("halftrack.agent")
 
@@ -48,27 +49,45 @@ def launched(places: Places, arguments: Sequence[str], stable_s: float) -> Launc
         with contextlib.suppress(InvalidInput):
             return canonical.decode(Launched, handed.encode())
     own = Launched("", tuple(_own_argv(arguments)), installed())
-    record, slot = slots.started(load(places, own.installed), own.installed)
-    if slot is None:
-        _keep(places, record)
-        return own
+    if lock.holder(places.state) is not None:
+        return own  # another agent runs here, and this one will be told so: its start is not the trial's
+    for _ in range(_VERSIONS):
+        record, slot = _next(places, own.installed)
+        if slot is None:
+            break
+        _becomes(places, own, record, slot, arguments, stable_s)
+    return own
+
+
+def _next(places: Places, installed_as: str) -> tuple[Slots, Slot | None]:
+    """The record, and the version to become; a start of one on trial is on the disk, or it is not that one's."""
+    record, slot = slots.started(load(places, installed_as), installed_as)
+    if not _keep(places, record) and record.trial is not None:
+        log.error("agent %s is not started: its start cannot be counted on this disk", record.trial.slot.version)
+        return record, record.committed
+    return record, slot
+
+
+def _becomes(
+    places: Places, own: Launched, record: Slots, slot: Slot, arguments: Sequence[str], stable_s: float
+) -> None:
+    """Become that version. Returns only when that cannot be, and then the record does not name it any more."""
+    on_trial = record.trial is not None and record.trial.slot == slot
     if trouble := _trouble(places, slot):
-        log.error("agent %s is not started: %s; the installed version runs", slot.version, trouble)
+        log.error("agent %s is not started: %s", slot.version, trouble)
         _keep(places, slots.lost(record, slot.digest))
-        return own
-    if not _keep(places, record):
-        log.error("agent %s is not started: its start cannot be counted on this disk", slot.version)
-        return own
-    if record.trial is not None:
+        return
+    if on_trial and record.trial is not None:
         log.warning("agent %s is on trial, start %d of %d", slot.version, record.trial.attempts, slots.MAX_ATTEMPTS)
         _guard(places, slot, stable_s + GRACE_S)
     os.environ[PASSED_ON] = canonical.encode(Launched(slot.digest, own.argv, own.installed)).decode()
     try:
         os.execv(slot.argv[0], [*slot.argv, *arguments])  # noqa: S606 - an argument list; no shell is meant
     except OSError as error:
-        os.environ.pop(PASSED_ON, None)
-        log.error("agent %s cannot be started: %s; the installed version runs", slot.version, error.strerror)
-        return own
+        del os.environ[PASSED_ON]
+        reason = f"it cannot be started: {error.strerror}"
+        log.error("agent %s: %s", slot.version, reason)
+        _keep(places, slots.gone_back(record, reason) if on_trial else slots.lost(record, slot.digest))
 
 
 def again(own: Launched) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from halftrack_agent import checking, launching, slots, updating
+from halftrack_agent.lock import StateLock
 from halftrack_agent.places import Places
 from halftrack_agent.slots import Running, Slot, Slots
 from halftrack_controller.snapshot import Environment
@@ -172,14 +173,46 @@ def test_a_damaged_record_or_version_leaves_the_installed_program(tmp_path: Path
     assert launching.launched(at, ["run"], 1.0).digest == ""
     assert launching.load(at, "").trial is None, "it may be brought again"
     assert not launching.load(at, "").failed, "nobody has seen it fail"
+    at.unpacked.joinpath("0" * 64, "tree").mkdir(parents=True)
+    at.unpacked.joinpath("0" * 64, "files.json").write_text("[]")
+    launching.store(at, slots.tried(Slots(launching.installed()), gone, ()))
+    assert launching.launched(at, ["run"], 1.0).digest == ""
+    (given_up,) = launching.load(at, "").failed
+    assert given_up.reason == "it cannot be started: No such file or directory"
     (at.state / "slots.json").write_bytes(b"{}")
     assert launching.launched(at, ["run"], 1.0).digest == ""
+
+
+def test_who_is_started_beside_an_agent_costs_a_trial_no_start(tmp_path: Path) -> None:
+    at = places(tmp_path)
+    record = slots.tried(Slots(launching.installed()), Slot("sha256:" + "0" * 64, "9.0.0", ("/agent",)), ())
+    launching.store(at, record)
+    held = StateLock(at.state)
+    try:
+        assert launching.launched(at, ["run"], 1.0).digest == ""
+    finally:
+        held.close()
+    assert launching.load(at, "") == record
+
+
+def test_a_start_that_cannot_be_counted_is_not_the_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = places(tmp_path)
+    record = slots.tried(Slots(launching.installed()), Slot("sha256:" + "0" * 64, "9.0.0", ("/agent",)), ())
+    launching.store(at, record)
+
+    def full(_places: Places, _record: Slots) -> None:
+        raise HostFault("disk-full", "no room")
+
+    monkeypatch.setattr(launching, "store", full)
+    assert launching.launched(at, ["run"], 1.0).digest == ""
+    assert launching.load(at, "") == record
 
 
 GUARDED = """
 import sys, time
 from pathlib import Path
 from halftrack_agent import checking, launching, slots, updating
+from halftrack_agent.lock import StateLock
 from halftrack_agent.places import Places
 at = Places(Path(sys.argv[1]) / "state", Path(sys.argv[1]) / "run")
 launching._guard(at, launching.load(at, "").trial.slot, float(sys.argv[2]))
