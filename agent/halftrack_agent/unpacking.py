@@ -7,7 +7,6 @@
 Owns that folder. What is in an archive is read by a child alone (`drivers.unpack`).
 """
 
-import asyncio
 import contextlib
 import hashlib
 import json
@@ -19,6 +18,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from halftrack_agent import files
+from halftrack_agent.children import asked
 from halftrack_agent.drivers import unpack
 from halftrack_model.errors import HostFault, InvalidInput
 from halftrack_model.ids import checked_digest
@@ -89,31 +89,16 @@ class Unpacked:
     async def _made(self, digest: str, archive: Path, folder: Path) -> bytes:
         """Let the child unpack it; returns its listing."""
         argv = (sys.executable, "-I", "-m", unpack.__name__, str(archive), str(folder))
-        child = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=MAX_LISTING,
-        )
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                listing, said = await child.communicate()
+            status, listing, said = await asked(argv, PATIENCE_S, MAX_LISTING)
         except TimeoutError:
             raise HostFault(
                 "unpacking-stuck", f"{digest} was not unpacked within {PATIENCE_S} s; it is tried again"
             ) from None
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await asyncio.shield(child.wait())
-        if child.returncode == unpack.DISK_LOST:
+        if status == unpack.DISK_LOST:
             raise files.DiskLost(folder, OSError(5, "syncfs"))
-        if child.returncode:
-            text = (
-                said.decode("utf-8", "replace").strip()[-MAX_SAID:]
-                or f"its unpacking ended with status {child.returncode}"
-            )
+        if status:
+            text = said.decode("utf-8", "replace").strip()[-MAX_SAID:] or f"its unpacking ended with status {status}"
             raise InvalidInput("bad-archive", f"{digest} cannot be unpacked: {text}")
         return listing
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from halftrack_agent import checking, clock, files, launching, slots
 from halftrack_agent.artifacts import ArtifactStore
+from halftrack_agent.children import asked
 from halftrack_agent.drivers.procfs import start_ticks
 from halftrack_agent.launching import Launched
 from halftrack_agent.outbox import Outbox
@@ -224,25 +225,15 @@ def trouble(answer: "checking.Answer | str", slot: Slot, revision: int, own_vers
 async def answered(slot: Slot, copy: Path) -> "checking.Answer | str":
     """What the new version says of the copy, or why it says nothing."""
     argv = (*slot.argv, "check", "--state", str(copy / "state"), "--run", str(copy / "run"))
-    child = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        limit=MAX_SAID,
-    )
     try:
-        async with asyncio.timeout(CHECK_S):
-            said, told = await child.communicate()
+        status, said, told = await asked(argv, CHECK_S, MAX_SAID)
     except TimeoutError:
         return f"it did not answer within {CHECK_S:.0f} s"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            child.kill()
-        await asyncio.shield(child.wait())
-    if child.returncode:
+    except OSError as error:
+        return f"it cannot be started: {error.strerror}"
+    if status:
         lines = told.decode("utf-8", "replace").strip().splitlines() or ["not a word"]
-        return f"its check ended with status {child.returncode}: {lines[-1]}"
+        return f"its check ended with status {status}: {lines[-1]}"
     try:
         tree = json.loads(said)
         return checking.Answer(str(tree["version"]), tuple(map(int, tree["formats"])), int(tree["revision"]))
