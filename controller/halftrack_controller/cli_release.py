@@ -1,5 +1,6 @@
 """The verbs on releases: `release publish` and `release list`. Publishing seals on this machine: the release key never travels."""
 
+import zipfile
 from typing import TYPE_CHECKING
 
 import click
@@ -78,9 +79,22 @@ def _publish(
             _check_archive(draft.artifact, size_bytes)
     with terminal.working(f"{draft.product} {draft.version}: sending {draft.artifact.name} ({size})"):
         held = client.put_artifact(draft.artifact)
+    if _hides(draft.artifact):
+        terminal.note(
+            f"{draft.artifact.name} is packed, so hosts will fetch nearly all of the next version. One that is stored "
+            "(`python -m zipapp`, a plain tar) lets them fetch what has changed"
+        )
     release = draft.release(Artifact(held.digest, held.size_bytes))
     sealed = key.sealed(seals.RELEASE, canonical.encode(release))
     return client.publish_release(sealed)
+
+
+def _hides(path: "Path") -> bool:
+    try:
+        with path.open("rb") as file:
+            return archives.hides(file)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False  # whatever else it is, it is no archive
 
 
 def _check_archive(path: "Path", size_bytes: int) -> None:

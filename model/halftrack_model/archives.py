@@ -25,6 +25,8 @@ MAX_RATIO = 200  # of text, xz reaches about 20
 FREE_BYTES = 16 << 20  # a small archive may grow to this whatever its ratio
 BLOCK = 1 << 20
 
+_PACKED = (b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh", b"\x28\xb5\x2f\xfd")  # gzip, xz, bzip2, zstd
+
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, ValueError, RuntimeError)  # fmt: skip
 
 
@@ -60,6 +62,20 @@ def members(file: IO[bytes], size_bytes: int) -> Iterator[tuple[Member, Blocks]]
             yield from _of_tar(file, rules)
     except _BROKEN as error:
         raise _broken(error) from None
+
+
+def hides(file: IO[bytes]) -> bool:
+    """Is most of it packed, so that one changed byte changes all that follows? Then an upgrade moves nearly all of it (ADR 38)."""
+    head = file.read(6)
+    if head.startswith(_PACKED):
+        return True
+    file.seek(0)
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        sizes = [(info.compress_size, info.compress_type == zipfile.ZIP_STORED) for info in archive.infolist()]
+    packed = sum(size for size, stored in sizes if not stored)
+    return 2 * packed > sum(size for size, _ in sizes)
 
 
 def check(file: IO[bytes], size_bytes: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from halftrack_agent import abilities
 from halftrack_agent.drivers import cgroups, egress
 from halftrack_agent.drivers.cgroups import Cgroups, layout
 from tests.agent_shell.driver_bench import FOREVER, Bench, go, lines, python
@@ -195,3 +196,19 @@ def test_where_control_groups_belong(mounts: str, roots: list[str], unified: boo
     found = layout(mounts, "h")
     assert [str(root) for root in found.roots] == roots
     assert found.unified == unified
+
+
+@pytest.mark.parametrize(("failures", "told"), [(0, ""), (2, ""), (3, "timed out after 10")])
+def test_a_host_that_is_too_busy_to_answer_has_not_said_no(
+    monkeypatch: pytest.MonkeyPatch, failures: int, told: str
+) -> None:
+    answers = [subprocess.TimeoutExpired("confine", 10)] * failures
+
+    def asked() -> str:
+        if answers:
+            raise answers.pop()
+        return ""
+
+    monkeypatch.setattr(abilities, "_own_network", asked)
+    found = abilities.own_network()
+    assert (told in found, bool(found)) == (True, bool(told))

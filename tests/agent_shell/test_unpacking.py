@@ -90,6 +90,20 @@ def test_what_no_honest_release_has_is_refused(name: str) -> None:
     assert told in refusal(made())
 
 
+@pytest.mark.parametrize(
+    ("data", "hides"),
+    [
+        (plain(a=b"x" * 9000), False),
+        (gzip.compress(b"x" * 9000), True),
+        (zipped("a", os.urandom(9000)), True),
+        (b"#!/bin/sh\n", False),
+        (b"", False),
+    ],
+)
+def test_what_is_packed_hides_what_has_stayed(data: bytes, hides: bool) -> None:
+    assert archives.hides(io.BytesIO(data)) is hides
+
+
 # invariant: D1
 def test_what_was_in_it_is_found_and_held_to_that(tmp_path: Path) -> None:
     store = Unpacked(tmp_path / "unpacked")
