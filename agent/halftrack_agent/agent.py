@@ -19,6 +19,7 @@ from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.bringing import Bringing, Site
 from halftrack_agent.contact import ContactKeeper
 from halftrack_agent.cutoff import ContactSeen
+from halftrack_agent.drivers import procfs
 from halftrack_agent.drivers.cgroups import Cgroups
 from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.drivers.launch import Launcher
@@ -84,7 +85,7 @@ class Agent:
         trial: Trialling = NO_TRIAL,
     ) -> None:
         self._places, self._identity, self._listening = places, identity, listening
-        self._inherited = Inherited()
+        self._inherited = Inherited(procfs.children() if trial.own.argv else ())
         self._waiting_plan: Sealed | None = None
         self._findings: tuple[str, ...] = ()
         self._trouble = ""

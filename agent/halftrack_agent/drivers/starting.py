@@ -9,9 +9,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from halftrack_agent.drivers import procfs
 from halftrack_agent.drivers.zygote import MODULE
 from halftrack_dataplane.zygote import Forked, Zygote, ZygoteGone
 
@@ -72,8 +72,8 @@ class Starter:
 class Inherited:
     """Children that a program before had, which became this one by exec (`agent.launching`): shims. Nobody else will reap them."""
 
-    def __init__(self) -> None:
-        self._pids = set(procfs.children())
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._pids = set(pids)
 
     def reap(self) -> None:
         """Let the kernel forget those that have ended."""
