@@ -38,6 +38,7 @@ CHECK_S = 120.0
 CHECK_AGAIN_MS = 60_000
 MAX_CHECKS = 3
 MAX_SAID = 64 << 10
+_COPY = "check."
 
 log = logging.getLogger("halftrack.agent.updating")
 
@@ -77,6 +78,8 @@ class Updating:
         self._checks: dict[str, int] = {}
         self._check_not_before_ms = 0
         self.problems: tuple[str, ...] = ()
+        for left in places.run.glob(f"{_COPY}*"):  # of an agent that was killed at it: there is a key in it
+            shutil.rmtree(left, ignore_errors=True)
 
     @property
     def on_trial(self) -> bool:
@@ -147,7 +150,7 @@ class Updating:
 
     async def _checked(self, slot: Slot, revision: int) -> str:
         """What speaks against it, by its own word on a copy of our state; empty when nothing does."""
-        copy = Path(tempfile.mkdtemp(prefix="check.", dir=self._places.run))
+        copy = Path(tempfile.mkdtemp(prefix=_COPY, dir=self._places.run))
         try:
             checking.copied(self._places, copy)  # not in a thread: nothing is appended to a file meanwhile
             answer = await answered(slot, copy)

@@ -100,10 +100,12 @@ def test_a_version_takes_over_stays_and_another_goes_back_by_itself(site: Site, 
     assert site.agent.process is not None
     agent = site.agent.process.pid
 
+    (site.agent.places.run / "check.left").mkdir()
     ordered(site, tmp_path, "9.1.0")
     until(lambda: stands(site) == ("9.1.0", False), "it takes over, and stays", 60)
     assert (site.agent.process.pid, site.agent.process.poll()) == (agent, None), "it is the same process"
     assert site.agent.pid(NAME) == page, "workloads notice nothing"
+    assert not list(site.agent.places.run.glob("check.*")), "no copy of the state is left"
     until(lambda: told(site, Happened.AGENT_UPDATED) == [("9.1.0", "")], "that is told")
     shim = json.loads((site.agent.places.instances / NAME / "instance.json").read_bytes())["shim_pid"]
     os.kill(page, signal.SIGKILL)
