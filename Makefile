@@ -21,7 +21,7 @@ demo: ## swap a live 1+1 stream blue/green over a failing link, count what is lo
 	@$(PY) examples/demo/run.py
 
 test: ready ## run the tests (ARGS= goes to pytest)
-	@$(PY) -m pytest $(ARGS)
+	@PY=$(PY) tools/test $(ARGS)
 
 check: lint types proto test ## everything that must hold before a commit
 	@echo "make check: all held"

@@ -390,4 +390,4 @@ def test_every_option_says_what_it_is_for() -> None:
                 parsers += action.choices.values()
             else:
                 assert action.help, f"{parser.prog} {'/'.join(action.option_strings)}"
-    assert len(parsers) == 4
+    assert len(parsers) == 5

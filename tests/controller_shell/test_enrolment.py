@@ -67,7 +67,7 @@ def test_a_token_ends(folder: Path) -> None:
     store = Store.open(folder / "controller", "milkyway")
     try:
         with store.transaction() as conn:
-            conn.execute("insert into environments values ('home', '{}', 'stable')")
+            conn.execute("insert into environments (name, labels, track) values ('home', '{}', 'stable')")
             conn.execute(
                 "insert into hosts (name, environment, labels, bridge, agent) values ('a', 'home', '{}', '', '')"
             )
