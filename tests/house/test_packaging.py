@@ -98,7 +98,7 @@ def test_the_licence_is_what_the_metadata_says() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text()[:200]
 
 
-@pytest.mark.parametrize("script", ["tools/bootstrap", ".ci/run"])
+@pytest.mark.parametrize("script", ["tools/bootstrap", "tools/test", ".ci/run"])
 def test_scripts_are_executable_and_parse(script: str) -> None:
     path = ROOT / script
     assert path.stat().st_mode & 0o111, f"chmod +x {script}"
