@@ -3,11 +3,15 @@
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+
+SETTLE_S = 10.0
 
 
 def grown(disk: Path, size: str) -> None:
@@ -27,7 +31,7 @@ def small_disk(disk: Path, size: str) -> Iterator[Path]:
     try:
         yield disk
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        _unmounted(disk)
 
 
 @contextmanager
@@ -46,7 +50,16 @@ def loop_disk(disk: Path) -> Iterator[Path]:
     try:
         yield disk
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        _unmounted(disk)
+
+
+def _unmounted(disk: Path) -> None:
+    """Whoever was killed there is gone once the kernel has taken it apart, a moment later."""
+    end = time.monotonic() + SETTLE_S
+    while subprocess.run(["umount", str(disk)], check=False, capture_output=True).returncode:
+        if time.monotonic() > end:
+            subprocess.run(["umount", str(disk)], check=True)
+        time.sleep(0.05)
 
 
 def found_at_fault(disk: Path) -> None:
