@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-
 SETTLE_S = 10.0
 
 
