@@ -164,7 +164,7 @@ class Agent:
             trial,
             self._store,
             self._outbox,
-            Around(self._driver.pids, lambda: self._loop.calm, self._stays),
+            Around(self._driver.pids, lambda: self._loop.calm, self._stays, self._reserve.write),
         )
 
     def _made_link(self) -> Link:
@@ -276,11 +276,10 @@ class Agent:
         self._limiter.use(plan.bandwidth)
         instances = self._loop.state.instances.values()  # none before the first look, though some may run
         running = {each.workload.artifact for each in instances if each.workload.artifact}
-        artifacts = retention.artifacts_of(plan)
-        self._bringing.use(frozenset().union(*artifacts.values()))
         self._updating.use(plan)
-        kept = {*running, *self._updating.keeps} if running else None
-        self._store.retain(artifacts, kept, retention.archives_of(plan))
+        artifacts = retention.artifacts_of(plan, self._updating.keeps)
+        self._bringing.use(frozenset().union(*artifacts.values()))
+        self._store.retain(artifacts, running or None, retention.archives_of(plan))
         log.info("plan %d is in force", plan.revision)
 
     def _stands(self, held: int) -> ContactSeen:

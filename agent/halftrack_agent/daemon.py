@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from halftrack_agent import files, identity, lock
 from halftrack_agent.places import AGENT_PORT, BRIDGE_PORT, Places
+from halftrack_agent.slots import STABLE_S
 from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError, InvalidInput
 from halftrack_model.observed import Observed
@@ -24,7 +25,6 @@ MAX_PORT = 65535  # ZeroMQ takes a larger number modulo 65536, and would listen 
 MAX_PATIENCE_S = 3600
 STATE, RUN = "/var/lib/halftrack-agent", "/run/halftrack-agent"
 
-STABLE_S = 60.0
 log = logging.getLogger("halftrack.agent")
 
 if TYPE_CHECKING:

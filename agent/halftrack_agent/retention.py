@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from halftrack_model import canonical
 from halftrack_model.plan import Plan
-from halftrack_model.release import Release
+from halftrack_model.release import AGENT, Release
 
 MAX_PRODUCTS = 256  # remembered; a host runs a few
 SPARE_BYTES = 512 << 20
@@ -49,9 +49,12 @@ class Held:
 NOTHING = Retained({}, ())
 
 
-def artifacts_of(plan: Plan) -> Mapping[str, frozenset[str]]:
-    """The artifacts of each product in a plan that `inbox` has judged; what is no release's is listed under no product."""
-    found: dict[str, set[str]] = {}
+def artifacts_of(plan: Plan, agents: Collection[str] = ()) -> Mapping[str, frozenset[str]]:
+    """The artifacts of each product in a plan that `inbox` has judged; what is no release's is listed under no product.
+
+    `agents` are those of the agent's own versions that this host goes back to, whatever the plan says.
+    """
+    found: dict[str, set[str]] = {AGENT: set(agents)} if agents else {}
     for sealed in plan.releases:
         release = canonical.decode(Release, sealed.payload)
         found.setdefault(release.product, set()).add(release.artifact.digest)

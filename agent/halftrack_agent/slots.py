@@ -8,6 +8,7 @@ given up after MAX_ATTEMPTS, whatever it did (the boot counter of RAUC and U-Boo
 from dataclasses import dataclass, replace
 
 MAX_ATTEMPTS = 3
+STABLE_S = 60.0  # a version stays once it has been well for so long
 MAX_FAILED = 16  # remembered, the newest
 MAX_REASON = 300
 FORMATS = (1,)

@@ -54,14 +54,18 @@ class Trialling:
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """`pids` are the processes of running workloads, `calm` says that nothing is under way that should not be disturbed, `stays` is told once it does."""
+    """`pids` are the processes of running workloads, `calm` says that nothing is under way that should not be disturbed, `stays` is told once it does.
+
+    `must` does a write that must succeed on a full disk.
+    """
 
     pids: Callable[[], Mapping[str, int]]
     calm: Callable[[], bool]
     stays: Callable[[], None]
+    must: Callable[[Callable[[], object]], object]
 
 
-NO_TRIAL = Trialling(Launched("", (), ""), 60.0, lambda: None)
+NO_TRIAL = Trialling(Launched("", (), ""), slots.STABLE_S, lambda: None)
 """An agent that nobody launched: inside a test, or a benchmark."""
 
 
@@ -71,12 +75,12 @@ class Updating:
     def __init__(self, places: Places, trial: Trialling, store: ArtifactStore, outbox: Outbox, around: Around) -> None:
         self._places, self._own, self._store, self._outbox = places, trial.own, store, outbox
         self._version = importlib.metadata.version("halftrack")
-        self._pids, self._calm, self._stays = around.pids, around.calm, around.stays
+        self._pids, self._calm, self._stays, self._must = around.pids, around.calm, around.stays, around.must
         self._stable_s, self._again, own = trial.stable_s, trial.again, trial.own
         self._slots = launching.load(places, own.installed)
         self._wanted: tuple[Release, int] | None = None
         self._checks: dict[str, int] = {}
-        self._check_not_before_ms = 0
+        self._not_before_ms = 0
         self.problems: tuple[str, ...] = ()
         for left in places.run.glob(f"{_COPY}*"):  # of an agent that was killed at it: there is a key in it
             shutil.rmtree(left, ignore_errors=True)
@@ -106,11 +110,13 @@ class Updating:
         self._tell()
         if self.on_trial:
             await asyncio.sleep(self._stable_s)
-            self._stay()
+            await self._stay()
         while True:
-            with contextlib.suppress(HalftrackError):
+            try:
                 if self._wanted is not None:
                     await self._update(*self._wanted)
+            except HalftrackError as error:
+                self._later(f"the agent's update waits: {error.message}")
             await asyncio.sleep(LOOK_S)
 
     # ------------------------------------------------------------------------------------------------- the version before
@@ -120,7 +126,7 @@ class Updating:
         if not slots.wants(self._slots, digest, self._own.digest):
             self.problems = self._why_not(release)
             return
-        if digest not in self._store.ready or not self._calm() or clock.boot_ms() < self._check_not_before_ms:
+        if digest not in self._store.ready or not self._calm() or clock.boot_ms() < self._not_before_ms:
             return
         slot = Slot(digest, release.version, self._words(release))
         log.info("agent %s is here: it is checked", slot.version)
@@ -163,11 +169,14 @@ class Updating:
     def _check_failed(self, slot: Slot, trouble: str) -> None:
         count = self._checks[slot.digest] = self._checks.get(slot.digest, 0) + 1
         log.error("agent %s does not take over (%d of %d): %s", slot.version, count, MAX_CHECKS, trouble)
-        self._check_not_before_ms = clock.boot_ms() + CHECK_AGAIN_MS
-        self.problems = (f"agent {slot.version} does not take over: {trouble}",)
+        self._later(f"agent {slot.version} does not take over: {trouble}")
         if count >= MAX_CHECKS:
             self._write(slots.failed(self._slots, slot.digest, slot.version, trouble))
             self._tell()
+
+    def _later(self, problem: str) -> None:
+        self._not_before_ms = clock.boot_ms() + CHECK_AGAIN_MS
+        self.problems = (problem,)
 
     def _why_not(self, release: Release) -> tuple[str, ...]:
         reasons = [each.reason for each in self._slots.failed if each.digest == release.artifact.digest]
@@ -185,8 +194,15 @@ class Updating:
             log.error("this version goes back: it has lost %s", ", ".join(missing))
             self._again()
 
-    def _stay(self) -> None:
-        self._write(slots.stayed(self._slots))
+    async def _stay(self) -> None:
+        while True:
+            try:
+                self._write(slots.stayed(self._slots))
+                break
+            except HostFault as error:  # it is well; the disk is not
+                self.problems = (f"agent {self._version} cannot come to stay: {error.message}",)
+                await asyncio.sleep(LOOK_S)
+        self.problems = ()
         log.warning("agent %s stays", self._version)
         self._outbox.add(Happened.AGENT_UPDATED, self._version, "", clock.wall_ms())
         self._stays()
@@ -197,7 +213,7 @@ class Updating:
     # ---------------------------------------------------------------------------------------------------------- the record
 
     def _write(self, record: Slots) -> None:
-        launching.store(self._places, record)
+        self._must(lambda: launching.store(self._places, record))
         self._slots = record
 
     def _tell(self) -> None:

@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halftrack_agent.retention import MAX_PRODUCTS, NOTHING, Held, Retained, doomed, retained, spare
+from halftrack_agent.retention import MAX_PRODUCTS, NOTHING, Held, Retained, artifacts_of, doomed, retained, spare
 from halftrack_model import canonical
+from halftrack_model.plan import Plan
 
 DIGESTS = st.sampled_from([f"sha256:{number:064x}" for number in range(12)])
 HELD = st.dictionaries(DIGESTS, st.builds(Held, st.integers(0, 100), st.integers(0, 9)))
@@ -54,3 +55,14 @@ def test_what_is_remembered_is_bounded() -> None:
         known = retained(known, {f"p{number:04}": {f"d{number}"}}, None)
     assert len(known.products) == MAX_PRODUCTS
     assert f"d{MAX_PRODUCTS + 8}" in known.digests
+
+
+# invariant: P1
+def test_versions_of_the_agent_that_it_goes_back_to_stay_whatever_the_plan_says() -> None:
+    """Two versions were given up since the one that runs, which no plan names any more, on a host where nothing else runs."""
+    plan = Plan("milkyway", "home", "tank-a", 7, (), (), (), (), (), False)
+    known = NOTHING
+    for _ in range(3):
+        known = retained(known, artifacts_of(plan, {"sha256:1"}), None)
+    assert "sha256:1" in known.digests
+    assert artifacts_of(plan) == {}

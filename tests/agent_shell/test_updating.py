@@ -8,20 +8,27 @@ import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from halftrack_agent import checking, launching, slots, updating
+from halftrack_agent import checking, launching, retention, slots, updating
+from halftrack_agent.artifacts import ArtifactStore
+from halftrack_agent.launching import Launched
 from halftrack_agent.lock import StateLock
+from halftrack_agent.outbox import Outbox
 from halftrack_agent.places import Places
 from halftrack_agent.slots import Running, Slot, Slots
 from halftrack_controller.snapshot import Environment
+from halftrack_model import canonical
 from halftrack_model.errors import HostFault
 from halftrack_model.ids import digest_of
+from halftrack_model.plan import Plan
 from halftrack_model.release import AGENT, Artifact, Release, StateSchemas, SwapStrategy
 from halftrack_model.report import Happened
+from halftrack_model.seals import RELEASE, Sealed
+from tests.agent_shell import waiting
 from tests.agent_shell.test_agent import until
 from tests.agent_shell.test_services_under_agent import NAME, Site, publish
 
@@ -163,6 +170,64 @@ def test_a_copy_of_the_state_is_read_as_the_next_agent_would(site: Site, tmp_pat
     (at.instances / NAME / "spec.json").write_bytes(b"rot")
     with pytest.raises(HostFault, match=f"the record of {NAME} cannot be read"):
         checking.answer(at)
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_on_a_disk_that_takes_nothing_it_waits_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: bool
+) -> None:
+    """It is not checked again at once, and takes over as soon as that can be written."""
+    at = places(tmp_path)
+    at.run.mkdir()
+    (at.state / "identity").mkdir()
+    at.instances.mkdir()
+    data, asked, begun = bundle("9.0.0"), list[str](), list[str]()
+    digest = digest_of(data)
+    command = (sys.executable, "{artifact}/start.py")
+    artifact = Artifact(digest, len(data))
+    made = Release(AGENT, "9.0.0", artifact, "", {}, StateSchemas("", ()), SwapStrategy(), command=command, unpack=True)
+    sealed = Sealed(RELEASE, canonical.encode(made), ())
+    plan = Plan("milkyway", "home", "tank-a", 7, (sealed,), (), (), (), (), False, agent="9.0.0")
+
+    def must(work: Callable[[], object]) -> None:
+        if not writes:
+            raise HostFault("disk-full", "no room")
+        work()
+
+    looks = [0]
+
+    def calm() -> bool:
+        looks[0] += 1
+        return True
+
+    async def answered(slot: Slot, copy: Path) -> checking.Answer:
+        asked.append(slot.version)
+        return checking.Answer("9.0.0", slots.FORMATS, 7)
+
+    async def work() -> updating.Updating:
+        store, outbox = ArtifactStore(at.artifacts), Outbox(at.state, "tank-a")
+        (at.artifacts / digest.removeprefix("sha256:")).write_bytes(data)
+        store = ArtifactStore(at.artifacts)
+        store.retain(retention.artifacts_of(plan), None, retention.archives_of(plan))
+        await store.unpack(digest)
+        trial = updating.Trialling(Launched("", (), "one"), 1.0, lambda: begun.append("again"))
+        around = updating.Around(dict, calm, lambda: None, must)
+        made = updating.Updating(at, trial, store, outbox, around)
+        made.use(plan)
+        running = asyncio.create_task(made.run())
+        await waiting.until(lambda: made.problems or begun, "it has tried")
+        seen = looks[0]
+        await waiting.until(lambda: begun or looks[0] > seen + 3, "it has looked again")
+        running.cancel()
+        outbox.close()
+        return made
+
+    monkeypatch.setattr(updating, "answered", answered)
+    monkeypatch.setattr(updating, "LOOK_S", 0.001)
+    found = asyncio.run(work())
+    assert asked == ["9.0.0"], "once, for now"
+    assert begun == (["again"] if writes else [])
+    assert found.problems == (() if writes else ("the agent's update waits: no room",))
 
 
 # ------------------------------------------------------------------------------------------------------------ the launcher
