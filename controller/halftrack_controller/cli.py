@@ -1,13 +1,10 @@
-"""`halftrack`: the operator's command line. Here is only which verbs there are; each family has a module of its own.
+"""`halftrack`: the operator's command line. Here is only which verbs there are; each family has a module of its own, read when one of its verbs is asked for.
 
 halftrack galaxy init · controller serve · host · apply · plan · release · rollout · stream · explain · schema · completion
 """
 
-from importlib.metadata import version
-
 import click
 
-from halftrack_controller import cli_apply, cli_galaxy, cli_host, cli_release, cli_rollout, cli_stream
 from halftrack_controller.cli_frame import CONFIG_VARIABLE, EXIT_STATUS, Program
 
 
@@ -15,14 +12,53 @@ from halftrack_controller.cli_frame import CONFIG_VARIABLE, EXIT_STATUS, Program
 @click.option(
     "--config", metavar="DIR", help=f"The operator's folder that `galaxy init` made [env: {CONFIG_VARIABLE}]."
 )
-@click.version_option(version("halftrack"), message="halftrack %(version)s")
+@click.version_option(package_name="halftrack", message="halftrack %(version)s")
 def main(config: str | None) -> None:
     """Deploy to places that cannot be relied on being reachable, and upgrade streams without losing a frame."""
     del config  # verbs read it from the root context, so that it may stand before or after them
 
 
-for family in (cli_galaxy, cli_host, cli_apply, cli_release, cli_rollout, cli_stream):
-    family.declare(main)
+@main.family("galaxy", "controller", "schema", "completion")
+def _galaxy(program: Program) -> None:
+    from halftrack_controller import cli_galaxy
+
+    cli_galaxy.declare(program)
+
+
+@main.family("host")
+def _host(program: Program) -> None:
+    from halftrack_controller import cli_host
+
+    cli_host.declare(program)
+
+
+@main.family("apply", "plan")
+def _apply(program: Program) -> None:
+    from halftrack_controller import cli_apply
+
+    cli_apply.declare(program)
+
+
+@main.family("release")
+def _release(program: Program) -> None:
+    from halftrack_controller import cli_release
+
+    cli_release.declare(program)
+
+
+@main.family("rollout")
+def _rollout(program: Program) -> None:
+    from halftrack_controller import cli_rollout
+
+    cli_rollout.declare(program)
+
+
+@main.family("stream", "explain")
+def _stream(program: Program) -> None:
+    from halftrack_controller import cli_stream
+
+    cli_stream.declare(program)
+
 
 if __name__ == "__main__":
     main()

@@ -216,7 +216,33 @@ class Duration(click.ParamType[int]):
 
 
 class Program(click.Group):
-    """The whole program: ends with our exit statuses (click's own for a usage error would say "changes are pending")."""
+    """The whole program: ends with our exit statuses (click's own for a usage error would say "changes are pending").
+
+    A family of verbs is declared when one of them is asked for: what the others need takes longer to import than most verbs to run.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._families: dict[str, Callable[[Program], None]] = {}
+
+    def family(self, *verbs: str) -> Callable[[Callable[["Program"], None]], Callable[["Program"], None]]:
+        """What declares these verbs, at the top level of the program."""
+
+        def declare(family: Callable[[Program], None]) -> Callable[[Program], None]:
+            self._families.update(dict.fromkeys(verbs, family))
+            return family
+
+        return declare
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All verbs, by name."""
+        return sorted(self._families)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb, declared now unless it is already."""
+        if cmd_name in self._families and cmd_name not in self.commands:
+            self._families[cmd_name](self)
+        return super().get_command(ctx, cmd_name)
 
     def main(
         self,

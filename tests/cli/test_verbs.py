@@ -24,7 +24,10 @@ EXPECTED = {
 
 def verbs(group: click.Group = main, words: tuple[str, ...] = ()) -> dict[str, click.Command]:
     found: dict[str, click.Command] = {}
-    for name, command in group.commands.items():
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        assert command.name == name
         if isinstance(command, click.Group):
             found |= verbs(command, (*words, name))
         else:
@@ -243,3 +246,11 @@ def test_the_newest_rollout_of_a_vertex_decides_the_exit_status(phases: list[str
         standing_of([entry("source", 1, "succeeded"), *(entry("sink", n, p) for n, p in enumerate(phases, 1))])
         == status
     )
+
+
+def test_a_verb_waits_for_no_import_of_another_family() -> None:
+    asked = "import sys; from halftrack_controller.cli import main\ntry: main(['host', 'list', '--help'])\nfinally: print(*sys.modules)"
+    seen = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    read = set(seen.stdout.split("\n")[-2].split())
+    assert "halftrack_controller.cli_host" in read
+    assert not read & {"halftrack_controller.cli_stream", "halftrack_controller.cli_apply", "pydantic", "grpc"}

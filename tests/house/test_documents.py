@@ -104,7 +104,9 @@ def _verbs(command: click.Command, words: tuple[str, ...]) -> dict[tuple[str, ..
     if not isinstance(command, click.Group):
         return {words: command}
     found: dict[tuple[str, ...], click.Command] = {}
-    for name, child in command.commands.items():
+    for name in command.list_commands(click.Context(command)):
+        child = command.get_command(click.Context(command), name)
+        assert child is not None
         found |= _verbs(child, (*words, name))
     return found
 
