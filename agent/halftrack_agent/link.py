@@ -21,17 +21,19 @@ from halftrack_agent.backoff import Backoff
 from halftrack_agent.bringing import nothing_offered
 from halftrack_agent.identity import Identity
 from halftrack_agent.outbox import Outbox
-from halftrack_agent.pacing import PIECE_BYTES, Patience
+from halftrack_agent.pacing import LEAST_PIECE_BYTES, PIECE_BYTES, Patience
+from halftrack_model import pulse
 from halftrack_model.errors import HalftrackError, HostFault, InvalidInput, Refused
 from halftrack_model.observed import Observed
 from halftrack_model.seals import Sealed
-from halftrack_proto import artifact_codec, codec, status
+from halftrack_proto import artifact_codec, codec, listening, status
 from halftrack_proto.artifact_messages import OfferReply, OfferRequest
 from halftrack_proto.channel import CLIENT_OPTIONS
 from halftrack_proto.gauges import FlowGauge, RingGauge, TransferGauge
 from halftrack_proto.messages import (
     Accepted,
     AgentSays,
+    Alive,
     ControllerSays,
     Declined,
     FetchRequest,
@@ -49,7 +51,8 @@ from halftrack_proto.v1 import artifacts_pb2_grpc, session_pb2_grpc
 
 HEARTBEAT_MS = 1_000  # until the controller's Welcome says otherwise
 HEARTBEAT_BOUNDS_MS = (100, 60_000)
-MISSED = 3  # heartbeats without a word from the controller: the session is dead, whatever TCP believes
+WELCOME_S = 3.0  # for a connection, its keys and the first answer
+SLOWER = 4  # a link that fell silent under pieces of an artifact gets them so much smaller
 REPORTS_AT_ONCE = 100
 OBSERVED_EVERY_S = 0.1  # a host that changes quickly is told in at most ten states a second
 ANSWERS_MAX = 16  # answers to plans that could not be said yet; the last one is what matters
@@ -96,9 +99,10 @@ class Link:
         self._channel: grpc.aio.Channel | None = None
         self._welcomed_ms = 0
         self._heard_ms = 0
-        self._heartbeat_ms = HEARTBEAT_MS
-        self._said_digest = ""
+        self._heartbeat_ms, self._takes_alive = HEARTBEAT_MS, False
+        self._digest = self._said_digest = ""
         self._said_report = 0
+        self._fetches, self._piece_bytes = 0, PIECE_BYTES
         # Of the present session: the newest revision that the controller has for us, as far as it has told, and the newest that we have refused.
         self._newest = self._refused = 0
         self.up = False
@@ -144,9 +148,11 @@ class Link:
 
     async def chunks(self, digest: str, offset: int) -> AsyncIterator[tuple[int, bytes]]:
         """An artifact's bytes from `offset` on (`artifacts.Source`); HostFault `unreachable` while there is no session."""
-        request = artifact_codec.fetch_request_message(FetchRequest(digest, offset, self._ends.piece_bytes()))
+        pieces = min(self._ends.piece_bytes(), self._piece_bytes)
+        request = artifact_codec.fetch_request_message(FetchRequest(digest, offset, pieces))
         call: Any = artifacts_pb2_grpc.ArtifactsStub(self._standing()).Fetch(request)
         patience = Patience()
+        self._fetches += 1
         try:
             while True:
                 began_ms = clock.boot_ms()
@@ -155,13 +161,17 @@ class Link:
                 if message is grpc.aio.EOF:
                     return
                 chunk = artifact_codec.fetch_chunk_of(message)
-                patience = patience.fed(len(chunk.data), clock.boot_ms() - began_ms)
+                self._heard_ms, waited_ms = clock.boot_ms(), clock.boot_ms() - began_ms
+                if waited_ms < pulse.word_every_ms(self._heartbeat_ms):
+                    self._piece_bytes = min(PIECE_BYTES, self._piece_bytes + LEAST_PIECE_BYTES)
+                patience = patience.fed(len(chunk.data), waited_ms)
                 yield chunk.total_bytes, chunk.data
         except TimeoutError:
             raise HostFault("too-slow", f"nearly nothing of {digest} comes; it goes on from there") from None
         except grpc.aio.AioRpcError as error:
             raise status.error_of(error) from None
         finally:
+            self._fetches -= 1
             call.cancel()
 
     async def offer(self, digest: str, bases: tuple[str, ...]) -> OfferReply:
@@ -198,14 +208,14 @@ class Link:
         hello = self._ends.hello()
         self._said_digest, self._said_report = hello.observed_digest, 0
         self._newest = self._refused = 0
-        self._heartbeat_ms, self._heard_ms = HEARTBEAT_MS, clock.boot_ms()
+        self._heartbeat_ms, self._heard_ms, self._takes_alive = HEARTBEAT_MS, clock.boot_ms(), False
         parts: list[asyncio.Task[None]] = []
         try:
-            async with asyncio.timeout(MISSED * HEARTBEAT_MS / 1000):
+            async with asyncio.timeout(WELCOME_S):
                 await _say(call, hello)
                 self._hear(await call.read(), channel)
             loop = asyncio.get_running_loop()
-            parts = [loop.create_task(part) for part in (self._listen(call, channel), self._speak(call), self._doubt())]
+            parts = [loop.create_task(part) for part in (self._listen(call, channel), self._speak(call))]
             await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             # Speaking fails as soon as the other side has ended the call; why it did so is the last thing to be heard.
             await asyncio.wait(parts[:1], timeout=LAST_WORDS_S)
@@ -222,7 +232,14 @@ class Link:
 
     async def _listen(self, call: Any, channel: grpc.aio.Channel) -> None:
         while True:
-            self._hear(await call.read(), channel)
+            try:
+                message = await listening.word(call.read(), self._heartbeat_ms, clock.boot_ms, lambda: self._heard_ms)
+            except listening.Silent as silent:
+                if self._fetches:
+                    self._piece_bytes = max(LEAST_PIECE_BYTES, self._piece_bytes // SLOWER)
+                text = f"nothing heard from the controller for {silent.silent_ms} ms"
+                raise HalftrackError(status.UNREACHABLE, text) from None
+            self._hear(message, channel)
 
     def _hear(self, message: Any, channel: grpc.aio.Channel) -> None:
         if message is grpc.aio.EOF:
@@ -237,7 +254,7 @@ class Link:
         match said:
             case Welcome():
                 low, high = HEARTBEAT_BOUNDS_MS
-                self._heartbeat_ms = min(max(said.heartbeat_ms, low), high)
+                self._heartbeat_ms, self._takes_alive = min(max(said.heartbeat_ms, low), high), said.takes_alive
                 self._ends.outbox.welcomed(said.reports_upto)
                 self._newest = max(self._newest, said.revision)
                 self._welcomed_ms, self._channel, self.up = self._heard_ms, channel, True
@@ -258,41 +275,57 @@ class Link:
         self.stir()
 
     async def _speak(self, call: Any) -> None:
-        """Say what is new, and every so often that we are there."""
-        beat_at_ms = clock.boot_ms() + self._heartbeat_ms  # the Hello has just said all that a heartbeat would
+        """Say what is new, and often enough that we are there."""
+        whole_ms = said_ms = clock.boot_ms()  # the Hello has just said all that a heartbeat would
+        stirred = True
         while True:
-            self._stirred.clear()
-            while self._answers:
-                await _say(call, self._answers[0])
-                self._answers.popleft()  # only now: an answer that could not be said is said in the next session
-            observed = self._ends.observed()
-            digest = observed.digest()
-            if digest != self._said_digest:
-                await _say(call, observed)
-                self._said_digest = digest
-            while reports := self._ends.outbox.pending(self._said_report, REPORTS_AT_ONCE):
-                await _say(call, ReportBatch(reports))
-                self._said_report = reports[-1].number
-            if clock.boot_ms() >= beat_at_ms:
-                beat_at_ms = clock.boot_ms() + self._heartbeat_ms
-                beat = Heartbeat(
-                    digest, self._ends.gauges(), self._ends.flows(), self._ends.transfers(), clock.boot_ms()
-                )
-                await _say(call, beat)
-            await asyncio.sleep(OBSERVED_EVERY_S)
-            left_ms = beat_at_ms - clock.boot_ms()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, left_ms / 1000)):
-                    await self._stirred.wait()
+            turned_ms = clock.boot_ms()
+            beat = turned_ms - whole_ms >= self._heartbeat_ms
+            if stirred or beat:
+                self._stirred.clear()
+                if await self._say_news(call) or beat:
+                    said_ms = clock.boot_ms()
+            if beat:
+                whole_ms = said_ms
+                await _say(call, self._heartbeat())
+            elif self._takes_alive and turned_ms - said_ms >= pulse.word_every_ms(self._heartbeat_ms):
+                said_ms = turned_ms
+                await _say(call, Alive())
+            due_ms = whole_ms + self._heartbeat_ms
+            if self._takes_alive:
+                due_ms = min(due_ms, said_ms + pulse.word_every_ms(self._heartbeat_ms))
+            stirred = await self._stirs(turned_ms, due_ms)
 
-    async def _doubt(self) -> None:
-        """End the session when the controller has been silent for too long; a write into a cut link never fails by itself."""
-        while True:
-            bound_ms = MISSED * self._heartbeat_ms
-            silent_ms = clock.boot_ms() - self._heard_ms
-            if silent_ms >= bound_ms:
-                raise HalftrackError(status.UNREACHABLE, f"nothing heard from the controller for {silent_ms} ms")
-            await asyncio.sleep((bound_ms - silent_ms) / 1000 + 0.01)
+    async def _stirs(self, turned_ms: int, due_ms: int) -> bool:
+        """Until `due_ms`, or until something may have to be said, but not at once after the last turn."""
+        try:
+            async with asyncio.timeout(max(0, due_ms - clock.boot_ms()) / 1000):
+                await self._stirred.wait()
+                await asyncio.sleep(max(0.0, OBSERVED_EVERY_S - (clock.boot_ms() - turned_ms) / 1000))
+        except TimeoutError:
+            return self._stirred.is_set()
+        return True
+
+    async def _say_news(self, call: Any) -> bool:
+        """Answers, the state and reports, as far as they have not been said in this session."""
+        news = False
+        while self._answers:
+            await _say(call, self._answers[0])
+            self._answers.popleft()  # only now: an answer that could not be said is said in the next session
+            news = True
+        observed = self._ends.observed()
+        digest = self._digest = observed.digest()
+        if digest != self._said_digest:
+            await _say(call, observed)
+            self._said_digest, news = digest, True
+        while reports := self._ends.outbox.pending(self._said_report, REPORTS_AT_ONCE):
+            await _say(call, ReportBatch(reports))
+            self._said_report, news = reports[-1].number, True
+        return news
+
+    def _heartbeat(self) -> Heartbeat:
+        ends = self._ends
+        return Heartbeat(self._digest, ends.gauges(), ends.flows(), ends.transfers(), clock.boot_ms())
 
 
 async def _say(call: Any, said: AgentSays) -> None:

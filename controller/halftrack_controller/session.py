@@ -20,10 +20,11 @@ from halftrack_controller.sights import Sight, age_ms, rate, row
 from halftrack_controller.store_rows import Presence
 from halftrack_controller.store_thread import StoreThread
 from halftrack_controller.terms import Terms
+from halftrack_model import pulse
 from halftrack_model.errors import HostFault, InvalidInput, Refused, Untrusted
 from halftrack_model.observed import Observed
 from halftrack_model.seals import Sealed
-from halftrack_proto import codec
+from halftrack_proto import codec, listening
 from halftrack_proto import messages as said
 from halftrack_proto.gauges import FlowRow, RingRow, TransferGauge
 from halftrack_proto.shown import WantFrames
@@ -33,7 +34,6 @@ log = logging.getLogger("halftrack.session")
 
 HELLO_S = 10.0  # an agent speaks first, at once
 HEARTBEAT_MS = 1000
-MISSED = 5  # heartbeats of silence after which a session is over: the link is gone, whatever TCP believes
 RETRY_DECLINED_S = 30.0  # a refused plan is offered again: the disk that was full may have room
 AWAY_MS = 5000  # for sessions that we end: long enough for the reason to pass, short against any outage
 MAX_SESSIONS = 2000
@@ -221,7 +221,7 @@ class SessionService(session_pb2_grpc.SessionServicer):
     async def _greeted(self, context: Context) -> Session:
         """The session that the first message begins, once we know who speaks."""
         caller = await current_caller(context, self._galaxy, (HOST,), self._store)
-        hello = await _next(context, HELLO_S)
+        hello = await _first_word(context)
         if not isinstance(hello, said.Hello):
             raise InvalidInput("no-hello", "the first message of a session is Hello")
         if hello.host != caller.name:
@@ -246,8 +246,7 @@ class SessionService(session_pb2_grpc.SessionServicer):
         return session
 
     async def _read(self, session: Session, context: Context) -> None:
-        patience_s = MISSED * self._sessions.heartbeat_ms / 1000
-        while (message := await _next(context, patience_s)) is not None:
+        while (message := await self._next(session, context)) is not None:
             sight = self._sessions.sight(session)
             sight.last_seen_s = time.monotonic()
             try:
@@ -257,6 +256,15 @@ class SessionService(session_pb2_grpc.SessionServicer):
                     "host=%s: what it says cannot be kept: %s: %s", session.caller.name, error.reason, error.message
                 )
                 session.say(_end(AWAY_MS, error.reason))
+
+    async def _next(self, session: Session, context: Context) -> said.AgentSays | None:
+        """What the agent says next; None when it has hung up, or fallen silent: the link is gone, whatever TCP believes."""
+        try:
+            message = await listening.word(context.read(), self._sessions.heartbeat_ms, _now_ms)
+        except listening.Silent as silent:
+            log.info("host=%s has said nothing for %d ms", session.caller.name, silent.silent_ms)
+            return None
+        return None if message is grpc.aio.EOF else codec.agent_of(message)
 
     async def _heard(self, session: Session, sight: Sight, message: said.AgentSays) -> None:
         host = session.caller.name
@@ -278,6 +286,8 @@ class SessionService(session_pb2_grpc.SessionServicer):
                 await self._declined(session, message)
             case said.ReportBatch():
                 await self._reports(session, message)
+            case said.Alive():
+                pass
             case said.Hello():
                 raise InvalidInput("second-hello", "Hello begins a session and is not said again")
 
@@ -328,21 +338,25 @@ class SessionService(session_pb2_grpc.SessionServicer):
 
     async def _beat(self, session: Session) -> None:
         while True:
-            await asyncio.sleep(self._sessions.heartbeat_ms / 1000)
+            await asyncio.sleep(pulse.word_every_ms(self._sessions.heartbeat_ms) / 1000)
             session.say(said.Alive())
             if session.declined and time.monotonic() - session.declined[1] > RETRY_DECLINED_S:
                 push, session.declined = session.declined[0], None
                 session.push(session.pushing.offered(push))
 
 
-async def _next(context: Context, patience_s: float) -> said.AgentSays | None:
-    """What the agent says next; None when it has hung up or fallen silent."""
+async def _first_word(context: Context) -> said.AgentSays | None:
+    """What the agent says first; None when it has hung up, or says nothing."""
     try:
-        async with asyncio.timeout(patience_s):
+        async with asyncio.timeout(HELLO_S):
             message = await context.read()
     except TimeoutError:
         return None
     return None if message is grpc.aio.EOF else codec.agent_of(message)
+
+
+def _now_ms() -> int:
+    return int(time.monotonic() * 1000)
 
 
 async def _write(session: Session, context: Context) -> None:

@@ -20,7 +20,7 @@ from halftrack_model.swap import Phase, SwapRecord, SwapSpec
 from halftrack_model.versions import Version
 from halftrack_proto.graph_messages import GraphQuery
 
-# A host confirms what it knows with each heartbeat (seconds apart). Several may be lost before its word is merely old.
+# A host confirms what it knows with each heartbeat (seconds apart). A link may be given up and made anew before its word is merely old.
 FRESH_MS = 15_000
 
 

@@ -111,6 +111,8 @@ def agent_message(value: said.AgentSays) -> session_pb2.AgentMessage:
         case Observed():
             state = session_pb2.ObservedState(observed_canonical=canonical.encode(value))
             return session_pb2.AgentMessage(observed=state)
+        case said.Alive():
+            return session_pb2.AgentMessage(alive=session_pb2.Alive())
         case said.ReportBatch():
             batch = session_pb2.Reports(report_canonical=[canonical.encode(report) for report in value.reports])
             return session_pb2.AgentMessage(reports=batch)
@@ -133,6 +135,8 @@ def agent_of(message: session_pb2.AgentMessage) -> said.AgentSays:
             return said.Heartbeat(beat.observed_digest, rings, flows, moving, beat.boot_ms)
         case "observed":
             return canonical.decode(Observed, message.observed.observed_canonical)
+        case "alive":
+            return said.Alive()
         case "reports":
             return said.ReportBatch(tuple(canonical.decode(Report, data) for data in message.reports.report_canonical))
     raise _empty_union("the agent's message")

@@ -68,7 +68,12 @@ class ReportBatch:
     reports: tuple[Report, ...]
 
 
-AgentSays = Hello | Accepted | Declined | Heartbeat | Observed | ReportBatch
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The controller's heartbeat, and the agent's word between two of its own."""
+
+
+AgentSays = Hello | Accepted | Declined | Heartbeat | Observed | ReportBatch | Alive
 
 # -------------------------------------------------------------------------------------------- session, from the controller
 
@@ -88,6 +93,9 @@ class Welcome:
     enrolment_endpoint: str = ""
     now_ms: int = 0  # the controller's wall clock: for the host to say how far off its own is, never to decide by
     revision: int = 0  # of the newest plan made for this host: with that one, or its refusal, it is in step
+    takes_alive: bool = (
+        False  # the agent may say Alive between its heartbeats: a controller of before would end the session for it
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +111,6 @@ class ReportsAcked:
     """Every report up to this number is durable at the controller."""
 
     upto: int
-
-
-@dataclass(frozen=True, slots=True)
-class Alive:
-    """The controller's heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)

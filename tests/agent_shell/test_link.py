@@ -210,7 +210,7 @@ def test_in_step_is_more_than_connected(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_dead_session_is_given_up_and_reports_are_said_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Any
 ) -> None:
-    monkeypatch.setattr(link_module, "HEARTBEAT_MS", 100)
+    monkeypatch.setattr(link_module, "WELCOME_S", 0.3)
     controller = Controller(script, polite)
 
     async def work(bench: Bench, link: Link) -> None:

@@ -35,6 +35,8 @@ from halftrack_proto.v1 import artifacts_pb2_grpc, enrolment_pb2_grpc, session_p
 T = TypeVar("T")
 CURVE = "a" * 40
 DEADLINE_S = 10.0
+HEARTBEAT_MS = 200
+BEAT_S = 0.05
 ENVIRONMENT = Environment("home", {"cloud": "none"}, "stable")
 
 
@@ -67,7 +69,7 @@ def graph(on: str) -> StreamGraph:
 class LiveController:
     """`daemon.start` and `stop` in a thread; everything else goes over the network."""
 
-    def __init__(self, folder: Path, heartbeat_ms: int = 50, ports: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, folder: Path, heartbeat_ms: int = HEARTBEAT_MS, ports: tuple[int, int] = (0, 0)) -> None:
         self.folder = folder
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -155,9 +157,10 @@ def channel_as(live: LiveController, who: Credentials) -> grpc.Channel:
 
 
 class Agent:
-    """One session, driven by a test: `say`, then `expect` a kind of message (heartbeats pass by)."""
+    """One session, driven by a test: `say`, then `expect` a kind of message (heartbeats pass by). It says by itself that it is there, if it `beats`."""
 
-    def __init__(self, live: LiveController, who: Credentials) -> None:
+    def __init__(self, live: LiveController, who: Credentials, *, beats: bool = True) -> None:
+        self._beats = beats
         self._channel = channel_as(live, who)
         self._out: queue.Queue[said.AgentSays | None] = queue.Queue()
         stub = session_pb2_grpc.SessionStub(self._channel)
@@ -168,7 +171,15 @@ class Agent:
         self._thread.start()
 
     def _outgoing(self) -> Iterator[session_pb2.AgentMessage]:
-        while (message := self._out.get()) is not None:
+        greeted = False
+        while True:
+            try:
+                message = self._out.get(timeout=BEAT_S if greeted and self._beats else None)
+            except queue.Empty:
+                message = said.Alive()
+            if message is None:
+                return
+            greeted = True
             yield codec.agent_message(message)
 
     def _incoming(self) -> None:

@@ -181,7 +181,7 @@ def test_silence_ends_a_session_and_is_not_illness(
 ) -> None:
     """A host that says nothing more is away, and its health unknown."""
     # invariant: O1
-    agent = Agent(live, tank_a)
+    agent = Agent(live, tank_a, beats=False)
     try:
         state = observed("tank-a")
         agent.hello("tank-a", 0, state.digest())

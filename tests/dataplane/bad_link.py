@@ -1,4 +1,4 @@
-"""A link between two hosts for the tests: a TCP relay that cuts every connection after so many bytes, or lets nothing through."""
+"""A link between two hosts for the tests: a TCP relay that cuts every connection after so many bytes, or swallows what comes, either way."""
 
 import contextlib
 import select
@@ -7,13 +7,17 @@ import threading
 
 
 class BadLink:
-    """Relays to `address` from a port of its own. `cut_after`: bytes from the server until a connection is cut; None: never."""
+    """Relays to `address` from a port of its own. `cut_after`: bytes from the server until a connection is cut; None: never.
+
+    What is said `to` or `from` the server is taken and goes nowhere while that is in `swallows`; the connection stands, as far as both can see.
+    """
 
     def __init__(self, address: str, cut_after: int | None = None) -> None:
         self._host, _, port = address.partition(":")
         self._port = int(port)
         self.cut_after = cut_after
         self.cuts = self.carried = 0
+        self.swallows: frozenset[str] = frozenset()
         self._closing = threading.Event()
         self._door = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._door.getsockname()[1]}"
@@ -49,4 +53,5 @@ class BadLink:
                         if left is not None and left < 0:
                             self.cuts += 1
                             return
-                    (far if one is near else near).sendall(data)
+                    if ("from" if one is far else "to") not in self.swallows:
+                        (far if one is near else near).sendall(data)

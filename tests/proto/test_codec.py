@@ -80,6 +80,7 @@ AGENT_SAYS = st.one_of(
     ),
     OBSERVED,
     st.builds(messages.ReportBatch, st.lists(REPORT, max_size=3).map(tuple)),
+    st.just(messages.Alive()),
 )
 CONTROLLER_SAYS = st.one_of(
     st.builds(messages.Welcome),

@@ -31,6 +31,7 @@ class AgentMessage(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     OBSERVED_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
+    ALIVE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -43,6 +44,10 @@ class AgentMessage(_message.Message):
     def observed(self) -> Global___ObservedState: ...
     @_builtins.property
     def reports(self) -> Global___Reports: ...
+    @_builtins.property
+    def alive(self) -> Global___Alive:
+        """only where Welcome takes it"""
+
     def __init__(
         self,
         *,
@@ -52,12 +57,13 @@ class AgentMessage(_message.Message):
         heartbeat: Global___Heartbeat | None = ...,
         observed: Global___ObservedState | None = ...,
         reports: Global___Reports | None = ...,
+        alive: Global___Alive | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "observed", b"observed", "refused", b"refused", "reports", b"reports"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "alive", b"alive", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "observed", b"observed", "refused", b"refused", "reports", b"reports"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "observed", b"observed", "refused", b"refused", "reports", b"reports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "alive", b"alive", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "observed", b"observed", "refused", b"refused", "reports", b"reports"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "accepted", "refused", "heartbeat", "observed", "reports"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "accepted", "refused", "heartbeat", "observed", "reports", "alive"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -467,9 +473,10 @@ class Welcome(_message.Message):
     CERTIFICATE_LIFE_S_FIELD_NUMBER: _builtins.int
     ENROLMENT_ENDPOINT_FIELD_NUMBER: _builtins.int
     NOW_MS_FIELD_NUMBER: _builtins.int
+    TAKES_ALIVE_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     heartbeat_ms: _builtins.int
-    """how often both sides say that they are there"""
+    """who has heard nothing for two of these gives the session up"""
     reports_upto: _builtins.int
     """highest report number consumed so far; an outbox that begins anew begins above it"""
     certificate_left_s: _builtins.int
@@ -480,6 +487,8 @@ class Welcome(_message.Message):
     """where to renew, host:port; said only to a host whose certificate is older than renewal"""
     now_ms: _builtins.int
     """the controller's wall clock, for the host to say how far off its own is; 0: not said"""
+    takes_alive: _builtins.bool
+    """the agent may say Alive between its heartbeats"""
     revision: _builtins.int
     """of the newest plan made for this host: with that one (or its refusal) it is in step"""
     def __init__(
@@ -491,11 +500,12 @@ class Welcome(_message.Message):
         certificate_life_s: _builtins.int = ...,
         enrolment_endpoint: _builtins.str = ...,
         now_ms: _builtins.int = ...,
+        takes_alive: _builtins.bool = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_left_s", b"certificate_left_s", "certificate_life_s", b"certificate_life_s", "enrolment_endpoint", b"enrolment_endpoint", "heartbeat_ms", b"heartbeat_ms", "now_ms", b"now_ms", "reports_upto", b"reports_upto", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_left_s", b"certificate_left_s", "certificate_life_s", b"certificate_life_s", "enrolment_endpoint", b"enrolment_endpoint", "heartbeat_ms", b"heartbeat_ms", "now_ms", b"now_ms", "reports_upto", b"reports_upto", "revision", b"revision", "takes_alive", b"takes_alive"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -549,7 +559,7 @@ Global___ReportsAcked: _TypeAlias = ReportsAcked  # noqa: Y015
 
 @_typing.final
 class Alive(_message.Message):
-    """The controller's heartbeat."""
+    """The controller's heartbeat, and the agent's word between two of its own. Both sides say something twice in `heartbeat_ms`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
