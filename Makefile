@@ -70,7 +70,7 @@ swap-table: ready ## a swap for every fault in every phase, on real agents; ever
 rewire-soak: ready ## a live graph on two hosts, edited by two operators and swapped, while its processes, agents and link are killed and cut; every output checked (EDITS= SEED= RATE= TROUBLES=); writes rewire-soak.json
 	@$(PY) -m tests.soak.rewire_run
 
-crash-matrix: ready ## kill the real agent and the real controller at each write, sync, rename and spawn, cut the power, fail the disk; look whether they converge (POINTS= SEED=); writes crash-matrix.json
+crash-matrix: ready ## kill the real agent and the real controller at each write, sync, rename and spawn, cut the power, fail the disk; look whether they converge (POINTS= SEED= FROM= ONLY=); writes crash-matrix.json
 	@$(PY) -m tests.crash.run
 
 fleet: ready ## machines with their own systemd, the agents and the controller as their units: reboots and power cuts offline, watchdogs, updates of the agent, wrong clocks, full disks; needs Debian's systemd-container (ONLY=trial,trial); writes fleet.json

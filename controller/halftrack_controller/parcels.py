@@ -28,6 +28,7 @@ WINDOW_LOG = (
     27  # 128 MiB, the most that a decoder takes unasked: a dictionary of the size above and the artifact behind it
 )
 WORTH = 0.9  # of the artifact's size: less saved than that is not worth a second file and the work at both ends
+WORTH_BYTES = 1024  # nor is less than this, a packet: a host starts a process to rebuild it
 CACHE_BYTES = 1 << 30
 CACHED = 1024
 REFUSED = 4096  # pairs that were not worth it, remembered
@@ -78,7 +79,8 @@ class Parcels:
 
     def _made(self, wanted: Path, base: Path | None, name: str) -> Path | None:
         descriptor, scratch = tempfile.mkstemp(dir=self._folder)
-        most = int(wanted.stat().st_size * WORTH)
+        size = wanted.stat().st_size
+        most = min(int(size * WORTH), size - WORTH_BYTES)
         try:
             with os.fdopen(descriptor, "wb") as out:
                 digest = compressed(wanted, base, out.write, most)

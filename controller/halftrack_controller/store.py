@@ -20,7 +20,7 @@ from sqlite_utils import Database
 from halftrack_controller import store_graphs, store_keys
 from halftrack_controller.migrations import migrate
 from halftrack_controller.snapshot import Environment, Host, Published, RolloutChange, Seen, Snapshot
-from halftrack_controller.store_faults import faults, from_disk
+from halftrack_controller.store_faults import DiskLost, faults, from_disk
 from halftrack_controller.store_rows import Presence, read_kin, read_seen, read_snapshot
 from halftrack_controller.tokens import TokenRow
 from halftrack_model import canonical
@@ -58,7 +58,10 @@ class Store:
                 from_disk(state / FILE)
                 conn = sqlite3.connect(state / FILE, check_same_thread=False, isolation_level=None)
                 os.chmod(state / FILE, 0o600)
-                for pragma in ("journal_mode=wal", "synchronous=full", "foreign_keys=on", "trusted_schema=off"):
+                (mode,) = conn.execute("pragma journal_mode=wal").fetchone()
+                if mode != "wal":  # all that SQLite says of a sync that fails here
+                    raise DiskLost("SQLite keeps no write-ahead log on it")
+                for pragma in ("synchronous=full", "foreign_keys=on", "trusted_schema=off"):
                     conn.execute(f"pragma {pragma}")
                 db = Database(conn, execute_plugins=False)
                 migrate(db)

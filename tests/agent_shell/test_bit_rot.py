@@ -5,6 +5,7 @@ Journal and outbox are `test_ledger.py`'s. What a checksum would have found and 
 
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 from halftrack_agent import clock, identity
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.drivers import exec as exec_driver
+from halftrack_agent.drivers import procfs
+from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.drivers.instances import Ending, Folder, Ordered, Who
 from halftrack_agent.identity import Membership
 from halftrack_model import canonical, seals
@@ -117,6 +120,10 @@ def test_a_damaged_record_of_an_instance_is_none_or_has_its_form(
     assert who is None or (type(who.workload.pid), type(who.workload.start_ticks)) == (int, int)
 
 
+def in_its_groups(driver: ExecDriver, pid: int) -> bool:
+    return all(str(pid) in Path(procs).read_text().split() for procs in driver.groups("a"))
+
+
 def cut(data: bytes) -> bytes:
     return data[:-3]
 
@@ -146,7 +153,12 @@ def test_nobody_runs_twice_because_a_record_was_damaged(
             record.write_bytes(damage(record.read_bytes()))
             monkeypatch.setattr(exec_driver, "READY_S", 0.1)
             other = bench.driver()
+            await until(lambda: in_its_groups(first, pid), "it has entered its groups")
+            if name != "instance.json":
+                for procs in map(Path, first.groups("a")):  # as one that has not got so far as to enter them
+                    procs.parent.parent.joinpath("cgroup.procs").write_text(str(pid))
             await other.adopt()
+            assert all(map(os.path.exists, first.groups("a"))), "the groups that it is about to enter"
             if name == "instance.json":
                 assert not other.seen()["a"].running
                 await until(lambda: not first.pids(), "it has ended")
@@ -156,6 +168,23 @@ def test_nobody_runs_twice_because_a_record_was_damaged(
             await other.close()
 
     go(work())
+
+
+# invariant: D1
+@given(st.integers(0), st.integers(1, 255))
+def test_a_damaged_order_names_no_group_of_another(where: int, bits: int) -> None:
+    """With a damaged `spec.json`, too, nothing else says which group is whose."""
+    order = procfs.write_order(
+        [("workload", "a"), ("argv", "x"), ("cgroup", "/sys/fs/cgroup/halftrack/a.123/cgroup.procs")]
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "a")
+        folder.mkdir()
+        (folder / "order").write_bytes(order)
+        assert Folder(folder).group() == "a.123"
+        (folder / "order").write_bytes(flipped(order, where, bits))
+        found = Folder(folder).group()
+    assert found == "" or (found.startswith("a.") and found[2:].isdecimal())
 
 
 def test_what_was_left_of_another_boot_goes(bench: Bench) -> None:

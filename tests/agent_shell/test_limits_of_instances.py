@@ -57,6 +57,18 @@ def test_limits_that_make_no_sense_are_told_all_at_once() -> None:
     ]
 
 
+def test_who_has_no_name_has_no_group_and_certainly_not_that_of_all(tmp_path: Path) -> None:
+    """An instance whose record is damaged, and the switch of version 2 that kills whatever is below."""
+    (tmp_path / "cgroup.kill").write_text("")
+    (tmp_path / "a.1").mkdir()
+    groups = Cgroups("halftrack-test/none")
+    groups.close()
+    groups._layout = Layout((tmp_path,), True)
+    groups.kill("")
+    assert (groups.procs(""), groups.pids(""), groups.remove("")) == ((), (), True)
+    assert (tmp_path / "cgroup.kill").read_text() == ""
+
+
 def test_version_2_gets_its_own_files_and_a_host_without_them_says_so(tmp_path: Path) -> None:
     groups = Cgroups("halftrack-test/none")
     groups.close()

@@ -42,3 +42,15 @@ def test_other_troubles_are_told_and_end_nothing() -> None:
         assert told.value.reason == reason
     with pytest.raises(DiskLost), faults():
         raise failed(sqlite3.SQLITE_IOERR_DIR_FSYNC)
+
+
+# invariant: D1
+def test_a_store_that_cannot_have_its_log_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sync that fails while SQLite goes over to a write-ahead log is no error of its: it keeps the mode that it had, and says which."""
+    connect = sqlite3.connect
+    (tmp_path / "store.db").touch()
+    monkeypatch.setattr(sqlite3, "connect", lambda _path, **options: connect(":memory:", **options))
+    with pytest.raises(DiskLost):
+        Store.open(tmp_path, "milkyway")
+    monkeypatch.undo()
+    Store.open(tmp_path, "milkyway").close()

@@ -1,7 +1,7 @@
 /* Counts what a process does to the files below one folder, and what processes it begins, and kills it at one of these boundaries.
  *
- * Preloaded, and dormant until `crash_arm`. Only the process that armed it is counted: what it forks is another program's. Each boundary is
- * written to a log before it is passed, and each change that was made after it, whole, so that `power.py` can tell what a disk would hold of it
+ * Preloaded, and dormant until `crash_arm`, or until it finds in its environment that it is a program that one that was armed has become. Only that
+ * process is counted: what it forks is another program's. Each boundary is written to a log before it is passed, and each change that was made after it, whole, so that `power.py` can tell what a disk would hold of it
  * had the power failed. One lock around each change: the log's order is the disk's.
  *
  * Record: kind (4), inode (8), offset (8), lengths of name, other name, data (4 each), then these three.
@@ -43,10 +43,21 @@ static void record(uint32_t kind, uint64_t inode, uint64_t offset, const char *n
     if (writev(log_fd, parts, 7) < 0) abort();
 }
 
-void crash_arm(const char *below, int log, long number, int mode) {
+#define ARMED "CRASH_ARMED"  /* who (0: whoever reads it), log, boundary, how, boundaries passed, folder */
+
+void crash_arm(const char *below, int log, long number, int mode, long before) {
     folder_len = strlen(below);
     memcpy(folder, below, folder_len + 1);
-    log_fd = log, at = number, how = mode, passed = 0, armed = getpid();
+    log_fd = log, at = number, how = mode, passed = before, armed = getpid();
+}
+
+__attribute__((constructor)) static void arm_again(void) {
+    const char *said = getenv(ARMED);
+    int who, log, mode, read = 0;
+    long number, before;
+    if (said && sscanf(said, "%d %d %ld %d %ld %n", &who, &log, &number, &mode, &before, &read) == 5 && read && (!who || who == getpid()))
+        crash_arm(said + read, log, number, mode, before);
+    unsetenv(ARMED);
 }
 
 static int watching(void) { return armed && armed == getpid(); }
@@ -247,4 +258,23 @@ pid_t fork(void) {
 pid_t vfork(void) {
     spawning();
     return _Fork();
+}
+
+/* The program that this process becomes goes on counting. */
+int execv(const char *path, char *const words[]) {
+    REAL(int, execv, const char *, char *const []);
+    if (!watching()) return real_execv(path, words);
+    char said[PATH_MAX + 100];
+    pthread_mutex_lock(&lock);
+    point("become", "");
+    snprintf(said, sizeof said, "%d %d %ld %d %ld %s", getpid(), log_fd, at, how, passed, folder);
+    int flags = fcntl(log_fd, F_GETFD);
+    if (fcntl(log_fd, F_SETFD, 0) || setenv(ARMED, said, 1)) abort();
+    real_execv(path, words);
+    int saved = errno;
+    fcntl(log_fd, F_SETFD, flags);
+    unsetenv(ARMED);
+    errno = saved;
+    pthread_mutex_unlock(&lock);
+    return -1;
 }

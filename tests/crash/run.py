@@ -2,14 +2,19 @@
 one), started again, and judged; crash-matrix.json says what came of it. Exit status 1 when one did not converge.
 
     make crash-matrix POINTS=1000 SEED=1
+    make crash-matrix POINTS=1000 SEED=1 FROM=400                    the same thousand, without the first 400
+    make crash-matrix ONLY='first plan, agent #85 power torn 7'      one point again, or several, with `;` between; the 7 is its seed
 
-Which boundaries is decided by SEED, from those that a run without a fault has. Where the power fails, everything that runs on the victim's machine dies
+Which boundaries is decided by SEED, from those that a run without a fault has. What did not converge is told by the name that ONLY takes; a run is not the
+same to the last write, so that a number may be another boundary the next time. Where the power fails, everything that runs on the victim's machine dies
 with it, and its disk keeps what was synced (`power`). All of it happens in a private world, on a disk in memory.
 """
 
 import json
 import os
 import random
+import re
+import selectors
 import shutil
 import subprocess
 import sys
@@ -17,7 +22,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,6 +31,8 @@ from tests.crash import power
 from tests.soak.two_hosts import isolated
 
 POINTS = int(os.environ.get("POINTS") or 1000)
+FROM = int(os.environ.get("FROM") or 0)
+ONLY = os.environ.get("ONLY") or ""
 SEED = int(os.environ.get("SEED") or 1)
 JOBS = int(os.environ.get("JOBS") or 2 * (os.cpu_count() or 1))  # most of a point's time is waiting
 SOURCE = Path(__file__).with_name("boundaries.c")
@@ -43,6 +50,20 @@ class Point:
     number: int
     how: str
     seed: int
+
+    def __str__(self) -> str:
+        return f"{self.scenario} #{self.number} {self.how} {self.seed}"
+
+
+def points_of(text: str) -> list[Point]:
+    """Points by the names that they are told by; ValueError for what is none. Without a seed: 0."""
+    found = []
+    for name in filter(None, map(str.strip, text.split(";"))):
+        match = re.fullmatch(rf"(.+) #(\d+) ({'|'.join(HOWS)})(?: (\d+))?", name)
+        if match is None:
+            raise ValueError(f"{name!r} is no point: write 'SCENARIO #NUMBER {' | '.join(HOWS)} [SEED]'")
+        found.append(Point(match[1], int(match[2]), match[3], int(match[4] or 0)))
+    return found
 
 
 @dataclass
@@ -190,7 +211,8 @@ def _struck(scenario, stage, point, where):  # type: ignore[no-untyped-def]
     wrong = list(judging.durable(stage, was))
     scenario.play(stage, UNHARMED)
     until(lambda: scenario.done(stage), "it comes to its end")
-    return wrong + list(judging.converged(stage, was, kept, on_disk))
+    wrong += judging.converged(stage, was, kept, on_disk)
+    return [*wrong, *_last_words(stage)] if wrong else []
 
 
 def _not_ended(victim, point, boundary):  # type: ignore[no-untyped-def]
@@ -214,26 +236,35 @@ def inside(cgroup: str, out: Path) -> int:
     from tests.crash import scenarios
 
     began = time.monotonic()
-    names = (
-        (os.environ.get("SCENARIOS") or "").split(";")
-        if os.environ.get("SCENARIOS")
-        else [s.name for s in scenarios.SCENARIOS]
-    )
+    points = points_of(ONLY)
+    names = {point.scenario for point in points} or set(filter(None, (os.environ.get("SCENARIOS") or "").split(";")))
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    chosen = [scenario for scenario in scenarios.SCENARIOS if scenario.name in names]
+    chosen = [scenario for scenario in scenarios.SCENARIOS if not names or scenario.name in names]
+    if unknown := names - {scenario.name for scenario in chosen}:
+        known = "; ".join(scenario.name for scenario in scenarios.SCENARIOS)
+        print(f"crash-matrix: no such scenario: {'; '.join(unknown)}. There are: {known}", file=sys.stderr)
+        return 2
     scenarios.prepare(FOLDER / "bases", cgroup, frozenset(scenario.base for scenario in chosen))
-    counter = Worker(0, cgroup)
-    counts = {scenario.name: counter.counted(scenario.name) for scenario in chosen}
-    print(
-        f"crash-matrix: boundaries of a run: {counts}, after {time.monotonic() - began:.0f} s",
-        file=sys.stderr,
-        flush=True,
-    )
-    weights = {scenario.name: scenario.weight for scenario in chosen}
-    points = drawn(counts, weights, {s.name for s in chosen if s.power}, POINTS, SEED)
-    matrix = added(points, _all(points, cgroup))
-    matrix.seconds = round(time.monotonic() - began, 1)
-    out.write_text(json.dumps(asdict(matrix), indent=1, ensure_ascii=False) + "\n")
+    if not points:
+        counter = Worker(0, cgroup)
+        counts = {scenario.name: counter.counted(scenario.name) for scenario in chosen}
+        told = f"boundaries of a run: {counts}, after {time.monotonic() - began:.0f} s"
+        print(f"crash-matrix: {told}", file=sys.stderr, flush=True)
+        weights = {scenario.name: scenario.weight for scenario in chosen}
+        points = drawn(counts, weights, {s.name for s in chosen if s.power}, POINTS, SEED)[FROM:]
+    matrix, outcomes = Matrix(SEED), list[Outcome]()
+    for outcome in _all(points, cgroup):
+        outcomes.append(outcome)
+        if outcome.wrong:
+            told = f"{outcome.point} at {outcome.boundary}: {outcome.wrong[0][:300]}"
+            print(f"crash-matrix: {len(outcomes)} of {len(points)}: {told}", file=sys.stderr, flush=True)
+        ended = len(outcomes) == len(points)
+        matrix = added(points if ended else [outcome.point for outcome in outcomes], outcomes)
+        matrix.seconds = round(time.monotonic() - began, 1)
+        _write(matrix, out)  # each time: who ends it early has what there is
+    if len(outcomes) < len(points):  # a worker has died
+        matrix = added(points, outcomes)
+        _write(matrix, out)
     failed = matrix.points - matrix.converged
     print(
         f"crash-matrix: {matrix.points} points at {len(matrix.by_boundary)} kinds of boundaries, {matrix.converged} converged, {failed} did not, "
@@ -245,23 +276,30 @@ def inside(cgroup: str, out: Path) -> int:
     return int(failed > 0 or matrix.points == 0)
 
 
-def _all(points: Sequence[Point], cgroup: str) -> list[Outcome]:
-    """All outcomes, by JOBS forked workers that take what is next."""
-    outcomes: list[Outcome] = []
+def _write(matrix: Matrix, out: Path) -> None:
+    out.write_text(json.dumps(asdict(matrix), indent=1, ensure_ascii=False) + "\n")
+
+
+def _all(points: Sequence[Point], cgroup: str) -> Iterator[Outcome]:
+    """All outcomes as they come, by JOBS forked workers."""
     jobs = min(JOBS, len(points))
-    readers = []
-    for number in range(1, jobs + 1):
-        reader, writer = os.pipe()
-        if os.fork() == 0:
-            os.close(reader)
-            _work(Worker(number, cgroup), points[number - 1 :: jobs], writer)
-        os.close(writer)
-        readers.append(os.fdopen(reader))
-    for reader in readers:
-        for line in reader:
-            tree = json.loads(line)
-            outcomes.append(Outcome(**{**tree, "point": Point(**tree["point"])}))
-    return outcomes
+    with selectors.DefaultSelector() as readers:
+        for number in range(1, jobs + 1):
+            reader, writer = os.pipe()
+            if os.fork() == 0:
+                os.close(reader)
+                _work(Worker(number, cgroup), points[number - 1 :: jobs], writer)
+            os.close(writer)
+            readers.register(reader, selectors.EVENT_READ)
+        said = dict.fromkeys(readers.get_map(), b"")
+        while readers.get_map():
+            for key, _ in readers.select():
+                if not (data := os.read(key.fd, 1 << 16)):
+                    readers.unregister(key.fd)
+                    os.close(key.fd)
+                *lines, said[key.fd] = (said[key.fd] + data).split(b"\n")
+                for tree in map(json.loads, lines):
+                    yield Outcome(**{**tree, "point": Point(**tree["point"])})
 
 
 def _work(worker: Worker, points: Sequence[Point], writer: int) -> None:
@@ -273,12 +311,6 @@ def _work(worker: Worker, points: Sequence[Point], writer: int) -> None:
             for point in points:
                 outcome = worker.played(point)
                 print(json.dumps(asdict(outcome)), file=out, flush=True)
-                if outcome.wrong:
-                    print(
-                        f"crash-matrix: {point} {outcome.boundary}: {outcome.wrong[0][:300]}",
-                        file=sys.stderr,
-                        flush=True,
-                    )
         status = 0
     except BaseException:  # noqa: BLE001 - never back into the parent's code
         traceback.print_exc()
@@ -309,6 +341,11 @@ def added(points: Sequence[Point], outcomes: Sequence[Outcome]) -> Matrix:
 
 def main() -> int:
     """As the environment says."""
+    try:
+        points_of(ONLY)
+    except ValueError as error:
+        print(f"crash-matrix: {error}", file=sys.stderr)
+        return 2
     folder = Path(tempfile.mkdtemp(prefix="halftrack-crash-"))
     try:
         environment = {**os.environ, "LD_PRELOAD": str(library(folder))}

@@ -65,16 +65,14 @@ def joined(stage: Stage) -> bool:
 def served(stage: Stage) -> bool:
     """The newest plan is in force, all that it names runs, and the controller has been told all of it."""
     newest, observed = stage.plan(), stage.observed()
-    if newest is None or observed is None:
+    if newest is None or observed is None or newest[0] != observed.revision:
         return False
     revision, plan = newest
     running = {item.workload for item in observed.instances if item.phase == "running"}
+    if running != {workload.name for workload in plan.workloads} or running != set(pids(stage)):
+        return False
     told = stage.asked("select upto from report_marks where host = ?", HOST)
-    return (
-        stage.accepted() == revision == observed.revision
-        and running == {workload.name for workload in plan.workloads} == set(pids(stage))
-        and bool(told and told[0][0] == stage.unsent()[0] - 1)
-    )
+    return stage.accepted() == revision and bool(told and told[0][0] == stage.unsent()[0] - 1)
 
 
 def published(stage: Stage) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.crash.power import SECTOR, Disk, Kind, Record
-from tests.crash.run import Matrix, Outcome, Point, added, boundary_of, drawn
+from tests.crash.run import HOWS, Matrix, Outcome, Point, added, boundary_of, drawn, points_of
 from tests.soak.short_form import short_form
 
 
@@ -96,6 +96,28 @@ def test_each_boundary_has_its_turn(points: int, seed: int) -> None:
         assert all(len(set(turn)) == len(turn) and set(turn) <= set(range(1, count + 1)) for turn in turns)
     assert not any(point.how.startswith("power") for point in found if point.scenario == "b")
     assert found == drawn({"a": 20, "b": 7}, {"a": 3, "b": 1}, {"a"}, points, seed)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Point,
+            st.sampled_from(["first plan, agent", "swap, agent"]),
+            st.integers(1, 999),
+            st.sampled_from(sorted(HOWS)),
+            st.integers(0, 1 << 32),
+        ),
+        max_size=3,
+    )
+)
+def test_a_point_is_found_again_by_the_name_that_it_is_told_by(points: list[Point]) -> None:
+    assert points_of("; ".join(map(str, points))) == points
+
+
+def test_what_is_no_point_says_how_one_is_written() -> None:
+    assert points_of("swap, agent #7 killed") == [Point("swap, agent", 7, "killed", 0)]
+    with pytest.raises(ValueError, match="'swap, agent #7 burnt' is no point: write 'SCENARIO #NUMBER"):
+        points_of("swap, agent #7 burnt")
 
 
 def test_what_did_not_converge_or_was_never_played_is_counted() -> None:

@@ -141,7 +141,8 @@ class Cgroups:
                 root.parent.rmdir()
 
     def _folders(self, instance: str) -> tuple[Path, ...]:
-        return tuple(root / instance for root in self._layout.roots)
+        """None for who has no name: that would be the folder of all."""
+        return tuple(root / instance for root in self._layout.roots) if instance else ()
 
 
 def limits(resources: Resources, unified: bool) -> dict[str, str]:

@@ -120,7 +120,7 @@ class ExecDriver:
                     folder.remove()  # half written, half removed, or cut short by a reboot
                     continue
                 # Somebody runs there, whatever a damaged record says. As nothing that is wanted, so that it is replaced in order.
-                ordered, ending = Ordered(path.name, "", "", clock.boot_ms(), self._boot), None
+                ordered, ending = Ordered(path.name, "", folder.group(), clock.boot_ms(), self._boot), None
             if ordered.boot_id != self._boot:
                 ordered = replace(ordered, started_ms=0)  # another boot's clock
             instance = _Instance(folder, ordered)

@@ -142,6 +142,16 @@ class Folder:
             return None
         return Ordered(tree["workload"], tree["digest"], tree["cgroup"], tree["started_ms"], tree["boot_id"])
 
+    def group(self) -> str:
+        """The name of its control group as its shim was told, for when nothing else says it; empty when that is not one of this instance."""
+        try:
+            words = procfs.read_order(procfs.read(f"{self.path}/order")).get("cgroup", [""])
+        except (OSError, ValueError):
+            return ""
+        name = Path(words[0]).parent.name
+        prefix, _, number = name.rpartition(".")
+        return name if prefix == self.path.name and number.isdecimal() else ""
+
     def who(self) -> Who | None:
         """The processes, once they are known."""
         tree = self._read("instance.json", boot_id=str, pid=int, start_ticks=int, shim_pid=int, shim_start_ticks=int)
