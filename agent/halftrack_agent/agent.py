@@ -48,6 +48,7 @@ from halftrack_agent.spools import Spools
 from halftrack_agent.state import AgentState
 from halftrack_agent.updating import NO_TRIAL, Around, Trialling, Updating
 from halftrack_agent.wallclock import WallClock
+from halftrack_agent.watching import Watching
 from halftrack_dataplane.frames import reader_name
 from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError
@@ -119,6 +120,7 @@ class Agent:
         self._wall = WallClock(places.clock)
         self._link = self._made_link()
         self._siblings, self._bringing = self._made_bringing()
+        self._watching = Watching(self._siblings.answers, self._link.stir)
         self._hands = Hands(
             self._journal,
             self._outbox,
@@ -180,6 +182,8 @@ class Agent:
             self._renewing.unanswered,
             self._transfers,
             lambda: self._limiter.piece_bytes,
+            self._look_for,
+            lambda: self._watching.sees,
         )
         return Link(lambda: self._renewing.identity, ends)
 
@@ -222,6 +226,7 @@ class Agent:
                 self._link.run(),
                 self._renewing.run(),
                 self._updating.run(),
+                self._watching.run(),
                 self._peers.serve(),
                 self._show(),
                 stop.wait(),
@@ -330,6 +335,9 @@ class Agent:
 
     def _transfers(self) -> tuple[TransferGauge, ...]:
         return self._bringing.gauges()
+
+    def _look_for(self, hosts: tuple[str, ...]) -> None:
+        self._watching.look_for(hosts)
 
     def _died(self, _pid: int) -> None:
         self._rings.reap()

@@ -39,10 +39,12 @@ from halftrack_proto.messages import (
     FetchRequest,
     Heartbeat,
     Hello,
+    LookFor,
     PlanPush,
     ReconnectAfter,
     ReportBatch,
     ReportsAcked,
+    Sees,
     WantObserved,
     Welcome,
 )
@@ -78,6 +80,8 @@ class Ends:
     unanswered: Callable[[], None] = lambda: None  # a session came to nothing; the link, or what we show, is no good
     transfers: Callable[[], tuple[TransferGauge, ...]] = tuple
     piece_bytes: Callable[[], int] = lambda: PIECE_BYTES
+    look_for: Callable[[tuple[str, ...]], None] = lambda _hosts: None
+    sees: Callable[[], tuple[str, ...]] = tuple
 
 
 class _SentAway(Exception):  # noqa: N818 - the controller's wish, not an error
@@ -102,6 +106,7 @@ class Link:
         self._heartbeat_ms, self._takes_alive = HEARTBEAT_MS, False
         self._digest = self._said_digest = ""
         self._said_report = 0
+        self._said_sees: tuple[str, ...] = ()
         self._fetches, self._piece_bytes = 0, PIECE_BYTES
         # Of the present session: the newest revision that the controller has for us, as far as it has told, and the newest that we have refused.
         self._newest = self._refused = 0
@@ -198,6 +203,7 @@ class Link:
             await self._talk(channel)
         finally:
             self.up, self._channel = False, None
+            self._ends.look_for(())  # there is nobody to tell
             # Not awaited for long: the other side of a cut link never says goodbye.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
@@ -206,7 +212,7 @@ class Link:
     async def _talk(self, channel: grpc.aio.Channel) -> None:
         call: Any = session_pb2_grpc.SessionStub(channel).Connect()
         hello = self._ends.hello()
-        self._said_digest, self._said_report = hello.observed_digest, 0
+        self._said_digest, self._said_report, self._said_sees = hello.observed_digest, 0, ()
         self._newest = self._refused = 0
         self._heartbeat_ms, self._heard_ms, self._takes_alive = HEARTBEAT_MS, clock.boot_ms(), False
         parts: list[asyncio.Task[None]] = []
@@ -267,6 +273,8 @@ class Link:
                 self._ends.outbox.acknowledged(said.upto)
             case WantObserved():
                 self._said_digest = ""
+            case LookFor():
+                self._ends.look_for(said.hosts)
             case WantFrames():
                 self._ends.show(said, channel)
             case ReconnectAfter():
@@ -318,6 +326,9 @@ class Link:
         if digest != self._said_digest:
             await _say(call, observed)
             self._said_digest, news = digest, True
+        if (sees := self._ends.sees()) != self._said_sees:
+            await _say(call, Sees(sees))
+            self._said_sees, news = sees, True
         while reports := self._ends.outbox.pending(self._said_report, REPORTS_AT_ONCE):
             await _say(call, ReportBatch(reports))
             self._said_report, news = reports[-1].number, True

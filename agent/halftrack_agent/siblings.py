@@ -19,6 +19,7 @@ from halftrack_agent.pacing import Patience
 from halftrack_agent.sharing import PIECE_BYTES, Answer, Heard, Stands, Wish, said
 from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError, HostFault, InvalidInput, Untrusted
+from halftrack_model.ids import digest_of
 from halftrack_model.plan import Peer
 
 ASK_EVERY_S = 1.0
@@ -29,6 +30,7 @@ FALSE = Rule(base_ms=600_000, cap_ms=6 * 3_600_000)  # for who sends what it is 
 BUSY = "sibling-busy"
 NOT_GIVEN = frozenset({BUSY, "sibling-silent", "sibling-gone", "no-sibling", "too-slow", "transfer-ended"})
 """What a sibling is to blame for; whatever else goes wrong, this host is."""
+NOTHING = digest_of(b"")
 WISH, ANSWER = b"wish", b"answer"
 
 Reach = Callable[[Peer], zmq.asyncio.Socket]
@@ -156,10 +158,18 @@ class Siblings:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            self._users -= 1
-            if not self._users:
-                for host in tuple(self._lines):
-                    self._hang_up(host)
+            self._used()
+
+    async def answers(self, host: str) -> bool:
+        """Does it answer? Asked about the artifact of no bytes: an answer of any kind will do."""
+        self._users += 1
+        try:
+            await self._line(host).ask(NOTHING, 0, 0, ANSWER_S)
+        except HostFault:
+            return False
+        finally:
+            self._used()
+        return True
 
     async def pieces(self, host: str, digest: str, offset: int) -> AsyncIterator[tuple[int, bytes]]:
         """The artifact's bytes from `offset` on, from that sibling (`artifacts.Source`)."""
@@ -232,6 +242,12 @@ class Siblings:
         if host not in self._lines:
             self._lines[host] = Line(self._reach(peer))
         return self._lines[host]
+
+    def _used(self) -> None:
+        self._users -= 1
+        if not self._users:
+            for host in tuple(self._lines):
+                self._hang_up(host)
 
     def _hang_up(self, host: str) -> None:
         line = self._lines.pop(host, None)

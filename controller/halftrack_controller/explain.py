@@ -54,7 +54,9 @@ def _host(snapshot: Snapshot, name: str) -> Iterable[Reason]:
     if not host.enrolled:
         yield Reason(name, name, f"it has not enrolled: run `halftrack host token {name}` and enrol its agent")
     elif silence := standing.silence(snapshot, name):
-        yield Reason(name, name, f"its state is unknown, which is not bad: {silence}")
+        by = standing.sighted_by(snapshot, name)
+        seen = f"; {by} sees it, so it can be reached, and is cut off from here" if by else ""
+        yield Reason(name, name, f"its state is unknown, which is not bad: {silence}{seen}")
     else:
         yield Reason(name, name, f"it is connected; it confirmed its state {age_text(known.observed_age_ms)} ago")
     held = snapshot.held.get(name)

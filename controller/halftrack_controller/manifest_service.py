@@ -19,6 +19,12 @@ class DisconnectFields(Strict):
         description="The controller gives its host up for lost; left out: never.",
         examples=["10m"],
     )
+    lost_after_seen_ms: DurationMs = Field(
+        default=0,
+        alias="lostAfterSeen",
+        description="The same of a host that another of its site still sees; left out: twice lostAfter, or lostAfter where stopAfter has ended it by then.",
+        examples=["1h"],
+    )
     stop_after_ms: DurationMs = Field(
         default=0,
         alias="stopAfter",
@@ -48,6 +54,7 @@ class DisconnectFields(Strict):
             self.replace,
             Reconcile(self.reconcile),
             ColdBoot(self.cold_boot),
+            self.lost_after_seen_ms,
         )
 
 

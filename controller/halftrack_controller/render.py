@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from halftrack_controller.quantities import age_text, size_text, times_text
+from halftrack_controller.standing import SIGHTED_MS
 from halftrack_model.observed import AgentSeen, Observed
 from halftrack_model.plan import Plan
 from halftrack_proto import messages as said
@@ -127,6 +128,11 @@ def link_text(entry: said.HostEntry) -> str:
         return "not enrolled"
     if entry.connected:
         return "connected"
+    if entry.sighted_by and 0 <= entry.sighted_age_ms <= SIGHTED_MS:
+        return f"cut off from here; seen by {entry.sighted_by} {age_text(entry.sighted_age_ms)} ago"
+    ages = [age_ms for age_ms in (entry.last_seen_age_ms, entry.sighted_age_ms) if age_ms >= 0]
+    if entry.watched:
+        return f"not seen by anybody for {age_text(min(ages))}" if ages else "not seen by anybody"
     return "never seen" if entry.last_seen_age_ms < 0 else f"last seen {age_text(entry.last_seen_age_ms)} ago"
 
 

@@ -9,9 +9,10 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from halftrack_controller import deciding, documents, explain, keys, live, planner, rollout
+from halftrack_controller import deciding, documents, explain, keys, live, planner, rollout, sites
 from halftrack_controller.documents import Declared
 from halftrack_controller.galaxy import ControllerGalaxy
+from halftrack_controller.lookouts import with_sightings
 from halftrack_controller.news import News
 from halftrack_controller.session import Sessions
 from halftrack_controller.snapshot import Published, Reason, RolloutChange, Snapshot
@@ -94,6 +95,7 @@ class Controller:
                 snapshot = await self.snapshot()
             planning = planner.plan(snapshot, now_ms)
             await self._make(tuple(deciding.due(snapshot, planning.plans)), now_ms)
+            self._sessions.look_for(sites.lookouts(snapshot))
 
     async def _settled(self, snapshot: Snapshot) -> Snapshot:
         """Edits that are in force everywhere, as hosts have told: what they took out is let go."""
@@ -132,7 +134,8 @@ class Controller:
     async def snapshot(self) -> Snapshot:
         """Everything as it stands."""
         now_ms, presence, listening_ms = wall_ms(), self._sessions.presence(), self._sessions.listening_ms
-        return await self._store.do(lambda store: store.snapshot(now_ms, presence, listening_ms))
+        snapshot = await self._store.do(lambda store: store.snapshot(now_ms, presence, listening_ms))
+        return with_sightings(snapshot, self._sessions.sightings())
 
     async def reports(self, host: str, limit: int) -> tuple[Report, ...]:
         """The newest reports of a host."""

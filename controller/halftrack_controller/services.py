@@ -1,7 +1,8 @@
 """Where a service runs: which of its hosts, what happens when one is lost, and which stays when it comes back. Pure.
 
 A place is kept for as long as it is one: nothing moves because something else might be better. What is lost is decided by how long this
-controller has itself waited for a word (`Seen.silent_ms`), so neither its wall clock nor its own absence makes anybody lost; and when fewer than half of
+controller has itself waited for a word (`Seen.silent_ms`), so neither its wall clock nor its own absence makes anybody lost; by a longer while, which is a
+bound, for a host that a sibling still sees (ADR 45); and when fewer than half of
 an environment's hosts are visible it suspects itself, and replaces nobody (O1).
 
 While a replacement runs, its plan names whom it replaces. When that host is back, `reconcile` says which of the two goes on, and the other one
@@ -12,8 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from halftrack_controller import placement, standing
 from halftrack_controller.expansion import Place
-from halftrack_controller.quantities import rough_age_text
+from halftrack_controller.quantities import age_text, rough_age_text
 from halftrack_controller.snapshot import Reason, Snapshot
+from halftrack_model import disconnect
 from halftrack_model.disconnect import Disconnect, Reconcile
 from halftrack_model.graph import Role, StreamGraph, Vertex
 from halftrack_model.observed import Health, InstanceObserved
@@ -30,6 +32,7 @@ def placed(snapshot: Snapshot, graph: StreamGraph, vertex: Vertex) -> tuple[Mapp
     _settle_pairs(snapshot, places, name, declared)
     _fill(snapshot, vertex, places)
     if declared.replace:
+        reasons += _seen_elsewhere(snapshot, places, declared)
         reasons += _replace(snapshot, graph.environment, vertex, places, declared)
     if not declared.replace:
         reasons += _silent(snapshot, places)
@@ -113,7 +116,22 @@ def _replace(
 
 def _lost(snapshot: Snapshot, host: str, declared: Disconnect) -> bool:
     seen = standing.seen(snapshot, host)
-    return bool(declared.lost_after_ms) and not seen.connected and seen.silent_ms >= declared.lost_after_ms
+    after_ms = disconnect.lost_after_ms(declared, sighted=bool(standing.sighted_by(snapshot, host)))
+    return bool(declared.lost_after_ms) and not seen.connected and seen.silent_ms >= after_ms
+
+
+def _seen_elsewhere(snapshot: Snapshot, places: Places, declared: Disconnect) -> Iterable[str]:
+    """Who would be lost by now, if no other host of its site saw it."""
+    covered = {place.replaces for place in places.values()}
+    for host, place in places.items():
+        silent_ms, by = standing.seen(snapshot, host).silent_ms, standing.sighted_by(snapshot, host)
+        if by and not place.idle and host not in covered and silent_ms >= declared.lost_after_ms:
+            after_ms = disconnect.lost_after_ms(declared, sighted=True)
+            if silent_ms < after_ms:
+                yield (
+                    f"nothing was heard of {host} for {rough_age_text(silent_ms)}, but {by} sees it: "
+                    f"it is lost after {age_text(after_ms)}"
+                )
 
 
 def _blind(snapshot: Snapshot, environment: str) -> bool:

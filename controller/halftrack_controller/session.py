@@ -8,15 +8,17 @@ cannot take it, the session ends with a time to come back, and the agent, which 
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import grpc
 
 from halftrack_controller.callers import HOST, Caller, Context, answered, current_caller
+from halftrack_controller.lookouts import Lookouts
 from halftrack_controller.news import News
 from halftrack_controller.pushing import Pushing
 from halftrack_controller.sights import Sight, age_ms, rate, row
+from halftrack_controller.snapshot import Sighting
 from halftrack_controller.store_rows import Presence
 from halftrack_controller.store_thread import StoreThread
 from halftrack_controller.terms import Terms
@@ -77,6 +79,7 @@ class Sessions:
         self.heartbeat_ms = heartbeat_ms
         self._live: dict[str, Session] = {}
         self._sights: dict[str, Sight] = {}
+        self._lookouts = Lookouts()
         self._bell = asyncio.Event()
         self._closing = False
         self._since_s = time.monotonic()
@@ -129,6 +132,22 @@ class Sessions:
             for host, sight in self._sights.items()
         }
 
+    def look_for(self, wanted: Mapping[str, Iterable[str]]) -> None:
+        """Let each host that is here look for those of its site, and for no others."""
+        for host, session in self._live.items():
+            hosts = sorted(wanted.get(host, ()))
+            if self._lookouts.ask(host, hosts):
+                session.say(said.LookFor(tuple(hosts)))
+
+    def saw(self, session: Session, hosts: Iterable[str]) -> None:
+        """What a host sees of those that it looks for."""
+        self._lookouts.said(session.caller.name, hosts, time.monotonic())
+        self.wake()
+
+    def sightings(self) -> Mapping[str, Sighting]:
+        """What is said of hosts that are away."""
+        return self._lookouts.sightings({h: s.last_seen_s for h, s in self._sights.items()}, time.monotonic())
+
     def ring_rows(self) -> tuple[RingRow, ...]:
         """The rings of connected hosts as of their last heartbeats, with rates over the last two."""
         now = time.monotonic()
@@ -161,6 +180,8 @@ class Sessions:
             older.say(_end(AWAY_MS, "this host has connected again"))
         self._live[host] = session
         sight = self._sights.setdefault(host, Sight(time.monotonic()))
+        self._lookouts.gone(host, sight.last_seen_s)
+        self._lookouts.back(host)
         sight.last_seen_s, sight.confirmed_s = time.monotonic(), None
         self.wake()
         return sight
@@ -173,6 +194,7 @@ class Sessions:
         """The session is over; a newer one of the same host is left alone."""
         if self._live.get(session.caller.name) is session:
             del self._live[session.caller.name]
+            self._lookouts.gone(session.caller.name, self.sight(session).last_seen_s)
             self.wake()
 
     def expel_others(self, host: str, key_digest: str) -> None:
@@ -288,6 +310,8 @@ class SessionService(session_pb2_grpc.SessionServicer):
                 await self._reports(session, message)
             case said.Alive():
                 pass
+            case said.Sees():
+                self._sessions.saw(session, message.hosts)
             case said.Hello():
                 raise InvalidInput("second-hello", "Hello begins a session and is not said again")
 

@@ -127,6 +127,15 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Sighting:
+    """What hosts of its site say of one that is away: who has seen it last, and how long ago (-1: nobody). `watched`: some look for it."""
+
+    by: str = ""
+    age_ms: int = -1
+    watched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What is known of a host's present. Ages are this controller's own measure; -1 means never."""
 
@@ -140,6 +149,7 @@ class Seen:
     certificate_left_ms: int = 0  # until then
     silent_ms: int = 0  # for how long this controller has itself listened for it in vain; no wall clock and no restart makes it longer
     up_ms: int = -1  # since its machine booted, as of now by its own word; -1 while it has not told
+    sighting: Sighting = Sighting()  # evidence that it can be reached, never of health
 
 
 NEVER_SEEN = Seen(False, -1, None, -1, 0, None)

@@ -22,6 +22,7 @@ from halftrack_proto.graph_messages import GraphQuery
 
 # A host confirms what it knows with each heartbeat (seconds apart). A link may be given up and made anew before its word is merely old.
 FRESH_MS = 15_000
+SIGHTED_MS = 15_000  # what a sibling has said of a host stands for as long, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,13 @@ def silence(snapshot: Snapshot, host: str) -> str:
         return f"{host} has not yet told its state"
     age_ms = max(known.last_seen_age_ms, known.observed_age_ms)
     return f"{host} was last seen {rough_age_text(age_ms)} ago"
+
+
+def sighted_by(snapshot: Snapshot, host: str) -> str:
+    """Which other host of its site sees it now, while we do not; empty: none does, or none can tell. Evidence of reachability, never of health (O1)."""
+    known = seen(snapshot, host)
+    fresh = known.sighting.by and 0 <= known.sighting.age_ms <= SIGHTED_MS
+    return known.sighting.by if fresh and not known.connected else ""
 
 
 def any_visible(snapshot: Snapshot, hosts: Iterable[str]) -> bool:

@@ -43,6 +43,9 @@ def host_entry(snapshot: Snapshot, name: str) -> said.HostEntry:
         certificate_left_ms=seen.certificate_left_ms,
         agent=agent.version if agent else "",
         agent_on_trial=agent is not None and agent.on_trial,
+        sighted_by=seen.sighting.by,
+        sighted_age_ms=seen.sighting.age_ms,
+        watched=seen.sighting.watched,
     )
 
 

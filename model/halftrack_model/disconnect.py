@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from halftrack_model import canonical
+
 # What one side may learn later than the other that the link is gone: heartbeats that were lost, and a stop that takes its grace.
 MARGIN_MS = 15_000
+SEEN = 2  # times as long as lostAfter, where nothing else is said
 MIN_AFTER_MS, MAX_AFTER_MS = 5_000, 400 * 24 * 3_600_000
 
 
@@ -38,17 +41,42 @@ class Disconnect:
     replace: bool = False
     reconcile: Reconcile = Reconcile.KEEP_ORIGINAL
     cold_boot: ColdBoot = ColdBoot.RUN
+    lost_after_seen_ms: int = canonical.added(
+        0
+    )  # of a host that another of its site still sees; 0: see `lost_after_ms`
+
+
+def lost_after_ms(disconnect: Disconnect, *, sighted: bool) -> int:
+    """After how long without a word a host is lost, by whether a sibling sees it. A bound: nothing that siblings say lets one wait for longer.
+
+    Left out, it is twice as long: what is seen most likely runs, and a replacement would be the second. Not where it is told to stop before
+    that: then nobody would run it.
+    """
+    if not sighted or not disconnect.lost_after_ms:
+        return disconnect.lost_after_ms
+    if disconnect.lost_after_seen_ms:
+        return disconnect.lost_after_seen_ms
+    return disconnect.lost_after_ms * (1 if disconnect.stop_after_ms else SEEN)
 
 
 def faults(disconnect: Disconnect | None) -> Iterator[str]:
     """What is wrong with it, each in a sentence that says what to write."""
     if disconnect is None:
         return
-    for what, after_ms in (("lostAfter", disconnect.lost_after_ms), ("stopAfter", disconnect.stop_after_ms)):
+    named = {
+        "lostAfter": disconnect.lost_after_ms,
+        "lostAfterSeen": disconnect.lost_after_seen_ms,
+        "stopAfter": disconnect.stop_after_ms,
+    }
+    for what, after_ms in named.items():
         if after_ms and not MIN_AFTER_MS <= after_ms <= MAX_AFTER_MS:
             yield f"disconnect: {what} is {after_ms} ms; write {MIN_AFTER_MS // 1000}s to {MAX_AFTER_MS // 86_400_000}d, or leave it out for never"
     if disconnect.replace and not disconnect.lost_after_ms:
         yield "disconnect: a host is replaced once it is lost: write lostAfter as well, or leave replace out"
+    if disconnect.lost_after_seen_ms and not disconnect.replace:
+        yield "disconnect: lostAfterSeen says when a host is replaced that others of its site see: write replace as well, or leave it out"
+    elif disconnect.lost_after_seen_ms and disconnect.lost_after_seen_ms < disconnect.lost_after_ms:
+        yield "disconnect: to be seen makes no host lost sooner: let lostAfterSeen be lostAfter at least, or leave it out"
     if not disconnect.replace and disconnect.reconcile is not Reconcile.KEEP_ORIGINAL:
         yield "disconnect: without replace there is nothing to reconcile: leave reconcile out"
     if (

@@ -113,6 +113,8 @@ def agent_message(value: said.AgentSays) -> session_pb2.AgentMessage:
             return session_pb2.AgentMessage(observed=state)
         case said.Alive():
             return session_pb2.AgentMessage(alive=session_pb2.Alive())
+        case said.Sees():
+            return session_pb2.AgentMessage(sees=session_pb2.Sees(hosts=value.hosts))
         case said.ReportBatch():
             batch = session_pb2.Reports(report_canonical=[canonical.encode(report) for report in value.reports])
             return session_pb2.AgentMessage(reports=batch)
@@ -137,6 +139,8 @@ def agent_of(message: session_pb2.AgentMessage) -> said.AgentSays:
             return canonical.decode(Observed, message.observed.observed_canonical)
         case "alive":
             return said.Alive()
+        case "sees":
+            return said.Sees(tuple(message.sees.hosts))
         case "reports":
             return said.ReportBatch(tuple(canonical.decode(Report, data) for data in message.reports.report_canonical))
     raise _empty_union("the agent's message")
@@ -160,6 +164,8 @@ def controller_message(value: said.ControllerSays) -> session_pb2.ControllerMess
             return session_pb2.ControllerMessage(reconnect_after=session_pb2.ReconnectAfter(**fields(value)))
         case WantFrames():
             return session_pb2.ControllerMessage(want_frames=shown_codec.want_frames_message(value))
+        case said.LookFor():
+            return session_pb2.ControllerMessage(look_for=session_pb2.LookFor(hosts=value.hosts))
 
 
 def controller_of(message: session_pb2.ControllerMessage) -> said.ControllerSays:
@@ -179,6 +185,8 @@ def controller_of(message: session_pb2.ControllerMessage) -> said.ControllerSays
             return made(said.ReconnectAfter, message.reconnect_after)
         case "want_frames":
             return shown_codec.want_frames_of(message.want_frames)
+        case "look_for":
+            return said.LookFor(tuple(message.look_for.hosts))
     raise _empty_union("the controller's message")
 
 

@@ -73,7 +73,14 @@ class Alive:
     """The controller's heartbeat, and the agent's word between two of its own."""
 
 
-AgentSays = Hello | Accepted | Declined | Heartbeat | Observed | ReportBatch | Alive
+@dataclass(frozen=True, slots=True)
+class Sees:
+    """Of the hosts that it was told to look for, those that answer."""
+
+    hosts: tuple[str, ...]
+
+
+AgentSays = Hello | Accepted | Declined | Heartbeat | Observed | ReportBatch | Alive | Sees
 
 # -------------------------------------------------------------------------------------------- session, from the controller
 
@@ -126,7 +133,14 @@ class ReconnectAfter:
     reason: str
 
 
-ControllerSays = Welcome | PlanPush | ReportsAcked | Alive | WantObserved | ReconnectAfter | WantFrames
+@dataclass(frozen=True, slots=True)
+class LookFor:
+    """Hosts of the agent's site that the controller has lost sight of: all of them, each time."""
+
+    hosts: tuple[str, ...]
+
+
+ControllerSays = Welcome | PlanPush | ReportsAcked | Alive | WantObserved | ReconnectAfter | WantFrames | LookFor
 
 # ------------------------------------------------------------------------------------------------- enrolment and artifacts
 
@@ -330,6 +344,9 @@ class HostEntry:
     certificate_left_ms: int = 0  # until then; below 0 when it is over
     agent: str = ""  # its agent's version as it last said; empty: it has not
     agent_on_trial: bool = False
+    sighted_by: str = ""  # which host of its site has seen it last, while it is away; empty: none
+    sighted_age_ms: int = -1
+    watched: bool = False  # hosts of its site look for it
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from halftrack_controller import galaxy
+from halftrack_agent.identity import Membership
+from halftrack_controller import galaxy, render
 from halftrack_model import canonical
 from halftrack_model.graph import Role, StreamGraph, Vertex
 from halftrack_model.ids import digest_of
@@ -18,6 +19,7 @@ from halftrack_model.seals import RELEASE
 from tests.agent_shell.test_agent import CGROUP, AgentProcess, until
 from tests.agent_shell.test_thin_link import Served
 from tests.controller_shell.shell_harness import ENVIRONMENT, LiveController, host
+from tests.dataplane.bad_link import BadLink
 
 PROGRAM = b"import signal\nsignal.pause()\n# " + random.Random(9).randbytes(150_000).hex().encode()
 DIGEST = digest_of(PROGRAM)
@@ -103,3 +105,35 @@ def test_the_controller_is_asked_once_and_not_needed_for_the_second_host(
     second.start()
     until(lambda: place.exists() and place.read_bytes() == PROGRAM, "with no controller, it comes from the other host")
     assert second.pid(NAME) == pid, "and what ran, runs on"
+
+
+# invariant: O1
+def test_a_host_that_is_cut_off_is_seen_by_its_sibling_and_nothing_comes_of_it(tank: Tank) -> None:
+    """Its link swallows everything, and the two agents reach each other as before."""
+    way = BadLink(tank.live.session)
+    trust = tank.agents["tank-a"].places.identity / "trust.json"
+    member = canonical.decode(Membership, trust.read_bytes())
+    trust.write_bytes(canonical.encode(replace(member, endpoint=way.address)))
+    try:
+        for agent in tank.agents.values():
+            agent.start()
+        until(lambda: all(agent.pid(NAME) for agent in tank.agents.values()), "it runs on both hosts")
+        pids = {name: agent.pid(NAME) for name, agent in tank.agents.items()}
+        with tank.live.operator() as client:
+            until(lambda: all(e.connected and not e.watched for e in client.hosts("")), "both are here")
+            revisions = {each.name: each.revision for each in client.hosts("")}
+            way.swallows = frozenset({"to", "from"})
+            until(lambda: client.host("tank-a").entry.sighted_by, "its sibling says that it sees it")
+            entry = client.host("tank-a").entry
+            assert (entry.connected, entry.sighted_by, entry.watched) == (False, "tank-b", True)
+            assert render.link_text(entry).startswith("cut off from here; seen by tank-b ")
+            way.swallows = frozenset()
+            until(lambda: client.host("tank-a").entry.connected, "it is back")
+            until(lambda: not client.host("tank-a").entry.watched, "nobody looks for it any more")
+            assert client.host("tank-a").entry.sighted_by == ""
+            assert {each.name: each.revision for each in client.hosts("")} == revisions
+        assert pids == {name: agent.pid(NAME) for name, agent in tank.agents.items()}
+    finally:
+        for agent in tank.agents.values():
+            agent.end()
+        way.close()

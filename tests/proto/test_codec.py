@@ -81,6 +81,7 @@ AGENT_SAYS = st.one_of(
     OBSERVED,
     st.builds(messages.ReportBatch, st.lists(REPORT, max_size=3).map(tuple)),
     st.just(messages.Alive()),
+    st.builds(messages.Sees, st.lists(TEXT, max_size=3).map(tuple)),
 )
 CONTROLLER_SAYS = st.one_of(
     st.builds(messages.Welcome),
@@ -88,6 +89,7 @@ CONTROLLER_SAYS = st.one_of(
     st.builds(messages.ReportsAcked),
     st.just(messages.Alive()),
     st.just(messages.WantObserved()),
+    st.builds(messages.LookFor, st.lists(TEXT, max_size=3).map(tuple)),
     st.builds(messages.ReconnectAfter),
     st.builds(WantFrames, bytes_each=st.integers(0, MAX_BYTES_EACH)),
 )

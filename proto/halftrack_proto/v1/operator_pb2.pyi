@@ -575,6 +575,9 @@ class HostEntry(_message.Message):
     CERTIFICATE_LEFT_MS_FIELD_NUMBER: _builtins.int
     AGENT_FIELD_NUMBER: _builtins.int
     AGENT_ON_TRIAL_FIELD_NUMBER: _builtins.int
+    SIGHTED_BY_FIELD_NUMBER: _builtins.int
+    SIGHTED_AGE_MS_FIELD_NUMBER: _builtins.int
+    WATCHED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     environment: _builtins.str
     enrolled: _builtins.bool
@@ -596,6 +599,12 @@ class HostEntry(_message.Message):
     agent: _builtins.str
     """its agent's version as it last said; empty: it has not"""
     agent_on_trial: _builtins.bool
+    sighted_by: _builtins.str
+    """which host of its site has seen it last, while it is away; empty: none"""
+    sighted_age_ms: _builtins.int
+    """how long ago; -1: never"""
+    watched: _builtins.bool
+    """hosts of its site look for it"""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -619,10 +628,13 @@ class HostEntry(_message.Message):
         certificate_left_ms: _builtins.int = ...,
         agent: _builtins.str = ...,
         agent_on_trial: _builtins.bool = ...,
+        sighted_by: _builtins.str = ...,
+        sighted_age_ms: _builtins.int = ...,
+        watched: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_revision", b"accepted_revision", "agent", b"agent", "agent_on_trial", b"agent_on_trial", "certificate_ends_ms", b"certificate_ends_ms", "certificate_left_ms", b"certificate_left_ms", "connected", b"connected", "enrolled", b"enrolled", "environment", b"environment", "health", b"health", "labels", b"labels", "last_seen_age_ms", b"last_seen_age_ms", "name", b"name", "problems", b"problems", "refusal_message", b"refusal_message", "refusal_reason", b"refusal_reason", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_revision", b"accepted_revision", "agent", b"agent", "agent_on_trial", b"agent_on_trial", "certificate_ends_ms", b"certificate_ends_ms", "certificate_left_ms", b"certificate_left_ms", "connected", b"connected", "enrolled", b"enrolled", "environment", b"environment", "health", b"health", "labels", b"labels", "last_seen_age_ms", b"last_seen_age_ms", "name", b"name", "problems", b"problems", "refusal_message", b"refusal_message", "refusal_reason", b"refusal_reason", "revision", b"revision", "sighted_age_ms", b"sighted_age_ms", "sighted_by", b"sighted_by", "watched", b"watched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

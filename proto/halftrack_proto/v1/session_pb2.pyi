@@ -32,6 +32,7 @@ class AgentMessage(_message.Message):
     OBSERVED_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
     ALIVE_FIELD_NUMBER: _builtins.int
+    SEES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -48,6 +49,10 @@ class AgentMessage(_message.Message):
     def alive(self) -> Global___Alive:
         """only where Welcome takes it"""
 
+    @_builtins.property
+    def sees(self) -> Global___Sees:
+        """only to who has said LookFor"""
+
     def __init__(
         self,
         *,
@@ -58,12 +63,13 @@ class AgentMessage(_message.Message):
         observed: Global___ObservedState | None = ...,
         reports: Global___Reports | None = ...,
         alive: Global___Alive | None = ...,
+        sees: Global___Sees | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "alive", b"alive", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "observed", b"observed", "refused", b"refused", "reports", b"reports"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "alive", b"alive", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "observed", b"observed", "refused", b"refused", "reports", b"reports", "sees", b"sees"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "alive", b"alive", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "observed", b"observed", "refused", b"refused", "reports", b"reports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "alive", b"alive", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "observed", b"observed", "refused", b"refused", "reports", b"reports", "sees", b"sees"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "accepted", "refused", "heartbeat", "observed", "reports", "alive"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "accepted", "refused", "heartbeat", "observed", "reports", "alive", "sees"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -426,6 +432,7 @@ class ControllerMessage(_message.Message):
     WANT_OBSERVED_FIELD_NUMBER: _builtins.int
     RECONNECT_AFTER_FIELD_NUMBER: _builtins.int
     WANT_FRAMES_FIELD_NUMBER: _builtins.int
+    LOOK_FOR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -440,6 +447,8 @@ class ControllerMessage(_message.Message):
     def reconnect_after(self) -> Global___ReconnectAfter: ...
     @_builtins.property
     def want_frames(self) -> Global___WantFrames: ...
+    @_builtins.property
+    def look_for(self) -> Global___LookFor: ...
     def __init__(
         self,
         *,
@@ -450,12 +459,13 @@ class ControllerMessage(_message.Message):
         want_observed: Global___WantObserved | None = ...,
         reconnect_after: Global___ReconnectAfter | None = ...,
         want_frames: Global___WantFrames | None = ...,
+        look_for: Global___LookFor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "message", b"message", "plan", b"plan", "reconnect_after", b"reconnect_after", "reports_acked", b"reports_acked", "want_frames", b"want_frames", "want_observed", b"want_observed", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "look_for", b"look_for", "message", b"message", "plan", b"plan", "reconnect_after", b"reconnect_after", "reports_acked", b"reports_acked", "want_frames", b"want_frames", "want_observed", b"want_observed", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "message", b"message", "plan", b"plan", "reconnect_after", b"reconnect_after", "reports_acked", b"reports_acked", "want_frames", b"want_frames", "want_observed", b"want_observed", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "look_for", b"look_for", "message", b"message", "plan", b"plan", "reconnect_after", b"reconnect_after", "reports_acked", b"reports_acked", "want_frames", b"want_frames", "want_observed", b"want_observed", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "plan", "reports_acked", "alive", "want_observed", "reconnect_after", "want_frames"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "plan", "reports_acked", "alive", "want_observed", "reconnect_after", "want_frames", "look_for"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -614,6 +624,50 @@ class ReconnectAfter(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReconnectAfter: _TypeAlias = ReconnectAfter  # noqa: Y015
+
+@_typing.final
+class LookFor(_message.Message):
+    """Hosts of the agent's site that the controller has lost sight of: see whether they answer, from now on, and no others."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOSTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        hosts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts", b"hosts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookFor: _TypeAlias = LookFor  # noqa: Y015
+
+@_typing.final
+class Sees(_message.Message):
+    """Of those hosts, the ones that answer: all of them, whenever that changes. None before the first word of a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOSTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        hosts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts", b"hosts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sees: _TypeAlias = Sees  # noqa: Y015
 
 @_typing.final
 class WantFrames(_message.Message):
