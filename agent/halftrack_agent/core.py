@@ -25,7 +25,7 @@ from halftrack_agent.events import (
     PlanArrived,
 )
 from halftrack_agent.inbox import Trust, TrustedPlan, judged, revision_of
-from halftrack_agent.reconcile import Wanted, reconciled
+from halftrack_agent.reconcile import Wanted, missing, reconciled
 from halftrack_agent.state import AgentState
 from halftrack_model.errors import HalftrackError, InvalidInput, Refused, Untrusted
 from halftrack_model.observed import AgentSeen, InstanceObserved, Observed, SwapWaits
@@ -100,6 +100,8 @@ def _looked(state: AgentState, event: Looked, now_ms: int) -> tuple[AgentState, 
     if state.plan is None:
         return replace(state, looked_ms=now_ms), ()  # R3: nothing is known to be wanted, so nothing is touched
     trusted, actions = state.plan, list[Action]()
+    if trusted.plan.bare:  # R3: likewise, but for the agent's own next version
+        return replace(state, looked_ms=now_ms), missing(trusted.artifacts, event.view)
     if not event.still:
         state, actions = _without_ended(state)
     for spec in trusted.plan.swaps:

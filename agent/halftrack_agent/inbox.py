@@ -9,7 +9,7 @@ A plan is accepted only when, in this order, each rule holds; the first that fai
 5. Its revision is higher than the one held. The same revision with the same bytes is a redelivery, and no event at all;
    with other bytes somebody has reused a number, which no honest controller does. A host whose journal was damaged holds no
    plan, but knows how high it has been, and goes below that for nobody (P2).
-6. It is not empty, unless it says that the host is to be decommissioned (R3).
+6. It is not empty, unless it says that the host is to be decommissioned, or is about the agent of a host that is to run nothing yet (R3).
 7. Each release in it is sealed by enough release keys, and each artifact it runs is named by one of those releases, with the
    same entry and version: a stolen controller key alone installs nothing, the agent's own next version included. A command's words, a probe's and what a judge asks are what the
    release is sealed with, and nothing else.
@@ -75,7 +75,7 @@ def judged(sealed: Sealed, trust: Trust, held: TrustedPlan | None, floor: int = 
         return None
     if plan.revision < floor:
         raise Refused("older-revision", f"revision {plan.revision} is older than {floor}, which this host had accepted")
-    if not plan.workloads and not plan.decommission:
+    if plan.bare and not (plan.agent and (held is None or held.plan.bare)):
         raise Refused("empty-plan", "a plan without workloads that does not say `decommission` is not obeyed")
     artifacts = _check_releases(plan, trust)
     _check_agent(plan)

@@ -82,9 +82,12 @@ def reconciled(
             instances[name] = instance
         actions += steps
     # Also what nothing here runs yet: a swap must not need the controller when its second leg begins.
-    missing = sorted(set(wanted.artifacts) - view.artifacts)
-    actions += [Fetch(digest, wanted.artifacts[digest]) for digest in missing]
-    return instances, tuple(actions)
+    return instances, (*actions, *missing(wanted.artifacts, view))
+
+
+def missing(artifacts: Mapping[str, int], view: HostView) -> tuple[Action, ...]:
+    """What is named, by digest with its size, and not here."""
+    return tuple(Fetch(digest, artifacts[digest]) for digest in sorted(set(artifacts) - view.artifacts))
 
 
 def pause_ms(strikes: int, name: str, seed: int) -> int:

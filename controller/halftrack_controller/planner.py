@@ -9,7 +9,9 @@ The rules, in the order in which they bind:
 3. Nothing is ever taken away because something is missing (R3): a host for which no work is left keeps the plan that it has.
 4. What cannot be placed is left out with a reason; the rest goes on (O2).
 5. A service that is replaced elsewhere stays in its host's plan, as one that is idle there: an order to stop must be said (`services`).
-6. What an edit has taken out of a live graph is planned on, until hosts have told that they need it no more (`rewiring`).
+6. A host that runs nothing, of an environment that says which version agents shall be, gets a plan of that only; one for which nothing is left to
+   run gets the plan that it has, with that version in it.
+7. What an edit has taken out of a live graph is planned on, until hosts have told that they need it no more (`rewiring`).
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -35,16 +37,20 @@ def plan(snapshot: Snapshot, now_ms: int) -> Planning:
     """
     del now_ms
     plans: dict[str, Plan] = {}
+    working = set[str]()
     reasons: list[Reason] = []
     for environment in sorted(snapshot.environments):
         expansions = [_graph_expansion(snapshot, environment, name) for name in _graph_names(snapshot, environment)]
         for expansion in expansions:
             reasons += expansion.reasons
         hosts = {host for expansion in expansions for host in expansion.parts}
-        orders = agents.ordered(snapshot, environment, hosts)
+        working |= hosts
+        spare = _spare(snapshot, environment, hosts)
+        orders = agents.ordered(snapshot, environment, hosts | spare)
         reasons += orders.reasons
-        plans.update(_plans(snapshot, environment, expansions, orders))
-    reasons += _idle_hosts(snapshot, plans)
+        plans.update(_plans(snapshot, environment, expansions, orders, _bare(snapshot, spare, orders)))
+        plans.update(_kept(snapshot, spare, orders))
+    reasons += _idle_hosts(snapshot, working)
     reasons += _waiting_rollouts(snapshot)
     return Planning(plans, tuple(dict.fromkeys(reasons)))
 
@@ -225,10 +231,39 @@ class _Wiring:
         return _Wiring({host: frozenset(others) for host, others in peers.items()})
 
 
+def _spare(snapshot: Snapshot, environment: str, working: Collection[str]) -> frozenset[str]:
+    """Hosts that have enrolled there and have nothing to run now."""
+    mine = (h.name for h in snapshot.hosts.values() if h.enrolled and h.environment == environment)
+    elsewhere = {name for name, held in snapshot.held.items() if held.plan.environment != environment}
+    return frozenset(mine) - elsewhere - set(working)
+
+
+def _bare(snapshot: Snapshot, spare: Iterable[str], orders: agents.Orders) -> frozenset[str]:
+    """Of those, the ones that have never had anything to run, and whose agent has its turn, or has had it."""
+    return frozenset(
+        host
+        for host in spare
+        if (snapshot.held[host].plan.bare if host in snapshot.held else bool(orders.versions.get(host)))
+    )
+
+
+def _kept(snapshot: Snapshot, spare: Iterable[str], orders: agents.Orders) -> Iterable[tuple[str, Plan]]:
+    """Of those, the ones that keep the plan that they have while their agent shall be another."""
+    for host in sorted(spare):
+        held, version = snapshot.held.get(host), orders.versions.get(host, "")
+        if version and held is not None and not held.plan.bare and version != held.plan.agent:
+            seals = _seals(snapshot, held.plan.workloads, orders.release(snapshot, host))
+            yield host, replace(held.plan, revision=0, releases=seals, agent=version)
+
+
 def _plans(
-    snapshot: Snapshot, environment: str, expansions: Iterable[Expansion], orders: agents.Orders
+    snapshot: Snapshot,
+    environment: str,
+    expansions: Iterable[Expansion],
+    orders: agents.Orders,
+    bare: Iterable[str],
 ) -> Iterable[tuple[str, Plan]]:
-    parts: dict[str, tuple[Parts, ...]] = {}
+    parts: dict[str, tuple[Parts, ...]] = dict.fromkeys(bare, ())
     for expansion in expansions:
         for host, part in expansion.parts.items():
             parts[host] = (*parts.get(host, ()), part)
@@ -289,9 +324,9 @@ def _seals(snapshot: Snapshot, workloads: Iterable[Workload], agent: Published |
 # ------------------------------------------------------------------------------------------------------------ why not
 
 
-def _idle_hosts(snapshot: Snapshot, plans: Mapping[str, Plan]) -> Iterable[Reason]:
-    for name in sorted(set(snapshot.hosts) - set(plans)):
-        if name in snapshot.held:
+def _idle_hosts(snapshot: Snapshot, working: Collection[str]) -> Iterable[Reason]:
+    for name in sorted(set(snapshot.hosts) - set(working)):
+        if name in snapshot.held and not snapshot.held[name].plan.bare:
             text = (
                 f"nothing is left for {name} to run; it keeps what it has, because a missing order never means delete"
             )

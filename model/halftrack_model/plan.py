@@ -40,7 +40,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one host shall be. An empty `workloads` is only obeyed when `decommission` says so (R3)."""
+    """What one host shall be. An empty `workloads` takes nothing away unless `decommission` says so (R3)."""
 
     galaxy: str
     environment: str
@@ -59,6 +59,11 @@ class Plan:
     agent: str = canonical.added(
         ""
     )  # the version that the agent itself shall be, of a release in `releases`; empty: as it is
+
+    @property
+    def bare(self) -> bool:
+        """It says nothing of what the host runs, and all of that is left alone: it is about the agent."""
+        return not self.workloads and not self.decommission
 
     def holding(self, workload: str) -> Holding:
         """What is said of that workload."""

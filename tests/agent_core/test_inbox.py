@@ -15,14 +15,30 @@ from halftrack_model.disconnect import Disconnect
 from halftrack_model.errors import HalftrackError
 from halftrack_model.plan import MAX_PLAN_BYTES, Holding, Plan
 from halftrack_model.probes import Checks, Probe, ProbeKind
+from halftrack_model.release import AGENT
 from halftrack_model.report import Happened
 from halftrack_model.seals import Sealed
 from halftrack_model.workload import Runs, SpoolLimits, Workload
-from tests.agent_core.plans import A, B, inlet, member, merge, plan, ring, sealed, sealed_release, service_plan, spool
+from tests.agent_core.plans import (
+    GALAXY,
+    A,
+    B,
+    inlet,
+    member,
+    merge,
+    plan,
+    ring,
+    sealed,
+    sealed_release,
+    service_plan,
+    service_release,
+    spool,
+)
 from tests.sim import keys
 
 TRUST = keys.trust_of(A)
 HELD = sealed(plan(revision=7))
+AGENT_MADE = replace(service_release(), product=AGENT, version="9.0.0", unpack=True)
 
 
 def holding(*accepted: Sealed) -> AgentState:
@@ -271,6 +287,47 @@ def test_a_decommissioned_host_may_be_emptied() -> None:
     state, _ = core.advance(holding(HELD), ev.PlanArrived(emptied), 0)
     assert state.plan is not None
     assert state.plan.plan.workloads == ()
+
+
+# invariant: R3
+@given(st.booleans(), st.booleans(), st.booleans())
+def test_a_plan_about_the_agent_alone_is_for_a_host_that_has_no_other_and_touches_nothing(
+    works: bool, names: bool, lost: bool
+) -> None:
+    """Whatever runs there, of which the agent may have lost its record, is left alone, and so are its rings."""
+    told = Plan(
+        GALAXY,
+        "tank",
+        A,
+        8,
+        (keys.sealed(seals.RELEASE, canonical.encode(AGENT_MADE), keys.RELEASE),),
+        (),
+        (),
+        (),
+        (),
+        False,
+        agent="9.0.0" if names else "",
+    )
+    state = holding(*([HELD] if works else []))
+    state, actions = core.advance(replace(state, floor=7 if lost else 0), ev.PlanArrived(sealed(told)), 0)
+    if works or not names:
+        assert isinstance(actions[0], ev.NackPlan)
+        assert actions[0].reason == "empty-plan"
+        return
+    assert [type(each) for each in actions] == [ev.JournalPlan, ev.AckPlan, ev.Emit]
+    unknown = ev.InstanceSeen("page.page", "sha256:0", True, None, None, 0, "")
+    ring_too = ev.RingSeen("spectra/source", 9, 0, 8, {}, ())
+    view = ev.HostView({"page.page": unknown}, {"spectra/source": ring_too}, {}, frozenset())
+    state, actions = core.advance(state, ev.Looked(view, False), 1)
+    assert actions == (ev.Fetch(AGENT_MADE.artifact.digest, AGENT_MADE.artifact.size_bytes),)
+    state, actions = core.advance(
+        state, ev.Looked(replace(view, artifacts=frozenset({AGENT_MADE.artifact.digest})), False), 2
+    )
+    assert actions == ()
+    state, actions = core.advance(state, ev.PlanArrived(sealed(replace(told, revision=9))), 3)
+    assert isinstance(actions[0], ev.JournalPlan)
+    state, actions = core.advance(state, ev.PlanArrived(sealed(plan(revision=10))), 4)
+    assert isinstance(actions[0], ev.JournalPlan)
 
 
 def test_an_inlet_that_lacks_nothing_is_accepted() -> None:

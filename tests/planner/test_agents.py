@@ -153,3 +153,74 @@ def test_a_host_that_is_away_holds_nobody_up(name: str) -> None:
             fleet.take(each, well=True)
     assert fleet.stayed("1.0.0") == set(HOSTS) - {name}
     assert name in fleet.ordered("1.0.0"), "it finds the order when it is back"
+
+
+class Spares:
+    """Hosts that nothing is planned for: one of another environment, one that has not enrolled, and one whose work is gone."""
+
+    def __init__(self) -> None:
+        self.fleet = Fleet()
+        world = self.fleet.world
+        world.environments["dish"] = Environment("dish", {}, "stable")
+        world.hosts |= {"dish-a": host("dish-a", "dish"), "new": host("new", enrolled=False), "tank-z": host("tank-z")}
+        world.seen |= {name: Seen(True, 0, None, -1, 0, None) for name in ("dish-a", "new", "tank-z")}
+        self.fleet.look()
+
+    def spare_has(self, version: str) -> None:
+        digest = self.fleet.world.releases[AGENT, version].release.artifact.digest
+        observed = Observed("tank-z", 1, (), (), (), agent=AgentSeen(version, digest, on_trial=False, failed={}))
+        self.fleet.world.seen["tank-z"] = Seen(True, 0, observed, 0, 1, None)
+        self.fleet.look()
+
+    def all_take(self, version: str) -> None:
+        for _ in range(len(HOSTS) + 1):
+            for name in HOSTS:
+                if name in self.fleet.ordered(version):
+                    self.fleet.take(name, well=True)
+
+
+# invariant: R3 R1
+def test_a_host_that_runs_nothing_takes_its_turn_and_nobody_else_is_touched() -> None:
+    spares = Spares()
+    fleet, held = spares.fleet, spares.fleet.world.held
+    assert not {"tank-z", "new", "dish-a"} & held.keys()
+    fleet.want("1.0.0")
+    assert "tank-z" not in held, "its turn has not come"
+    spares.all_take("1.0.0")
+    plan = held["tank-z"].plan
+    assert (plan.bare, plan.agent, plan.workloads, plan.rings) == (True, "1.0.0", (), ())
+    release = agent_of(plan)
+    assert release is not None
+    assert (release.product, len(plan.releases)) == (AGENT, 1)
+    assert not {"new", "dish-a"} & held.keys()
+    assert "tank-z" not in fleet.reasons()
+    spares.spare_has("1.0.0")
+    before = dict(held)
+    fleet.want("")
+    assert held == before, "without a word all stay as they are"
+    fleet.want("1.1.0")
+    spares.all_take("1.1.0")
+    assert held["tank-z"].plan.agent == "1.1.0"
+    vertex = Vertex("page", Role.SERVICE, "page", (*HOSTS, "tank-z"), {}, 0, 0, instances=0)
+    fleet.world.graphs = [StreamGraph("page", "tank", (vertex,), ())]
+    fleet.look()
+    assert [w.name for w in held["tank-z"].plan.workloads] == ["page.page"]
+
+
+# invariant: R3 R2
+def test_a_host_whose_work_is_gone_keeps_it_and_gets_the_agent() -> None:
+    fleet = Fleet()
+    before = {name: held.plan for name, held in fleet.world.held.items()}
+    fleet.world.graphs = []
+    fleet.want("1.0.0")
+    for _ in range(len(HOSTS) + 1):
+        for name in HOSTS:
+            if name in fleet.ordered("1.0.0"):
+                fleet.take(name, well=True)
+    assert fleet.stayed("1.0.0") == set(HOSTS)
+    for name, held in fleet.world.held.items():
+        unsaid = replace(held.plan, agent="", releases=before[name].releases, revision=before[name].revision)
+        assert unsaid == before[name]
+        assert set(before[name].releases) < set(held.plan.releases)
+        assert held.plan.revision == before[name].revision + 1
+    assert "nothing is left for tank-a to run" in fleet.reasons()
