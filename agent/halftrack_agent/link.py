@@ -39,16 +39,15 @@ from halftrack_proto.messages import (
     FetchRequest,
     Heartbeat,
     Hello,
-    LookFor,
     PlanPush,
     ReconnectAfter,
     ReportBatch,
     ReportsAcked,
-    Sees,
     WantObserved,
     Welcome,
 )
 from halftrack_proto.shown import WantFrames
+from halftrack_proto.sightings import LookFor, Sees
 from halftrack_proto.v1 import artifacts_pb2_grpc, session_pb2_grpc
 
 HEARTBEAT_MS = 1_000  # until the controller's Welcome says otherwise

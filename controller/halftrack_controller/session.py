@@ -30,6 +30,7 @@ from halftrack_proto import codec, listening
 from halftrack_proto import messages as said
 from halftrack_proto.gauges import FlowRow, RingRow, TransferGauge
 from halftrack_proto.shown import WantFrames
+from halftrack_proto.sightings import LookFor, Sees
 from halftrack_proto.v1 import session_pb2_grpc
 
 log = logging.getLogger("halftrack.session")
@@ -137,7 +138,7 @@ class Sessions:
         for host, session in self._live.items():
             hosts = sorted(wanted.get(host, ()))
             if self._lookouts.ask(host, hosts):
-                session.say(said.LookFor(tuple(hosts)))
+                session.say(LookFor(tuple(hosts)))
 
     def saw(self, session: Session, hosts: Iterable[str]) -> None:
         """What a host sees of those that it looks for."""
@@ -310,7 +311,7 @@ class SessionService(session_pb2_grpc.SessionServicer):
                 await self._reports(session, message)
             case said.Alive():
                 pass
-            case said.Sees():
+            case Sees():
                 self._sessions.saw(session, message.hosts)
             case said.Hello():
                 raise InvalidInput("second-hello", "Hello begins a session and is not said again")

@@ -29,6 +29,7 @@ from halftrack_proto import messages as said
 from halftrack_proto import shown_codec
 from halftrack_proto.gauges import FlowGauge, RingGauge, TransferGauge
 from halftrack_proto.shown import WantFrames
+from halftrack_proto.sightings import LookFor, Sees
 from halftrack_proto.v1 import common_pb2, enrolment_pb2, operator_pb2, session_pb2
 
 T = TypeVar("T")
@@ -113,7 +114,7 @@ def agent_message(value: said.AgentSays) -> session_pb2.AgentMessage:
             return session_pb2.AgentMessage(observed=state)
         case said.Alive():
             return session_pb2.AgentMessage(alive=session_pb2.Alive())
-        case said.Sees():
+        case Sees():
             return session_pb2.AgentMessage(sees=session_pb2.Sees(hosts=value.hosts))
         case said.ReportBatch():
             batch = session_pb2.Reports(report_canonical=[canonical.encode(report) for report in value.reports])
@@ -140,7 +141,7 @@ def agent_of(message: session_pb2.AgentMessage) -> said.AgentSays:
         case "alive":
             return said.Alive()
         case "sees":
-            return said.Sees(tuple(message.sees.hosts))
+            return Sees(tuple(message.sees.hosts))
         case "reports":
             return said.ReportBatch(tuple(canonical.decode(Report, data) for data in message.reports.report_canonical))
     raise _empty_union("the agent's message")
@@ -164,7 +165,7 @@ def controller_message(value: said.ControllerSays) -> session_pb2.ControllerMess
             return session_pb2.ControllerMessage(reconnect_after=session_pb2.ReconnectAfter(**fields(value)))
         case WantFrames():
             return session_pb2.ControllerMessage(want_frames=shown_codec.want_frames_message(value))
-        case said.LookFor():
+        case LookFor():
             return session_pb2.ControllerMessage(look_for=session_pb2.LookFor(hosts=value.hosts))
 
 
@@ -186,7 +187,7 @@ def controller_of(message: session_pb2.ControllerMessage) -> said.ControllerSays
         case "want_frames":
             return shown_codec.want_frames_of(message.want_frames)
         case "look_for":
-            return said.LookFor(tuple(message.look_for.hosts))
+            return LookFor(tuple(message.look_for.hosts))
     raise _empty_union("the controller's message")
 
 

@@ -17,6 +17,7 @@ from halftrack_model.seals import Sealed
 from halftrack_model.swap import SwapRecord
 from halftrack_proto.gauges import FlowGauge, RingGauge, TransferGauge
 from halftrack_proto.shown import WantFrames
+from halftrack_proto.sightings import LookFor, Sees
 
 # -------------------------------------------------------------------------------------------------- session, from an agent
 
@@ -73,13 +74,6 @@ class Alive:
     """The controller's heartbeat, and the agent's word between two of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sees:
-    """Of the hosts that it was told to look for, those that answer."""
-
-    hosts: tuple[str, ...]
-
-
 AgentSays = Hello | Accepted | Declined | Heartbeat | Observed | ReportBatch | Alive | Sees
 
 # -------------------------------------------------------------------------------------------- session, from the controller
@@ -131,13 +125,6 @@ class ReconnectAfter:
 
     ms: int
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class LookFor:
-    """Hosts of the agent's site that the controller has lost sight of: all of them, each time."""
-
-    hosts: tuple[str, ...]
 
 
 ControllerSays = Welcome | PlanPush | ReportsAcked | Alive | WantObserved | ReconnectAfter | WantFrames | LookFor

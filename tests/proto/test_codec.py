@@ -34,6 +34,7 @@ from halftrack_proto import (
 from halftrack_proto.artifact_messages import OfferReply, OfferRequest
 from halftrack_proto.graph_codec import EditRequest, SettleRequest
 from halftrack_proto.shown import MAX_BYTES_EACH, Shown, ShownFrame, WantFrames, WatchRequest
+from halftrack_proto.sightings import LookFor, Sees
 from halftrack_proto.tokens import token_of, token_text
 from halftrack_proto.v1 import operator_pb2, session_pb2
 from tests.model.shapes import graphs
@@ -81,7 +82,7 @@ AGENT_SAYS = st.one_of(
     OBSERVED,
     st.builds(messages.ReportBatch, st.lists(REPORT, max_size=3).map(tuple)),
     st.just(messages.Alive()),
-    st.builds(messages.Sees, st.lists(TEXT, max_size=3).map(tuple)),
+    st.builds(Sees, st.lists(TEXT, max_size=3).map(tuple)),
 )
 CONTROLLER_SAYS = st.one_of(
     st.builds(messages.Welcome),
@@ -89,7 +90,7 @@ CONTROLLER_SAYS = st.one_of(
     st.builds(messages.ReportsAcked),
     st.just(messages.Alive()),
     st.just(messages.WantObserved()),
-    st.builds(messages.LookFor, st.lists(TEXT, max_size=3).map(tuple)),
+    st.builds(LookFor, st.lists(TEXT, max_size=3).map(tuple)),
     st.builds(messages.ReconnectAfter),
     st.builds(WantFrames, bytes_each=st.integers(0, MAX_BYTES_EACH)),
 )
