@@ -1,4 +1,4 @@
-"""`python -m tests.crash.run`: the real agent and the real controller, killed at POINTS boundaries (each write, sync, rename, removal and start of a process is
+"""`python -m tests.crash.run`: the real agent, its shims and the real controller, killed at POINTS boundaries (each write, sync, rename, removal and start of a process is
 one), started again, and judged; crash-matrix.json says what came of it. Exit status 1 when one did not converge.
 
     make crash-matrix POINTS=1000 SEED=1
@@ -195,7 +195,7 @@ def _struck(scenario, stage, point, where):  # type: ignore[no-untyped-def]
     hit = [record for record in log if record.kind is power.Kind.POINT and record.offset == point.number]
     if not hit:
         return []
-    boundary = boundary_of(scenario.side, str(stage.roots[scenario.side]), hit[0].name, hit[0].other)
+    boundary = boundary_of(scenario.victim or scenario.side, str(stage.roots[scenario.side]), hit[0].name, hit[0].other)
     where.append(boundary)
     if wrong := _not_ended(victim, point, boundary):
         return wrong
@@ -206,19 +206,21 @@ def _struck(scenario, stage, point, where):  # type: ignore[no-untyped-def]
             disk.apply(record)
         stage.put(scenario.side, disk.lost() if point.how == "power lost" else disk.torn(random.Random(point.seed)))
     else:
-        kept = tuple(was.running)
+        kept = tuple(was.running.keys() - scenario.ends)
     on_disk = stage.unsent()[1]
     wrong = list(judging.durable(stage, was))
     scenario.play(stage, UNHARMED)
     until(lambda: scenario.done(stage), "it comes to its end")
-    wrong += judging.converged(stage, was, kept, on_disk)
+    wrong += [*judging.converged(stage, was, kept, on_disk), *scenario.wrong(stage)]
     return [*wrong, *_last_words(stage)] if wrong else []
 
 
 def _not_ended(victim, point, boundary):  # type: ignore[no-untyped-def]
     """Killed, or gone by itself because its disk has failed. A controller that could not keep an upload says so to whoever sent it, and stays."""
-    from tests.crash.stage import until
+    from tests.crash.stage import Child, until
 
+    if not isinstance(victim, Child):
+        return []  # its agent sees it end; what a shim cannot keep costs the word of how a workload ended
     if point.how != "disk failed" or " fsync " not in boundary:
         return [] if victim.end(0) == -9 else [f"it ended by itself, with status {victim.status}"]
     if "controller" in boundary and (" artifacts" in boundary or " state folder" in boundary):

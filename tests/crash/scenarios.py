@@ -3,7 +3,7 @@
 Every `play` may be called again after its victim has died, without harm: what an operator or a host repeats is what it would repeat.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tests.agent_shell.test_agent import SOURCE, publish
 from tests.agent_shell.test_swap_on_one_host import GRAPH, publish_member
 from tests.agent_shell.test_swap_on_one_host import SINK as PAIR_SINK
 from tests.controller_shell.shell_harness import ENVIRONMENT, graph, host
+from tests.crash import shims, updates
 from tests.crash.stage import AGENT, CONTROLLER, HOST, UNHARMED, Child, Stage, Strike, copied, until
 
 SINK = b"""
@@ -36,6 +37,10 @@ OLD_REPORTS = (
 OLD_SWAPS = 2_000  # likewise, of the journal
 
 
+def _nothing(_stage: Stage) -> Iterator[str]:
+    yield from ()
+
+
 @dataclass(frozen=True)
 class Scenario:
     """`base`: the prepared folder. `play` brings the victim, struck, to the end of the scenario, or to its death. `weight`: how many of all points."""
@@ -43,10 +48,13 @@ class Scenario:
     name: str
     side: str
     base: str
-    play: Callable[[Stage, Strike], Child]
+    play: Callable[[Stage, Strike], "Child | shims.Victim"]
     done: Callable[[Stage], bool]
     weight: int
     power: bool = True  # may the power fail in it?
+    wrong: Callable[[Stage], Iterator[str]] = _nothing  # of its own, beside what `judging` finds in all
+    victim: str = ""  # who is struck, where that is not `side` itself
+    ends: frozenset[str] = frozenset()  # instances that `play` itself tells to end
 
 
 # ---------------------------------------------------------------------------------------------------------------- what is so at the end
@@ -128,9 +136,9 @@ def _publish(stage: Stage, strike: Strike) -> Child:
     return child
 
 
-def _published(client: OperatorClient, folder: Path) -> None:
+def _published(client: OperatorClient, folder: Path, sink: bytes = SINK) -> None:
     client.apply([ENVIRONMENT, host(HOST), graph(HOST)])
-    for product, entry, program in (("counter", "source:Source", SOURCE), ("keeper", "sink:Sink", SINK)):
+    for product, entry, program in (("counter", "source:Source", SOURCE), ("keeper", "sink:Sink", sink)):
         publish(client, folder, product, entry, program)
 
 
@@ -172,6 +180,30 @@ def _swap(stage: Stage, strike: Strike) -> Child:
     return child
 
 
+def _updated(stage: Stage) -> bool:
+    return updates.stays(stage) and served(stage)
+
+
+def _went_back(stage: Stage) -> bool:
+    return updates.went_back(stage) and served(stage)
+
+
+def _update(stage: Stage, strike: Strike) -> Child:
+    return updates.update(stage, strike, _updated)
+
+
+def _bad_update(stage: Stage, strike: Strike) -> Child:
+    return updates.update(stage, strike, _went_back)
+
+
+def _shim(stage: Stage, strike: Strike) -> shims.Victim:
+    return shims.play(stage, strike, served, pids)
+
+
+def _shim_ended(stage: Stage) -> bool:
+    return shims.ended(stage, served)
+
+
 SCENARIOS = (
     Scenario("enrolment, agent", AGENT, "fresh", _enrol_agent, joined, 10),
     Scenario("enrolment, controller", CONTROLLER, "fresh", _enrol_controller, joined, 8),
@@ -180,6 +212,20 @@ SCENARIOS = (
     Scenario("first plan, controller", CONTROLLER, "enrolled", _serve_controller, served, 12),
     Scenario("compaction, agent", AGENT, "full", _serve_agent, served, 14),
     Scenario("swap, agent", AGENT, "pair", _swap, swapped, 6, power=False),
+    Scenario("update, agent", AGENT, "updating", _update, _updated, 8, wrong=updates.beyond),
+    Scenario("bad update, agent", AGENT, "updating badly", _bad_update, _went_back, 4, wrong=updates.beyond),
+    Scenario(
+        "shim",
+        AGENT,
+        "shimmed",
+        _shim,
+        _shim_ended,
+        6,
+        power=False,
+        wrong=shims.wrong,
+        victim="shim",
+        ends=frozenset({shims.NAME}),
+    ),
 )
 
 
@@ -190,11 +236,11 @@ def prepare(folder: Path, cgroup: str, names: frozenset[str]) -> None:
     """The bases of the scenarios, below `folder`."""
     empty = Stage(folder / "empty", cgroup)
     galaxy.init(empty.folder / "galaxy", "milkyway", ["127.0.0.1"])
-    if names & {"fresh", "enrolled", "full"}:
+    if names & {"fresh", "enrolled", "full", *updates.FAULTS}:
         fresh = Stage(folder / "fresh", cgroup)
         copied(empty.folder, fresh)
         _prepared(fresh, lambda client: _published(client, fresh.folder))
-    if names & {"enrolled", "full"}:
+    if names & {"enrolled", "full", *updates.FAULTS}:
         enrolled = Stage(folder / "enrolled", cgroup)
         copied(folder / "fresh", enrolled)
         _enrolled(enrolled)
@@ -202,6 +248,17 @@ def prepare(folder: Path, cgroup: str, names: frozenset[str]) -> None:
         full = Stage(folder / "full", cgroup)
         copied(folder / "enrolled", full)
         _filled(full)
+    for name in names & updates.FAULTS.keys():
+        updating = Stage(folder / name, cgroup)
+        copied(folder / "enrolled", updating)
+        updating.controller()
+        assert updating.operated(lambda client, at=updating, how=name: updates.order(client, at, updates.FAULTS[how]))  # type: ignore[misc]
+        updating.end_all()
+    if "shimmed" in names:
+        shimmed = Stage(folder / "shimmed", cgroup)
+        copied(empty.folder, shimmed)
+        _prepared(shimmed, lambda client: _published(client, shimmed.folder, shims.SINK))
+        _enrolled(shimmed)
     if "pair" in names:
         pair = Stage(folder / "pair", cgroup)
         copied(empty.folder, pair)

@@ -41,6 +41,7 @@ from tests.crash.power import Disk, Kind, Record, records
 
 HOST = "tank-a"
 AGENT, CONTROLLER = "agent", "controller"
+DISK_LOST = 3  # the exit status of a program that can rely on its disk no more
 WAIT_S = 60.0  # on a machine that others use, too: measured on a quiet one, two
 LOOK_S = 0.05
 
@@ -124,13 +125,20 @@ class Stage:
         until(lambda: child.ended() or log.read_bytes().count(b"ready session=") > said, "the controller is ready")
         return child
 
-    def agent(self, strike: Strike = UNHARMED, *more: str, after: Child | None = None) -> Child:
-        """The agent. `after` has ended by itself: this one goes on counting where it stopped."""
+    def agent(
+        self,
+        strike: Strike = UNHARMED,
+        *more: str,
+        after: Child | None = None,
+        before: Callable[[], None] = lambda: None,
+    ) -> Child:
+        """The agent. `after` has ended by itself: this one goes on counting where it stopped. `before` is done in its process first."""
         words = ["run", "--listen", "127.0.0.1", "--agent-port", "0", "--bridge-port", "0", "--cgroup", self._cgroup]
         words += [*more, *self._places()]
 
         def work() -> int:
             sys.orig_argv = [sys.executable, "-m", agent_daemon.__name__, *words]  # how it begins anew
+            before()
             return agent_daemon.main(words)
 
         child = self._daemons[AGENT] = self._forked(work, self.folder / "agent.log", AGENT, strike, after)

@@ -11,14 +11,22 @@ from tests.crash.power import SECTOR, Disk, Kind, Record
 from tests.crash.run import HOWS, Matrix, Outcome, Point, added, boundary_of, drawn, points_of
 from tests.soak.short_form import short_form
 
+# What stands for the matrix in the suite: each kind of fault, in each of the programs that a host has. No update, which is three programs more.
+FEW = (
+    "enrolment, agent #9 power lost",
+    "first plan, agent #40 power torn 1",
+    "first plan, agent #60 half written",
+    "shim #8 killed",
+    "shim #12 disk failed",
+)
+
 
 # invariants: P3, R1, R2, D1
 @pytest.mark.host
 def test_a_program_killed_anywhere_converges(tmp_path: Path) -> None:
-    scenarios = "enrolment, agent;first plan, agent"
-    report = short_form("tests.crash.run", "crash-matrix.json", tmp_path, POINTS=5, SEED=1, SCENARIOS=scenarios)
-    assert report["points"] == report["converged"] == 5, report["examples"]
-    assert sum(row["points"] for row in report["by_boundary"]) == 5
+    report = short_form("tests.crash.run", "crash-matrix.json", tmp_path, ONLY=";".join(FEW))
+    assert report["points"] == report["converged"] == len(FEW), report["examples"]
+    assert sum(row["points"] for row in report["by_boundary"]) == len(FEW)
 
 
 def change(kind: Kind, name: str, other: str = "", inode: int = 0, offset: int = 0, data: bytes = b"") -> Record:
