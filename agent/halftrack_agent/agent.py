@@ -364,6 +364,7 @@ class Agent:
             observed_digest=self._loop.observed().digest(),
             outbox_first=self._outbox.first,
             outbox_next=self._outbox.next,
+            takes_parts=True,
         )
 
     async def _show(self) -> None:

@@ -26,7 +26,7 @@ from halftrack_model import pulse
 from halftrack_model.errors import HalftrackError, HostFault, InvalidInput, Refused
 from halftrack_model.observed import Observed
 from halftrack_model.seals import Sealed
-from halftrack_proto import artifact_codec, codec, listening, status
+from halftrack_proto import artifact_codec, codec, listening, parts_codec, status
 from halftrack_proto.artifact_messages import OfferReply, OfferRequest
 from halftrack_proto.channel import CLIENT_OPTIONS
 from halftrack_proto.gauges import FlowGauge, RingGauge, TransferGauge
@@ -102,7 +102,8 @@ class Link:
         self._channel: grpc.aio.Channel | None = None
         self._welcomed_ms = 0
         self._heard_ms = 0
-        self._heartbeat_ms, self._takes_alive = HEARTBEAT_MS, False
+        self._heartbeat_ms, self._takes_parts = HEARTBEAT_MS, False
+        self._joining = parts_codec.from_controller()
         self._digest = self._said_digest = ""
         self._said_report = 0
         self._said_sees: tuple[str, ...] = ()
@@ -213,27 +214,28 @@ class Link:
         hello = self._ends.hello()
         self._said_digest, self._said_report, self._said_sees = hello.observed_digest, 0, ()
         self._newest = self._refused = 0
-        self._heartbeat_ms, self._heard_ms, self._takes_alive = HEARTBEAT_MS, clock.boot_ms(), False
-        parts: list[asyncio.Task[None]] = []
+        self._heartbeat_ms, self._heard_ms, self._takes_parts = HEARTBEAT_MS, clock.boot_ms(), False
+        self._joining = parts_codec.from_controller()
+        tasks: list[asyncio.Task[None]] = []
         try:
             async with asyncio.timeout(WELCOME_S):
-                await _say(call, hello)
+                await _say(call, hello, in_parts=False)
                 self._hear(await call.read(), channel)
             loop = asyncio.get_running_loop()
-            parts = [loop.create_task(part) for part in (self._listen(call, channel), self._speak(call))]
-            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            tasks = [loop.create_task(task) for task in (self._listen(call, channel), self._speak(call))]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             # Speaking fails as soon as the other side has ended the call; why it did so is the last thing to be heard.
-            await asyncio.wait(parts[:1], timeout=LAST_WORDS_S)
-            for part in parts:
-                if part.done():
-                    part.result()
+            await asyncio.wait(tasks[:1], timeout=LAST_WORDS_S)
+            for task in tasks:
+                if task.done():
+                    task.result()
         except TimeoutError:
             raise HalftrackError(status.UNREACHABLE, "the controller does not answer") from None
         finally:
             call.cancel()
-            for part in parts:
-                part.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _listen(self, call: Any, channel: grpc.aio.Channel) -> None:
         while True:
@@ -250,8 +252,11 @@ class Link:
         if message is grpc.aio.EOF:
             raise HalftrackError("session-ended", "the controller has hung up")
         self._heard_ms = clock.boot_ms()
+        whole = self._joining.whole(message)
+        if whole is None:
+            return
         try:
-            self._take(codec.controller_of(message), channel)
+            self._take(codec.controller_of(whole), channel)
         except InvalidInput as error:  # a newer controller may say more than we know
             log.warning("not understood: %s", error.message)
 
@@ -259,7 +264,7 @@ class Link:
         match said:
             case Welcome():
                 low, high = HEARTBEAT_BOUNDS_MS
-                self._heartbeat_ms, self._takes_alive = min(max(said.heartbeat_ms, low), high), said.takes_alive
+                self._heartbeat_ms, self._takes_parts = min(max(said.heartbeat_ms, low), high), said.takes_parts
                 self._ends.outbox.welcomed(said.reports_upto)
                 self._newest = max(self._newest, said.revision)
                 self._welcomed_ms, self._channel, self.up = self._heard_ms, channel, True
@@ -294,12 +299,12 @@ class Link:
                     said_ms = clock.boot_ms()
             if beat:
                 whole_ms = said_ms
-                await _say(call, self._heartbeat())
-            elif self._takes_alive and turned_ms - said_ms >= pulse.word_every_ms(self._heartbeat_ms):
+                await self._say(call, self._heartbeat())
+            elif self._takes_parts and turned_ms - said_ms >= pulse.word_every_ms(self._heartbeat_ms):
                 said_ms = turned_ms
-                await _say(call, Alive())
+                await self._say(call, Alive())
             due_ms = whole_ms + self._heartbeat_ms
-            if self._takes_alive:
+            if self._takes_parts:
                 due_ms = min(due_ms, said_ms + pulse.word_every_ms(self._heartbeat_ms))
             stirred = await self._stirs(turned_ms, due_ms)
 
@@ -317,29 +322,34 @@ class Link:
         """Answers, the state and reports, as far as they have not been said in this session."""
         news = False
         while self._answers:
-            await _say(call, self._answers[0])
+            await self._say(call, self._answers[0])
             self._answers.popleft()  # only now: an answer that could not be said is said in the next session
             news = True
         observed = self._ends.observed()
         digest = self._digest = observed.digest()
         if digest != self._said_digest:
-            await _say(call, observed)
+            await self._say(call, observed)
             self._said_digest, news = digest, True
         if (sees := self._ends.sees()) != self._said_sees:
-            await _say(call, Sees(sees))
+            await self._say(call, Sees(sees))
             self._said_sees, news = sees, True
         while reports := self._ends.outbox.pending(self._said_report, REPORTS_AT_ONCE):
-            await _say(call, ReportBatch(reports))
+            await self._say(call, ReportBatch(reports))
             self._said_report, news = reports[-1].number, True
         return news
+
+    async def _say(self, call: Any, said: AgentSays) -> None:
+        await _say(call, said, in_parts=self._takes_parts)
 
     def _heartbeat(self) -> Heartbeat:
         ends = self._ends
         return Heartbeat(self._digest, ends.gauges(), ends.flows(), ends.transfers(), clock.boot_ms())
 
 
-async def _say(call: Any, said: AgentSays) -> None:
+async def _say(call: Any, said: AgentSays, *, in_parts: bool) -> None:
+    message = codec.agent_message(said)
     try:
-        await call.write(codec.agent_message(said))
+        for part in parts_codec.cut(message) if in_parts else [message]:
+            await call.write(part)
     except asyncio.InvalidStateError:  # gRPC's way to say that the call has ended meanwhile
         raise HalftrackError("session-ended", "the session has ended") from None

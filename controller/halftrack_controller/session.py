@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import grpc
-
+from halftrack_controller import hearing
 from halftrack_controller.callers import HOST, Caller, Context, answered, current_caller
 from halftrack_controller.lookouts import Lookouts
 from halftrack_controller.news import News
@@ -26,7 +25,7 @@ from halftrack_model import pulse
 from halftrack_model.errors import HostFault, InvalidInput, Refused, Untrusted
 from halftrack_model.observed import Observed
 from halftrack_model.seals import Sealed
-from halftrack_proto import codec, listening
+from halftrack_proto import codec, parts_codec
 from halftrack_proto import messages as said
 from halftrack_proto.gauges import FlowRow, RingRow, TransferGauge
 from halftrack_proto.shown import WantFrames
@@ -55,6 +54,7 @@ class Session:
     queue: asyncio.Queue[said.ControllerSays] = field(default_factory=lambda: asyncio.Queue(QUEUED))
     declined: tuple[said.PlanPush, float] | None = None  # what was refused, and when by the monotonic clock
     last_push: said.PlanPush | None = None
+    takes_parts: bool = False
 
     def say(self, message: said.ControllerSays) -> None:
         """Send soon. A host that does not read is as good as gone: its session ends."""
@@ -244,14 +244,14 @@ class SessionService(session_pb2_grpc.SessionServicer):
     async def _greeted(self, context: Context) -> Session:
         """The session that the first message begins, once we know who speaks."""
         caller = await current_caller(context, self._galaxy, (HOST,), self._store)
-        hello = await _first_word(context)
+        hello = await hearing.first_word(context, HELLO_S)
         if not isinstance(hello, said.Hello):
             raise InvalidInput("no-hello", "the first message of a session is Hello")
         if hello.host != caller.name:
             raise Untrusted("wrong-host", f"the certificate is {caller.name!r}'s, the hello {hello.host!r}'s")
         upto = await self._store.do(lambda store: store.reports_upto(caller.name))
         await self._store.do(lambda store: store.host_holds(caller.name, hello.revision))
-        session = Session(caller, Pushing(hello.revision))
+        session = Session(caller, Pushing(hello.revision), takes_parts=hello.takes_parts)
         stored = await self._store.do(lambda store: store.seen(caller.name))
         await self._store.do(lambda store: store.shown(caller.name, caller.ends_ms))
         sight = self._sessions.begin(session)
@@ -269,7 +269,8 @@ class SessionService(session_pb2_grpc.SessionServicer):
         return session
 
     async def _read(self, session: Session, context: Context) -> None:
-        while (message := await self._next(session, context)) is not None:
+        host, heartbeat_ms = session.caller.name, self._sessions.heartbeat_ms
+        while (message := await hearing.next_word(context, heartbeat_ms, host)) is not None:
             sight = self._sessions.sight(session)
             sight.last_seen_s = time.monotonic()
             try:
@@ -279,15 +280,6 @@ class SessionService(session_pb2_grpc.SessionServicer):
                     "host=%s: what it says cannot be kept: %s: %s", session.caller.name, error.reason, error.message
                 )
                 session.say(_end(AWAY_MS, error.reason))
-
-    async def _next(self, session: Session, context: Context) -> said.AgentSays | None:
-        """What the agent says next; None when it has hung up, or fallen silent: the link is gone, whatever TCP believes."""
-        try:
-            message = await listening.word(context.read(), self._sessions.heartbeat_ms, _now_ms)
-        except listening.Silent as silent:
-            log.info("host=%s has said nothing for %d ms", session.caller.name, silent.silent_ms)
-            return None
-        return None if message is grpc.aio.EOF else codec.agent_of(message)
 
     async def _heard(self, session: Session, sight: Sight, message: said.AgentSays) -> None:
         host = session.caller.name
@@ -370,25 +362,13 @@ class SessionService(session_pb2_grpc.SessionServicer):
                 session.push(session.pushing.offered(push))
 
 
-async def _first_word(context: Context) -> said.AgentSays | None:
-    """What the agent says first; None when it has hung up, or says nothing."""
-    try:
-        async with asyncio.timeout(HELLO_S):
-            message = await context.read()
-    except TimeoutError:
-        return None
-    return None if message is grpc.aio.EOF else codec.agent_of(message)
-
-
-def _now_ms() -> int:
-    return int(time.monotonic() * 1000)
-
-
 async def _write(session: Session, context: Context) -> None:
     """Send what is queued, in order, until the session is to end."""
     while True:
         message = await session.queue.get()
-        await context.write(codec.controller_message(message))
+        whole = codec.controller_message(message)
+        for part in parts_codec.cut(whole) if session.takes_parts else [whole]:
+            await context.write(part)
         if isinstance(message, said.ReconnectAfter):
             return
 

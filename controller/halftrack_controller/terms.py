@@ -36,5 +36,5 @@ class Terms:
             enrolment_endpoint=self.enrolment_endpoint if old else "",
             now_ms=now_ms,
             revision=revision,
-            takes_alive=True,
+            takes_parts=True,
         )

@@ -33,6 +33,7 @@ class Hello:
     observed_digest: str
     outbox_first: int  # number of the oldest unacknowledged report
     outbox_next: int  # number that the next report will have
+    takes_parts: bool = False  # of long messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,7 @@ class Welcome:
     enrolment_endpoint: str = ""
     now_ms: int = 0  # the controller's wall clock: for the host to say how far off its own is, never to decide by
     revision: int = 0  # of the newest plan made for this host: with that one, or its refusal, it is in step
-    takes_alive: bool = (
-        False  # the agent may say Alive between its heartbeats: a controller of before would end the session for it
-    )
+    takes_parts: bool = False  # and Alive between heartbeats: a controller of before would end the session for either
 
 
 @dataclass(frozen=True, slots=True)

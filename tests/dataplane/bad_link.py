@@ -10,6 +10,7 @@ class BadLink:
     """Relays to `address` from a port of its own. `cut_after`: bytes from the server until a connection is cut; None: never.
 
     What is said `to` or `from` the server is taken and goes nowhere while that is in `swallows`; the connection stands, as far as both can see.
+    `bytes_per_s` is what passes each way; None: all that comes.
     """
 
     def __init__(self, address: str, cut_after: int | None = None) -> None:
@@ -18,6 +19,7 @@ class BadLink:
         self.cut_after = cut_after
         self.cuts = self.carried = 0
         self.swallows: frozenset[str] = frozenset()
+        self.bytes_per_s: int | None = None
         self._closing = threading.Event()
         self._door = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._door.getsockname()[1]}"
@@ -44,7 +46,8 @@ class BadLink:
         with near, contextlib.suppress(OSError), socket.create_connection((self._host, self._port)) as far:
             while not self._closing.is_set():
                 for one in select.select([near, far], [], [], 0.02)[0]:
-                    data = one.recv(1 << 16)
+                    rate = self.bytes_per_s
+                    data = one.recv(rate // 50 if rate else 1 << 16)
                     if not data:
                         return
                     if one is far:
@@ -53,5 +56,7 @@ class BadLink:
                         if left is not None and left < 0:
                             self.cuts += 1
                             return
+                    if rate:
+                        self._closing.wait(len(data) / rate)
                     if ("from" if one is far else "to") not in self.swallows:
                         (far if one is near else near).sendall(data)

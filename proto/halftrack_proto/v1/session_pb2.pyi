@@ -33,6 +33,7 @@ class AgentMessage(_message.Message):
     REPORTS_FIELD_NUMBER: _builtins.int
     ALIVE_FIELD_NUMBER: _builtins.int
     SEES_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -53,6 +54,10 @@ class AgentMessage(_message.Message):
     def sees(self) -> Global___Sees:
         """only to who has said LookFor"""
 
+    @_builtins.property
+    def part(self) -> Global___Part:
+        """only where Welcome takes them"""
+
     def __init__(
         self,
         *,
@@ -64,12 +69,13 @@ class AgentMessage(_message.Message):
         reports: Global___Reports | None = ...,
         alive: Global___Alive | None = ...,
         sees: Global___Sees | None = ...,
+        part: Global___Part | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "alive", b"alive", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "observed", b"observed", "refused", b"refused", "reports", b"reports", "sees", b"sees"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "alive", b"alive", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "observed", b"observed", "part", b"part", "refused", b"refused", "reports", b"reports", "sees", b"sees"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "alive", b"alive", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "observed", b"observed", "refused", b"refused", "reports", b"reports", "sees", b"sees"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "alive", b"alive", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "observed", b"observed", "part", b"part", "refused", b"refused", "reports", b"reports", "sees", b"sees"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "accepted", "refused", "heartbeat", "observed", "reports", "alive", "sees"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "accepted", "refused", "heartbeat", "observed", "reports", "alive", "sees", "part"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -86,6 +92,7 @@ class Hello(_message.Message):
     OBSERVED_DIGEST_FIELD_NUMBER: _builtins.int
     OUTBOX_FIRST_FIELD_NUMBER: _builtins.int
     OUTBOX_NEXT_FIELD_NUMBER: _builtins.int
+    TAKES_PARTS_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     boot_id: _builtins.str
     agent_version: _builtins.str
@@ -96,6 +103,7 @@ class Hello(_message.Message):
     """number of the oldest unacknowledged report; equal to outbox_next when there is none"""
     outbox_next: _builtins.int
     """number that the next report will have"""
+    takes_parts: _builtins.bool
     def __init__(
         self,
         *,
@@ -106,10 +114,11 @@ class Hello(_message.Message):
         observed_digest: _builtins.str = ...,
         outbox_first: _builtins.int = ...,
         outbox_next: _builtins.int = ...,
+        takes_parts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "host", b"host", "observed_digest", b"observed_digest", "outbox_first", b"outbox_first", "outbox_next", b"outbox_next", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "host", b"host", "observed_digest", b"observed_digest", "outbox_first", b"outbox_first", "outbox_next", b"outbox_next", "revision", b"revision", "takes_parts", b"takes_parts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -433,6 +442,7 @@ class ControllerMessage(_message.Message):
     RECONNECT_AFTER_FIELD_NUMBER: _builtins.int
     WANT_FRAMES_FIELD_NUMBER: _builtins.int
     LOOK_FOR_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -449,6 +459,10 @@ class ControllerMessage(_message.Message):
     def want_frames(self) -> Global___WantFrames: ...
     @_builtins.property
     def look_for(self) -> Global___LookFor: ...
+    @_builtins.property
+    def part(self) -> Global___Part:
+        """only where Hello takes them"""
+
     def __init__(
         self,
         *,
@@ -460,12 +474,13 @@ class ControllerMessage(_message.Message):
         reconnect_after: Global___ReconnectAfter | None = ...,
         want_frames: Global___WantFrames | None = ...,
         look_for: Global___LookFor | None = ...,
+        part: Global___Part | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "look_for", b"look_for", "message", b"message", "plan", b"plan", "reconnect_after", b"reconnect_after", "reports_acked", b"reports_acked", "want_frames", b"want_frames", "want_observed", b"want_observed", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "look_for", b"look_for", "message", b"message", "part", b"part", "plan", b"plan", "reconnect_after", b"reconnect_after", "reports_acked", b"reports_acked", "want_frames", b"want_frames", "want_observed", b"want_observed", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "look_for", b"look_for", "message", b"message", "plan", b"plan", "reconnect_after", b"reconnect_after", "reports_acked", b"reports_acked", "want_frames", b"want_frames", "want_observed", b"want_observed", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "look_for", b"look_for", "message", b"message", "part", b"part", "plan", b"plan", "reconnect_after", b"reconnect_after", "reports_acked", b"reports_acked", "want_frames", b"want_frames", "want_observed", b"want_observed", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "plan", "reports_acked", "alive", "want_observed", "reconnect_after", "want_frames", "look_for"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "plan", "reports_acked", "alive", "want_observed", "reconnect_after", "want_frames", "look_for", "part"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -483,7 +498,7 @@ class Welcome(_message.Message):
     CERTIFICATE_LIFE_S_FIELD_NUMBER: _builtins.int
     ENROLMENT_ENDPOINT_FIELD_NUMBER: _builtins.int
     NOW_MS_FIELD_NUMBER: _builtins.int
-    TAKES_ALIVE_FIELD_NUMBER: _builtins.int
+    TAKES_PARTS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     heartbeat_ms: _builtins.int
     """who has heard nothing for two of these gives the session up"""
@@ -497,8 +512,8 @@ class Welcome(_message.Message):
     """where to renew, host:port; said only to a host whose certificate is older than renewal"""
     now_ms: _builtins.int
     """the controller's wall clock, for the host to say how far off its own is; 0: not said"""
-    takes_alive: _builtins.bool
-    """the agent may say Alive between its heartbeats"""
+    takes_parts: _builtins.bool
+    """and Alive between an agent's heartbeats"""
     revision: _builtins.int
     """of the newest plan made for this host: with that one (or its refusal) it is in step"""
     def __init__(
@@ -510,12 +525,12 @@ class Welcome(_message.Message):
         certificate_life_s: _builtins.int = ...,
         enrolment_endpoint: _builtins.str = ...,
         now_ms: _builtins.int = ...,
-        takes_alive: _builtins.bool = ...,
+        takes_parts: _builtins.bool = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_left_s", b"certificate_left_s", "certificate_life_s", b"certificate_life_s", "enrolment_endpoint", b"enrolment_endpoint", "heartbeat_ms", b"heartbeat_ms", "now_ms", b"now_ms", "reports_upto", b"reports_upto", "revision", b"revision", "takes_alive", b"takes_alive"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_left_s", b"certificate_left_s", "certificate_life_s", b"certificate_life_s", "enrolment_endpoint", b"enrolment_endpoint", "heartbeat_ms", b"heartbeat_ms", "now_ms", b"now_ms", "reports_upto", b"reports_upto", "revision", b"revision", "takes_parts", b"takes_parts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -624,6 +639,30 @@ class ReconnectAfter(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReconnectAfter: _TypeAlias = ReconnectAfter  # noqa: Y015
+
+@_typing.final
+class Part(_message.Message):
+    """A part of a message's bytes; `left` of them follow, in further parts and before anything else. So each is heard as soon as it is there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    left: _builtins.int
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        left: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "left", b"left"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Part: _TypeAlias = Part  # noqa: Y015
 
 @_typing.final
 class LookFor(_message.Message):
