@@ -53,7 +53,7 @@ from halftrack_dataplane.frames import reader_name
 from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError
 from halftrack_model.observed import Observed
-from halftrack_model.probes import Probe
+from halftrack_model.probes import Probe, ProbeKind
 from halftrack_model.seals import Sealed
 from halftrack_model.workload import Workload
 from halftrack_proto.gauges import TransferGauge
@@ -296,8 +296,10 @@ class Agent:
         pid = self._driver.pids().get(workload.name)
         if pid is None:
             return None
+        if probe.kind is not ProbeKind.EXEC:  # nothing is run beside it
+            return Where(pid, relay)
         words, environment = self._launcher.words(workload, probe.command), self._launcher.environment(workload)
-        return Where(pid, self._driver.groups(workload.name), words, environment, relay)
+        return Where(pid, relay, self._driver.groups(workload.name), words, environment)
 
     def _stream_look(self, workload: Workload) -> StreamLook | None:
         """What the rings say of who reads them; None while it reads none."""
@@ -368,18 +370,19 @@ class Agent:
         )
 
     async def _show(self) -> None:
-        shown, moved = "", b""
+        shown: Observed | None = None
+        moved: tuple[TransferGauge, ...] = ()
         while True:
             observed = self._loop.observed()
-            if (digest := observed.digest()) != shown:
+            if observed != shown:
                 with contextlib.suppress(HalftrackError):  # a full disk costs that view only
                     files.replace(self._places.observed, canonical.encode(observed), durable=False)
-                shown = digest
+                shown = observed
             self._wall.keep()
             self._inherited.reap()
-            moving = canonical.encode(self._bringing.gauges())
+            moving = self._bringing.gauges()
             if moving != moved:
                 with contextlib.suppress(HalftrackError):
-                    files.replace(self._places.transfers, moving, durable=False)
+                    files.replace(self._places.transfers, canonical.encode(moving), durable=False)
                 moved = moving
             await asyncio.sleep(SHOW_S)

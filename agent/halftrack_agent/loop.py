@@ -66,6 +66,7 @@ class Loop:
         self._changed_ms = clock.boot_ms()
         self._kept_house_ms = 0
         self._fault, self._fault_ms = "", 0
+        self._observed = core.observed(state)
 
     @property
     def state(self) -> AgentState:
@@ -89,7 +90,10 @@ class Loop:
     def observed(self) -> Observed:
         """The host as the controller shall know it."""
         faults = (self._fault,) if self._fault else ()
-        return core.observed(self._state, (*faults, *self._hands.problems, *self._problems()), self._agent())
+        seen = core.observed(self._state, (*faults, *self._hands.problems, *self._problems()), self._agent())
+        if seen != self._observed:  # else the one whose digest is known
+            self._observed = seen
+        return self._observed
 
     async def run(self) -> None:
         """Steps, for ever; cancel it to stop. Whatever is under way then is found again by the next agent."""

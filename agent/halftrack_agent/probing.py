@@ -93,8 +93,8 @@ class Prober:
             async with self._room:
                 text, missing = await self._look(workload, probe, missing)
             before = kept.get(probe.name)
-            kept[probe.name] = now = _counted(before, text)
-            if before is None or (before.good, before.in_a_row) != (now.good, now.in_a_row):
+            kept[probe.name] = now = counted(before, text)
+            if tells(probe, before, now):
                 self._woken()
             pause_s = min(QUICK_S, period_s) if not now.good and before is None else period_s
             if before is not None and not before.good and not now.good and now.in_a_row < probe.failures:
@@ -129,7 +129,13 @@ def _of_stream(probe: Probe, look: StreamLook, missing: int | None) -> str:
     return ""
 
 
-def _counted(before: ProbeSeen | None, text: str | None) -> ProbeSeen:
+def tells(probe: Probe, before: ProbeSeen | None, now: ProbeSeen) -> bool:
+    """Can it change what anybody thinks? One more of what there were enough of cannot: a host that is well is left alone."""
+    enough = probe.successes if now.good else probe.failures
+    return before is None or (before.good, before.text) != (now.good, now.text) or now.in_a_row <= enough
+
+
+def counted(before: ProbeSeen | None, text: str | None) -> ProbeSeen:
     good = None if text is None else not text
     in_a_row = before.in_a_row + 1 if before is not None and before.good is good else 1
     return ProbeSeen(good, in_a_row, text or "")

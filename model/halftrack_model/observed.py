@@ -80,7 +80,10 @@ class Observed:
     owners: tuple[Owner, ...] = canonical.added(())
     waits: tuple[SwapWaits, ...] = canonical.added(())
     agent: AgentSeen | None = canonical.added(None)
+    _digest: str = canonical.remembered()
 
     def digest(self) -> str:
-        """The content address that heartbeats carry."""
-        return digest_of(canonical.encode(self))
+        """The content address that heartbeats carry. Worked out once: a calm host is the same value for hours."""
+        if not self._digest:
+            object.__setattr__(self, "_digest", digest_of(canonical.encode(self)))
+        return self._digest

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halftrack_agent import damping, health
+from halftrack_agent import damping, health, probing
 from halftrack_agent.events import HostView, ProbeSeen
 from halftrack_agent.health import FLAPS, SETTLED_MS, Verdict
 from halftrack_agent.lifecycle import Phase
@@ -105,3 +105,29 @@ def test_deaths_are_not_damped() -> None:
         assert verdict.health is Health.UNHEALTHY
         verdict = look(verdict, 3_000 + number, http=GOOD, tcp=GOOD)
         assert verdict.health is Health.HEALTHY
+
+
+@given(
+    st.lists(st.sampled_from(["", "refused", "no answer", None]), min_size=1, max_size=40),
+    st.integers(1, 4),
+    st.integers(1, 4),
+)
+def test_a_look_that_wakes_nobody_would_have_changed_nothing(
+    looks: list[str | None], failures: int, successes: int
+) -> None:
+    probe = replace(PROBE, failures=failures, successes=successes)
+    checks = Checks((probe,), GRACE_MS)
+    instance = Instance(replace(service(), checks=checks), Phase.RUNNING, 0, 0, 0, 0, 0, "")
+    seen: ProbeSeen | None = None
+    verdict: Verdict | None = None
+    for text in looks:
+        before, seen = seen, probing.counted(seen, text)
+        view = HostView({}, {}, {}, frozenset(), probes={NAME: {probe.name: seen}})
+        known = {} if verdict is None else {NAME: verdict}
+        judged = health.judged({NAME: instance}, known, view, GRACE_MS)[NAME]
+        if not probing.tells(probe, before, seen):
+            assert verdict is not None
+            assert (judged.health, judged.detail) == (verdict.health, verdict.detail)
+        verdict = judged
+    steady = ProbeSeen(True, successes + 9, "")
+    assert not probing.tells(probe, steady, probing.counted(steady, "")), "a host that is well is left alone"

@@ -65,7 +65,7 @@ async def ready(bench: Bench, driver: ExecDriver, name: str) -> int:
 
 
 def where(driver: ExecDriver, name: str, folder: Path, *argv: str) -> Where:
-    return Where(driver.pids()[name], driver.groups(name), argv, {"PATH": "/usr/bin:/bin"}, folder / "relay")
+    return Where(driver.pids()[name], folder / "relay", driver.groups(name), argv, {"PATH": "/usr/bin:/bin"})
 
 
 @pytest.mark.host

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from halftrack_agent.drivers import grpc_health, inside
@@ -35,10 +35,10 @@ class Where:
     """The instance: a process in its namespaces, and what a program beside it is given."""
 
     pid: int
-    groups: tuple[str, ...]
-    argv: tuple[str, ...]  # of an `exec` probe, filled in
-    environment: Mapping[str, str]
     relay: Path  # where a socket may stand for what only speaks to addresses of its own network
+    groups: tuple[str, ...] = ()  # these three: of an `exec` probe, filled in
+    argv: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 async def looked(probe: Probe, params: Mapping[str, Param], where: Where) -> str:
@@ -102,18 +102,18 @@ def _made_inside(pid: int) -> socket.socket:
 
 
 async def _page(probe: Probe, port: int, where: Where) -> str:
-    reader, writer = await asyncio.open_connection(sock=await _connected(where.pid, port), limit=MAX_HEAD_BYTES)
-    try:
+    # The bare socket, and no stream: one line is asked for, and one read, every few seconds and for each service of a host.
+    loop, head = asyncio.get_running_loop(), b""
+    with await _connected(where.pid, port) as sock:
         asked = f"GET {probe.path} HTTP/1.1\r\nHost: {_LOOPBACK}:{port}\r\nUser-Agent: halftrack-probe\r\nConnection: close\r\n\r\n"
-        writer.write(asked.encode("ascii"))
-        await writer.drain()
-        try:
-            line = (await reader.readuntil(b"\r\n")).decode("latin-1").rstrip()
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            return f"{probe.path}: the answer is no HTTP"
-    finally:
-        writer.close()
-    words = line.split(" ", 2)
+        await loop.sock_sendall(sock, asked.encode("ascii"))
+        while b"\r\n" not in head and len(head) < MAX_HEAD_BYTES:
+            data = await loop.sock_recv(sock, MAX_HEAD_BYTES - len(head))
+            if not data:
+                break
+            head += data
+    line, ended, _ = head.partition(b"\r\n")
+    words = line.decode("latin-1").rstrip().split(" ", 2) if ended else []
     if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit():
         return f"{probe.path}: the answer is no HTTP"
     return "" if 200 <= int(words[1]) < 400 else f"{probe.path}: status {words[1]}"
