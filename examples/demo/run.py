@@ -102,15 +102,13 @@ def _settings() -> tuple[int, float, float]:
 
 def clear_cgroups() -> None:
     """Remove the control groups of runs that are over, ours or one that was killed; those of a living run stay."""
-    for group in sorted(CGROUPS.glob(f"**/{CGROUP}-*"), reverse=True):
-        pid = group.name.rpartition("-")[2]
-        if pid.isdigit() and int(pid) != os.getpid() and Path(f"/proc/{pid}").exists():
+    for folder, _, _ in os.walk(CGROUPS, topdown=False):  # which other runs may be clearing, too
+        run = next((part for part in Path(folder).parts if part.startswith(f"{CGROUP}-")), "")
+        pid = run.rpartition("-")[2]
+        if not pid.isdigit() or (int(pid) != os.getpid() and Path(f"/proc/{pid}").exists()):
             continue
-        for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
         with contextlib.suppress(OSError):
-            group.rmdir()
+            os.rmdir(folder)
 
 
 def _keep(folder: Path) -> None:

@@ -1,4 +1,7 @@
-"""The demo itself, in short form: as whoever runs the tests, as an ordinary user, and killed in the middle."""
+"""The demo itself, in short form: as whoever runs the tests, as an ordinary user, and killed in the middle.
+
+`.ci/run` runs `make demo` as both, which looks at the same counts; it says so, and the first two are left to it.
+"""
 
 import json
 import os
@@ -72,16 +75,21 @@ def readable_for_everybody():
     return run.returncode == 0
 
 
+apart = pytest.mark.skipif(bool(os.environ.get("HALFTRACK_DEMO_APART")), reason="`make demo` is run by itself")
+
+
 @pytest.fixture
 def folder(tmp_path):
     tmp_path.chmod(0o777)
     return tmp_path
 
 
+@apart
 def test_as_whoever_runs_the_tests(folder):  # invariant: S1
     right(start(folder), folder)
 
 
+@apart
 def test_as_an_ordinary_user(tmp_path_factory):
     if os.geteuid() != 0:
         pytest.skip("the other test has just done that")
