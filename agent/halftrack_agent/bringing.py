@@ -22,6 +22,7 @@ from halftrack_proto.artifact_messages import OfferReply
 from halftrack_proto.gauges import TransferGauge
 
 MAX_BASES = 64  # that one wish names
+SMALL_BYTES = 16 << 10  # no parcel: to rebuild it takes a process of its own, which takes longer than these take on most links
 RATE_MS = 2_000  # a rate is shown over the last stretch of at least this long
 WHOLE, PARCEL = "whole", "parcel"
 LAN = ".lan"  # of files in the store: what a sibling sent
@@ -220,7 +221,7 @@ class Bringing:
 
     async def _by_parcel(self, digest: str, size_bytes: int, moving: _Moving) -> bool:
         """Did it come as a parcel? False: fetch the whole."""
-        if digest in self._spoiled:
+        if digest in self._spoiled or size_bytes <= SMALL_BYTES:
             return False
         parcel = await self._offer(digest, tuple(sorted(self._store.digests))[:MAX_BASES])
         left = size_bytes - self._store.begun(digest, ".part")

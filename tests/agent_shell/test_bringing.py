@@ -100,6 +100,14 @@ def test_an_upgrade_moves_about_what_has_changed(tmp_path: Path) -> None:
     assert controller.bases == [(digest_of(OLD),)]
 
 
+def test_what_is_small_comes_as_it_is(tmp_path: Path) -> None:
+    text = b"#!/bin/sh\n" * 100
+    controller = Controller(text)
+    bring(held(tmp_path, OLD), controller, text)
+    assert controller.sent == {digest_of(text): len(text)}
+    assert controller.bases == [], "nobody is asked to pack it"
+
+
 def test_a_first_installation_comes_packed_too(tmp_path: Path) -> None:
     text = b"".join(b"line %d of a program\n" % number for number in range(3_000))
     parcel, offer = packed(tmp_path, text, None)
