@@ -22,7 +22,9 @@ from halftrack_proto.artifact_messages import OfferReply
 from halftrack_proto.gauges import TransferGauge
 
 MAX_BASES = 64  # that one wish names
-SMALL_BYTES = 16 << 10  # no parcel: to rebuild it takes a process of its own, which takes longer than these take on most links
+SMALL_BYTES = (
+    16 << 10
+)  # no parcel: to rebuild it takes a process of its own, which takes longer than these take on most links
 RATE_MS = 2_000  # a rate is shown over the last stretch of at least this long
 WHOLE, PARCEL = "whole", "parcel"
 LAN = ".lan"  # of files in the store: what a sibling sent
