@@ -16,31 +16,41 @@ The rules, in the order in which they bind:
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
-from halftrack_controller import agents, services, sites, standing
+from halftrack_controller import agents, services, standing
 from halftrack_controller.expansion import Deployed, Expansion, Occupant, Parts, bridge_server, expanded
+from halftrack_controller.neighbours import Wiring, peers_of, siblings_of
+from halftrack_controller.remembering import Memory
 from halftrack_controller.snapshot import Planning, Published, Reason, Rollout, RolloutPhase, Snapshot
+from halftrack_model.bandwidth import BandwidthWindow
 from halftrack_model.graph import Role, StreamGraph, Vertex
 from halftrack_model.plan import Peer, Plan
 from halftrack_model.release import no_way_back, replay_refusal, state_refusal
 from halftrack_model.rewiring import carried
 from halftrack_model.seals import Sealed
-from halftrack_model.workload import Runs, Workload
+from halftrack_model.workload import Workload
 
 UNDOING = (RolloutPhase.ABORTED, RolloutPhase.FAILED)
 
 
-def plan(snapshot: Snapshot, now_ms: int) -> Planning:
+def plan(snapshot: Snapshot, now_ms: int, memory: Memory | None = None) -> Planning:
     """A plan (revision 0) for each host that shall have one, and the reasons why things are as they are.
+
+    With the memory of the last time, only what has changed since is worked out again; the same comes of it.
 
     `now_ms` is taken so that time-dependent rules (windows, soaks) need no other signature; no rule of today reads it.
     """
     del now_ms
+    memory = memory or Memory()
     plans: dict[str, Plan] = {}
     working = set[str]()
     reasons: list[Reason] = []
+    graphs: set[tuple[str, str]] = set()
     for environment in sorted(snapshot.environments):
-        expansions = [_graph_expansion(snapshot, environment, name) for name in _graph_names(snapshot, environment)]
+        names = _graph_names(snapshot, environment)
+        graphs |= {(environment, name) for name in names}
+        expansions = tuple(_remembered(memory, snapshot, environment, name) for name in names)
         for expansion in expansions:
             reasons += expansion.reasons
         hosts = {host for expansion in expansions for host in expansion.parts}
@@ -48,8 +58,10 @@ def plan(snapshot: Snapshot, now_ms: int) -> Planning:
         spare = _spare(snapshot, environment, hosts)
         orders = agents.ordered(snapshot, environment, hosts | spare)
         reasons += orders.reasons
-        plans.update(_plans(snapshot, environment, expansions, orders, _bare(snapshot, spare, orders)))
+        bare = _bare(snapshot, spare, orders)
+        plans.update(_environment_plans(memory, snapshot, environment, expansions, orders, bare))
         plans.update(_kept(snapshot, spare, orders))
+    memory.keep(graphs, plans)
     reasons += _idle_hosts(snapshot, working)
     reasons += _waiting_rollouts(snapshot)
     return Planning(plans, tuple(dict.fromkeys(reasons)))
@@ -57,16 +69,19 @@ def plan(snapshot: Snapshot, now_ms: int) -> Planning:
 
 def same_but_revision(left: Plan, right: Plan) -> bool:
     """Do two plans order the same? Then the host needs no new one (R1)."""
-    return replace(left, revision=0) == replace(right, revision=0)
+    return left is right or replace(left, revision=right.revision) == right
 
 
 def _graph_names(snapshot: Snapshot, environment: str) -> list[str]:
     """The environment's graphs, and those that only a swap in flight still remembers."""
-    named = {graph.name for graph in snapshot.graphs if graph.environment == environment}
-    return sorted(named | {swap.graph for plan in standing.plans_of(snapshot, environment) for swap in plan.swaps})
+    return sorted({*snapshot.graph_names(environment)} | snapshot.plans.graphs_of_swaps(environment))
 
 
 # ------------------------------------------------------------------------------------------------------------ one graph
+
+
+def _remembered(memory: Memory, snapshot: Snapshot, environment: str, name: str) -> Expansion:
+    return memory.expansion(snapshot, environment, name, lambda: _graph_expansion(snapshot, environment, name))
 
 
 def _graph_expansion(snapshot: Snapshot, environment: str, name: str) -> Expansion:
@@ -87,8 +102,8 @@ def _graph_expansion(snapshot: Snapshot, environment: str, name: str) -> Expansi
     reasons += [_no_release(snapshot, graph, vertex) for vertex in missing]
     if missing and not _was_deployed(snapshot, graph):
         return Expansion({}, tuple(reasons))
-    enrolled = frozenset(h.name for h in snapshot.hosts.values() if h.enrolled and h.environment == environment)
-    made = {ring.name: ring for plan in standing.plans_of(snapshot, environment) for ring in plan.rings}
+    enrolled = frozenset(snapshot.machines.enrolled(environment))
+    made = snapshot.plans.rings(environment)
     places, why = services.placed(snapshot, graph, graph.vertices[0]) if graph.is_service else ({}, ())
     expansion = expanded(graph, deployed, enrolled, made, places)
     return Expansion(expansion.parts, (*reasons, *why, *expansion.reasons))
@@ -99,10 +114,9 @@ def _swaps_in_flight(snapshot: Snapshot, environment: str, graph: str) -> dict[s
 
     One that not all hosts were told of has not begun (the leader waits for the other's word), so it may be planned afresh.
     """
-    rollouts = [r for r in snapshot.rollouts if (r.environment, r.graph) == (environment, graph)]
     return {
         rollout.rollout_id: rollout.phase in UNDOING
-        for rollout in rollouts
+        for rollout in snapshot.history.of_graph(environment, graph)
         if standing.in_flight(snapshot, rollout) and _told_everybody(snapshot, rollout.rollout_id)
     }
 
@@ -118,7 +132,7 @@ def _told_everybody(snapshot: Snapshot, swap_id: str) -> bool:
 def _frozen(snapshot: Snapshot, environment: str, graph: str, swaps: Mapping[str, bool]) -> Expansion:
     """The graph as the hosts' plans have it; only `abort` may differ."""
     parts: dict[str, Parts] = {}
-    for plan in standing.plans_of(snapshot, environment):
+    for plan in snapshot.plans.of_graph(environment, graph):
         workloads = tuple(w for w in plan.workloads if w.name.startswith(f"{graph}."))
         if workloads:
             rings = tuple(ring for ring in plan.rings if ring.name.startswith(f"{graph}/"))
@@ -174,7 +188,7 @@ def _still_read(snapshot: Snapshot, graph: StreamGraph, vertex: Vertex) -> Occup
     )
     if not graph.live or last is None or last.phase not in UNDOING:
         return None
-    planned = any(standing.plan_carries(plan, last) for plan in standing.plans_of(snapshot, graph.environment))
+    planned = any(standing.plan_carries(plan, last) for plan in snapshot.plans.of_graph(graph.environment, graph.name))
     return _occupant(snapshot, vertex, last.to_version, last.to_generation) if planned else None
 
 
@@ -187,7 +201,7 @@ def _was_deployed(snapshot: Snapshot, graph: StreamGraph) -> bool:
     """Do hosts run some of it already, with a release in force? Then it goes on with what it has."""
     key = (graph.environment, graph.name)
     prefix = f"{graph.name}."
-    runs = any(w.name.startswith(prefix) for plan in standing.plans_of(snapshot, key[0]) for w in plan.workloads)
+    runs = any(w.name.startswith(prefix) for plan in snapshot.plans.of_graph(*key) for w in plan.workloads)
     return runs and any(standing.in_force(snapshot, *key, vertex.name) is not None for vertex in graph.vertices)
 
 
@@ -205,37 +219,10 @@ def _about(graph: StreamGraph, vertex: Vertex, text: str) -> Reason:
 # ------------------------------------------------------------------------------------------------------- one environment
 
 
-@dataclass(frozen=True, slots=True)
-class _Wiring:
-    """Who exchanges rings, snapshots or swaps with whom."""
-
-    peers: Mapping[str, frozenset[str]]
-
-    @staticmethod
-    def of(parts: Mapping[str, tuple[Parts, ...]]) -> "_Wiring":
-        peers: dict[str, set[str]] = {host: set() for host in parts}
-
-        def link(one: str, other: str) -> None:
-            if one != other:
-                peers.setdefault(one, set()).add(other)
-                peers.setdefault(other, set()).add(one)
-
-        for host, mine in parts.items():
-            for part in mine:
-                for workload in part.workloads:
-                    if workload.runs is Runs.BRIDGE_RECEIVER:
-                        link(host, workload.from_host)
-                for swap in part.swaps:
-                    for other in swap.hosts:
-                        link(host, other)
-        return _Wiring({host: frozenset(others) for host, others in peers.items()})
-
-
 def _spare(snapshot: Snapshot, environment: str, working: Collection[str]) -> frozenset[str]:
     """Hosts that have enrolled there and have nothing to run now."""
-    mine = (h.name for h in snapshot.hosts.values() if h.enrolled and h.environment == environment)
-    elsewhere = {name for name, held in snapshot.held.items() if held.plan.environment != environment}
-    return frozenset(mine) - elsewhere - set(working)
+    mine, held = set(snapshot.machines.enrolled(environment)).difference(working), snapshot.held
+    return frozenset(name for name in mine if name not in held or held[name].plan.environment == environment)
 
 
 def _bare(snapshot: Snapshot, spare: Iterable[str], orders: agents.Orders) -> frozenset[str]:
@@ -256,7 +243,22 @@ def _kept(snapshot: Snapshot, spare: Iterable[str], orders: agents.Orders) -> It
             yield host, replace(held.plan, revision=0, releases=seals, agent=version)
 
 
+def _environment_plans(
+    memory: Memory,
+    snapshot: Snapshot,
+    environment: str,
+    expansions: tuple[Expansion, ...],
+    orders: agents.Orders,
+    bare: frozenset[str],
+) -> Mapping[str, Plan]:
+    made_from = (expansions, snapshot.hosts, snapshot.held, snapshot.releases, orders.versions, bare)
+    return memory.all_plans(
+        environment, made_from, lambda: dict(_plans(memory, snapshot, environment, expansions, orders, bare))
+    )
+
+
 def _plans(
+    memory: Memory,
     snapshot: Snapshot,
     environment: str,
     expansions: Iterable[Expansion],
@@ -267,47 +269,53 @@ def _plans(
     for expansion in expansions:
         for host, part in expansion.parts.items():
             parts[host] = (*parts.get(host, ()), part)
-    wiring = _Wiring.of(parts)
+    wiring = Wiring.of(parts)
     for host in sorted(parts):
-        workloads = [w for part in parts[host] for w in part.workloads]
-        peers = sorted(wiring.peers[host])
-        if peers:
-            workloads.append(bridge_server())
-        yield (
-            host,
-            Plan(
-                galaxy=snapshot.galaxy,
-                environment=environment,
-                host=host,
-                revision=0,
-                releases=_seals(snapshot, workloads, orders.release(snapshot, host)),
-                rings=tuple(sorted((r for part in parts[host] for r in part.rings), key=lambda ring: ring.name)),
-                workloads=tuple(sorted(workloads, key=lambda workload: workload.name)),
-                swaps=tuple(sorted((s for part in parts[host] for s in part.swaps), key=lambda swap: swap.swap_id)),
-                peers=tuple(peer for name in peers if (peer := _peer(snapshot, host, name)) is not None),
-                decommission=False,
-                bandwidth=snapshot.hosts[host].bandwidth if host in snapshot.hosts else (),
-                holdings=tuple(sorted((h for part in parts[host] for h in part.holdings), key=lambda h: h.workload)),
-                siblings=_siblings(snapshot, host, parts),
-                agent=orders.versions.get(host, ""),
-            ),
+        known = snapshot.hosts.get(host)
+        rest = _Rest(
+            peers=peers_of(snapshot, host, sorted(wiring.peers[host])),
+            linked=bool(wiring.peers[host]),
+            siblings=siblings_of(snapshot, host, parts),
+            bandwidth=known.bandwidth if known is not None else (),
+            agent=orders.versions.get(host, ""),
+            agent_release=orders.release(snapshot, host),
         )
+        made_from = (environment, parts[host], rest, snapshot.releases)
+        yield host, memory.plan(host, made_from, partial(_plan, snapshot, environment, host, parts[host], rest))
 
 
-def _peer(snapshot: Snapshot, host: str, name: str) -> Peer | None:
-    """How `host` reaches `name`; as its last plan said while `name` is between two enrolments."""
-    other = snapshot.hosts.get(name)
-    if other is not None and other.enrolled:
-        return Peer(name, other.bridge, other.agent, other.curve_public)
-    held = snapshot.held.get(host)
-    known = (*held.plan.peers, *held.plan.siblings) if held else ()
-    return next((peer for peer in known if peer.host == name), None)
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """What a host's plan says beside its parts of graphs."""
+
+    peers: tuple[Peer, ...]
+    linked: bool
+    siblings: tuple[Peer, ...]
+    bandwidth: tuple[BandwidthWindow, ...]
+    agent: str
+    agent_release: Published | None
 
 
-def _siblings(snapshot: Snapshot, host: str, planned: Collection[str]) -> tuple[Peer, ...]:
-    """Those of its site that have a plan: others admit nobody."""
-    named = [name for name in sites.siblings(snapshot, host) if name in planned or name in snapshot.held]
-    return tuple(peer for name in named if (peer := _peer(snapshot, host, name)) is not None)
+def _plan(snapshot: Snapshot, environment: str, host: str, parts: tuple[Parts, ...], rest: _Rest) -> Plan:
+    workloads = [w for part in parts for w in part.workloads]
+    if rest.linked:
+        workloads.append(bridge_server())
+    return Plan(
+        galaxy=snapshot.galaxy,
+        environment=environment,
+        host=host,
+        revision=0,
+        releases=_seals(snapshot, workloads, rest.agent_release),
+        rings=tuple(sorted((r for part in parts for r in part.rings), key=lambda ring: ring.name)),
+        workloads=tuple(sorted(workloads, key=lambda workload: workload.name)),
+        swaps=tuple(sorted((s for part in parts for s in part.swaps), key=lambda swap: swap.swap_id)),
+        peers=rest.peers,
+        decommission=False,
+        bandwidth=rest.bandwidth,
+        holdings=tuple(sorted((h for part in parts for h in part.holdings), key=lambda h: h.workload)),
+        siblings=rest.siblings,
+        agent=rest.agent,
+    )
 
 
 def _seals(snapshot: Snapshot, workloads: Iterable[Workload], agent: Published | None) -> tuple[Sealed, ...]:
@@ -318,7 +326,8 @@ def _seals(snapshot: Snapshot, workloads: Iterable[Workload], agent: Published |
         release = published.release
         return published is agent or (release.artifact.digest, release.entry, release.version) in run
 
-    return tuple(published.sealed for _, published in sorted(snapshot.releases.items()) if vouches(published))
+    found = [(key, published) for key, published in snapshot.releases.items() if vouches(published)]
+    return tuple(published.sealed for _, published in sorted(found, key=lambda each: each[0]))
 
 
 # ------------------------------------------------------------------------------------------------------------ why not
@@ -340,7 +349,7 @@ def _idle_hosts(snapshot: Snapshot, working: Collection[str]) -> Iterable[Reason
 def _waiting_rollouts(snapshot: Snapshot) -> Iterable[Reason]:
     """Rollouts that do not move, in their own words."""
     waiting = (RolloutPhase.PENDING, RolloutPhase.WAITING_APPROVAL, RolloutPhase.PAUSED)
-    return [_waits(rollout) for rollout in snapshot.rollouts if rollout.phase in waiting]
+    return [_waits(rollout) for rollout in snapshot.history.unsettled if rollout.phase in waiting]
 
 
 def _waits(rollout: Rollout) -> Reason:

@@ -1,6 +1,7 @@
 """Sizes and durations as people write them (`256MiB`, `500ms`), and back. Pure; knows nothing of manifests or files."""
 
 import re
+from bisect import bisect_right
 
 from halftrack_model.canonical import MAX_INT
 
@@ -131,8 +132,8 @@ def age_text(age_ms: int) -> str:
 
 def rough_age_text(age_ms: int) -> str:
     """`age_ms` rounded down to a few steps, so that a sentence with it in it changes seldom: it is stored when it changes."""
-    reached = [step for step in _AGE_STEPS_MS if step <= age_ms]
-    return f"at least {age_text(reached[-1])}" if reached else "moments"
+    reached = bisect_right(_AGE_STEPS_MS, age_ms)
+    return f"at least {age_text(_AGE_STEPS_MS[reached - 1])}" if reached else "moments"
 
 
 def _quantity(text: str, units: dict[str, int], what: str, example: str) -> int:

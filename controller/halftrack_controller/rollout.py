@@ -178,7 +178,7 @@ def advance(snapshot: Snapshot, now_ms: int) -> tuple[RolloutChange, ...]:
     """Every rollout that moves, or whose reason has changed, as it shall be; and first rollouts that are due."""
     changes: list[RolloutChange] = []
     begun: set[tuple[str, str]] = set()
-    for rollout in snapshot.rollouts:
+    for rollout in snapshot.history.unsettled:
         change = _advanced(snapshot, rollout, begun)
         if change is None:
             continue
@@ -261,9 +261,8 @@ def _other_moving(snapshot: Snapshot, rollout: Rollout) -> Rollout | None:
     return next(
         (
             other
-            for other in snapshot.rollouts
+            for other in snapshot.history.of_graph(rollout.environment, rollout.graph)
             if other.rollout_id != rollout.rollout_id
-            and (other.environment, other.graph) == (rollout.environment, rollout.graph)
             and (other.phase is P.RUNNING or standing.in_flight(snapshot, other))
         ),
         None,

@@ -14,6 +14,7 @@ from halftrack_controller.documents import Declared
 from halftrack_controller.galaxy import ControllerGalaxy
 from halftrack_controller.lookouts import with_sightings
 from halftrack_controller.news import News
+from halftrack_controller.remembering import Memory
 from halftrack_controller.session import Sessions
 from halftrack_controller.snapshot import Published, Reason, RolloutChange, Snapshot
 from halftrack_controller.store import Store
@@ -65,6 +66,7 @@ class Controller:
         self._galaxy, self._store, self._sessions, self._news = galaxy, store, sessions, news
         self._deciding = asyncio.Lock()
         self._clock = WallClock(store)
+        self._memory = Memory()
 
     # --------------------------------------------------------------------------------------------------------- the loop
 
@@ -93,7 +95,7 @@ class Controller:
                 await self._store.do(lambda store: store.commit_rollouts(changes))
                 self._tell_rollouts(deciding.moves(snapshot, changes))
                 snapshot = await self.snapshot()
-            planning = planner.plan(snapshot, now_ms)
+            planning = planner.plan(snapshot, now_ms, self._memory)
             await self._make(tuple(deciding.due(snapshot, planning.plans)), now_ms)
             self._sessions.look_for(sites.lookouts(snapshot))
 

@@ -91,11 +91,11 @@ def _replace(
     lost = [
         host
         for host, place in places.items()
-        if not place.idle and host not in covered and _lost(snapshot, host, declared)
+        if not place.idle and host not in covered and is_lost(snapshot, host, declared)
     ]
     if not lost:
         return
-    if _blind(snapshot, environment):
+    if blind(snapshot, environment):
         yield "fewer than half of the environment's hosts are seen, so it is this controller that may be cut off: nobody is replaced"
         return
     spare = [h for h in vertex.hosts if standing.visible(snapshot, h) and (h not in places or places[h].idle)]
@@ -114,7 +114,8 @@ def _replace(
         yield f"{stand_in} runs it in place of {original}, of which nothing was heard for {age}"
 
 
-def _lost(snapshot: Snapshot, host: str, declared: Disconnect) -> bool:
+def is_lost(snapshot: Snapshot, host: str, declared: Disconnect) -> bool:
+    """Has nothing been heard of it for as long as it was declared, or for longer where another host sees it?"""
     seen = standing.seen(snapshot, host)
     after_ms = disconnect.lost_after_ms(declared, sighted=bool(standing.sighted_by(snapshot, host)))
     return bool(declared.lost_after_ms) and not seen.connected and seen.silent_ms >= after_ms
@@ -134,8 +135,9 @@ def _seen_elsewhere(snapshot: Snapshot, places: Places, declared: Disconnect) ->
                 )
 
 
-def _blind(snapshot: Snapshot, environment: str) -> bool:
-    hosts = [host.name for host in snapshot.hosts.values() if host.environment == environment and host.enrolled]
+def blind(snapshot: Snapshot, environment: str) -> bool:
+    """Is so little seen that it is rather this controller that is cut off?"""
+    hosts = snapshot.machines.enrolled(environment)
     return 2 * sum(standing.visible(snapshot, host) for host in hosts) < len(hosts)
 
 

@@ -18,8 +18,7 @@ def siblings(snapshot: Snapshot, host: str) -> tuple[str, ...]:
     known = snapshot.hosts.get(host)
     if known is None or not known.site:
         return ()
-    where = (known.environment, known.site)
-    site = [name for name, other in sorted(snapshot.hosts.items()) if (other.environment, other.site) == where]
+    site = snapshot.machines.of_site(known.environment, known.site)
     first = site.index(host) // GROUP * GROUP
     return tuple(name for name in site[first : first + GROUP] if name != host)
 

@@ -7,7 +7,9 @@ changed goes back as rows of the same types. Nothing here knows a database, a cl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import cast
 
+from halftrack_controller.tables import Graphs, Hosts, Plans, Rollouts
 from halftrack_model.bandwidth import BandwidthWindow
 from halftrack_model.edits import GraphRecord
 from halftrack_model.graph import StreamGraph
@@ -173,9 +175,34 @@ class Snapshot:
         default_factory=dict
     )  # by environment and name; `graphs` are live
 
+    def __post_init__(self) -> None:
+        """Tables that are none yet become one, of this snapshot alone."""
+        for name, table in (("rollouts", Rollouts), ("held", Plans), ("hosts", Hosts), ("graphs", Graphs)):
+            if not isinstance(getattr(self, name), table):
+                object.__setattr__(self, name, table(getattr(self, name)))
+
+    @property
+    def history(self) -> Rollouts:
+        """The rollouts, by what they are for."""
+        return cast(Rollouts, self.rollouts)
+
+    @property
+    def plans(self) -> Plans:
+        """The newest plans, by what they are about."""
+        return cast(Plans, self.held)
+
+    @property
+    def machines(self) -> Hosts:
+        """The hosts, by where they are."""
+        return cast(Hosts, self.hosts)
+
     def graph(self, environment: str, name: str) -> StreamGraph | None:
         """That graph of that environment."""
-        return next((g for g in self.graphs if g.environment == environment and g.name == name), None)
+        return cast(Graphs, self.graphs).named(environment, name)
+
+    def graph_names(self, environment: str) -> tuple[str, ...]:
+        """Of the graphs of an environment."""
+        return cast(Graphs, self.graphs).names(environment)
 
     def rollout(self, rollout_id: str) -> Rollout | None:
         """The rollout with that id."""
@@ -183,7 +210,7 @@ class Snapshot:
 
     def rollouts_of(self, environment: str, graph: str, vertex: str) -> tuple[Rollout, ...]:
         """All rollouts that this vertex has had, oldest first."""
-        return tuple(r for r in self.rollouts if (r.environment, r.graph, r.vertex) == (environment, graph, vertex))
+        return self.history.of_vertex(environment, graph, vertex)
 
     def last_generation(self, environment: str, graph: str, vertex: str) -> int:
         """The highest number this vertex has given out, 0 when none."""

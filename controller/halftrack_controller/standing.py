@@ -4,7 +4,7 @@ A rollout is *in flight* from the moment that a plan with its workloads exists, 
 hosts have told how it ended. An aborted or refused swap is still in flight: the hosts must first have taken it back.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from halftrack_controller import placement
@@ -35,21 +35,20 @@ class InForce:
 
 def in_force(snapshot: Snapshot, environment: str, graph: str, vertex: str) -> InForce | None:
     """What the vertex runs when nothing moves; None before its first release has succeeded."""
-    ended = [r for r in snapshot.rollouts_of(environment, graph, vertex) if r.phase is RolloutPhase.SUCCEEDED]
-    last = max(ended, key=lambda rollout: rollout.to_generation, default=None)
+    last = snapshot.history.in_force(environment, graph, vertex)
     return None if last is None else InForce(last.to_version, last.to_generation)
 
 
 def moving(snapshot: Snapshot, environment: str, graph: str, vertex: str) -> Rollout | None:
     """The rollout that hosts may be acting on at this vertex, or that they shall begin with now."""
-    mine = snapshot.rollouts_of(environment, graph, vertex)
+    mine = snapshot.history.unsettled_of(environment, graph, vertex)
     return next((r for r in reversed(mine) if r.phase is RolloutPhase.RUNNING or in_flight(snapshot, r)), None)
 
 
 def in_flight(snapshot: Snapshot, rollout: Rollout) -> bool:
     """May hosts be acting on it?"""
     if rollout.phase in (RolloutPhase.RUNNING, RolloutPhase.PAUSED):
-        return any(plan_carries(plan, rollout) for plan in plans_of(snapshot, rollout.environment))
+        return any(plan_carries(plan, rollout) for plan in snapshot.plans.of_graph(rollout.environment, rollout.graph))
     if rollout.phase in (RolloutPhase.ABORTED, RolloutPhase.FAILED):
         swap = held_swap(snapshot, rollout.rollout_id)
         return swap is not None and not taken_back(snapshot, swap)
@@ -66,15 +65,14 @@ def plan_carries(plan: Plan, rollout: Rollout) -> bool:
     return any(w.name in members or (w.name == single and w.version == version) for w in plan.workloads)
 
 
-def plans_of(snapshot: Snapshot, environment: str) -> Iterator[Plan]:
+def plans_of(snapshot: Snapshot, environment: str) -> tuple[Plan, ...]:
     """The newest plans made for the hosts of an environment."""
-    return (held.plan for _, held in sorted(snapshot.held.items()) if held.plan.environment == environment)
+    return snapshot.plans.of_environment(environment)
 
 
 def held_swap(snapshot: Snapshot, swap_id: str) -> SwapSpec | None:
     """The swap as the hosts were told it, from any plan."""
-    plans = (held.plan for _, held in sorted(snapshot.held.items()))
-    return next((swap for plan in plans for swap in plan.swaps if swap.swap_id == swap_id), None)
+    return snapshot.plans.swap(swap_id)
 
 
 def record(snapshot: Snapshot, swap: SwapSpec) -> SwapRecord | None:
@@ -116,7 +114,11 @@ def seen(snapshot: Snapshot, host: str) -> Seen:
 
 def visible(snapshot: Snapshot, host: str) -> bool:
     """Is what we know of it still new enough to decide by? If not, it is unknown: never bad (O1)."""
-    known = seen(snapshot, host)
+    return fresh(seen(snapshot, host))
+
+
+def fresh(known: Seen) -> bool:
+    """As `visible`, of what is known of a host."""
     return known.connected and known.observed is not None and 0 <= known.observed_age_ms <= FRESH_MS
 
 

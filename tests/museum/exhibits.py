@@ -175,7 +175,7 @@ def _never_settles_who_stays(patch: pytest.MonkeyPatch) -> None:
 
 
 def _never_suspects_itself(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(services, "_blind", lambda *_: False)
+    patch.setattr(services, "blind", lambda *_: False)
 
 
 EXHIBITS = (

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from halftrack_controller import planner, render, rollout, sites, standing, views
+from halftrack_controller import neighbours, planner, render, rollout, sites, standing, views
 from halftrack_controller.explain import explained
 from halftrack_controller.lookouts import Lookouts, with_sightings
 from halftrack_controller.snapshot import Environment, Seen, Sighting
@@ -133,7 +133,7 @@ def test_those_who_are_here_look_for_siblings_who_are_away(hosts: list[tuple[str
     for name, (_, _, planned) in zip(names, hosts, strict=True):
         if planned:
             peers = tuple(
-                planner._peer(world.snapshot(), name, other) for other in sites.siblings(world.snapshot(), name)
+                neighbours.peer_of(world.snapshot(), name, other) for other in sites.siblings(world.snapshot(), name)
             )
             world.held[name] = replace(plans, plan=replace(plans.plan, host=name, siblings=peers))
     snapshot = world.snapshot()

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from halftrack_controller import planner, rollout
+from halftrack_controller.remembering import Memory
 from halftrack_controller.snapshot import (
     NEVER_SEEN,
     Environment,
@@ -75,6 +76,7 @@ class World:
     seen: dict[str, Seen] = field(default_factory=dict)
     past: list[dict[str, Plan]] = field(default_factory=list)  # every set of plans there ever was
     planning: Planning = field(default_factory=lambda: Planning({}, ()))
+    memory: Memory = field(default_factory=Memory)
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
@@ -122,7 +124,8 @@ class World:
         raise AssertionError("the controller never comes to rest: " + "; ".join(said[-6:]))
 
     def _plan(self) -> list[str]:
-        self.planning = planner.plan(self.snapshot(), NOW_MS)
+        self.planning = planner.plan(self.snapshot(), NOW_MS, self.memory)
+        assert self.planning == planner.plan(self.snapshot(), NOW_MS), "what is remembered changes nothing"
         said = []
         for name, plan in self.planning.plans.items():
             old = self.held[name].plan if name in self.held else None

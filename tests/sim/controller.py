@@ -5,10 +5,12 @@ The store's rows survive a crash; what is known of the hosts' present does not.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from halftrack_controller import planner, rollout
+from halftrack_controller.remembering import Memory
 from halftrack_controller.snapshot import (
     Environment,
     Generation,
@@ -22,10 +24,12 @@ from halftrack_controller.snapshot import (
     Seen,
     Snapshot,
 )
+from halftrack_controller.tables import Graphs, Hosts, Plans, Rollouts
 from halftrack_model import canonical, seals
 from halftrack_model.errors import Refused
 from halftrack_model.graph import StreamGraph
 from halftrack_model.observed import Observed
+from halftrack_model.plan import Plan
 from halftrack_model.release import Release
 from halftrack_model.seals import Sealed
 from halftrack_model.swap import Phase
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 TURN_MS = 250
+DOUBT_EVERY = 50  # turns between two looks at whether the planner's memory is right
 CONNECTED_MS = 2_000
 RETRY_DECLINED_MS = 30_000  # as the session's
 GALAXY, ENVIRONMENT = "sim", "tank"
@@ -59,9 +64,9 @@ class SimController:
 
     def __init__(self, world: World, hosts: list[str], graphs: list[StreamGraph]) -> None:
         self.world, self.story = world, world.story
-        self.graphs = tuple(graphs)
-        self.hosts = {h: Host(h, ENVIRONMENT, {}, f"{h}:7450", f"{h}:7451", "k" * 40) for h in sorted(hosts)}
-        self.releases: dict[tuple[str, str], Published] = {}
+        self.graphs = Graphs(graphs)
+        self.hosts = Hosts({h: Host(h, ENVIRONMENT, {}, f"{h}:7450", f"{h}:7451", "k" * 40) for h in sorted(hosts)})
+        self.releases: Mapping[tuple[str, str], Published] = {}
         self.rollouts: dict[str, Rollout] = {}
         self.generations: list[Generation] = []
         self.held: dict[str, Held] = {}
@@ -69,13 +74,20 @@ class SimController:
         self.known = {host: Known() for host in self.hosts}
         self.alive = True
         self._changed = True
+        self._memory, self._turns = Memory(), 0
+        self.stale = {*self.hosts}  # hosts of which something new is known
+        self._rollouts, self._plans, self._generations = Rollouts(), Plans(), tuple[Generation, ...]()
+        self._artifacts = frozenset[str]()
+        self._planned: dict[str, Plan] = {}  # what was compared with what is held, last
 
     # ---- the store --------------------------------------------------------------------------------------------------
 
     def publish(self, release: Release) -> None:
         """A release that was sealed elsewhere."""
         sealed = keys.sealed(seals.RELEASE, canonical.encode(release), keys.RELEASE)
-        self.releases[(release.product, release.version)] = Published(release, sealed, self._now_ms())
+        published = Published(release, sealed, self._now_ms())
+        self.releases = {**self.releases, (release.product, release.version): published}
+        self._artifacts |= {release.artifact.digest}
         self.story.tell(self.name, f"{release.product} {release.version} is published")
         self._record(rollout.started(self.snapshot(), release, self._now_ms()))
 
@@ -94,14 +106,14 @@ class SimController:
             hosts=self.hosts,
             graphs=self.graphs,
             releases=self.releases,
-            artifacts=frozenset(p.release.artifact.digest for p in self.releases.values()),
-            rollouts=tuple(self.rollouts.values()),
-            generations=tuple(self.generations),
-            held=self.held,
+            artifacts=self._artifacts,
+            rollouts=self._rollouts,
+            generations=self._generations,
+            held=self._plans,
             seen=self.seen_all(),
         )
 
-    def seen_all(self) -> dict[str, Seen]:
+    def seen_all(self) -> Mapping[str, Seen]:
         """What is known of each host's present."""
         return {host: self._seen(known) for host, known in self.known.items()}
 
@@ -122,6 +134,7 @@ class SimController:
             if old is None:
                 row = Generation(new.environment, new.graph, new.vertex, new.to_generation, new.product, new.to_version)
                 self.generations.append(row)
+            self._rollouts, self._generations = Rollouts(self.rollouts.values()), tuple(self.generations)
             if old is None or old.phase is not new.phase:
                 self._verdict(new)
                 self.story.tell(self.name, f"rollout {new.rollout_id} is {new.phase.value}: {new.reason}")
@@ -139,17 +152,27 @@ class SimController:
         if not self.alive or not self._changed:
             return
         self._changed = False
-        self._record(rollout.advance(self.snapshot(), self._now_ms()))
-        planning = planner.plan(self.snapshot(), self._now_ms())
-        for host, plan in sorted(planning.plans.items()):
+        if changes := rollout.advance(snapshot := self.snapshot(), self._now_ms()):
+            self._record(changes)
+            snapshot = self.snapshot()
+        planning = planner.plan(snapshot, self._now_ms(), self._memory)
+        self._turns += 1
+        if self._turns % DOUBT_EVERY == 0:
+            anew = planner.plan(snapshot, self._now_ms())
+            assert planning == anew, "what the planner remembers is not what it would plan"
+        news = [(host, plan) for host, plan in planning.plans.items() if self._planned.get(host) is not plan]
+        self._planned.update(news)
+        for host, plan in sorted(news):
             held = self.held.get(host)
             if held is not None and planner.same_but_revision(held.plan, plan):
                 continue
             numbered = replace(plan, revision=held.plan.revision + 1 if held else 1)
             sealed = keys.sealed(seals.PLAN, canonical.encode(numbered), keys.PLAN)
             self.held[host] = Held(numbered, sealed)
+            self._plans = Plans(self.held)
             self.sent.setdefault(host, []).append(sealed)
             self.known[host].refusal = None
+            self.stale.add(host)
             self.world.watch.planned(host, sealed)
             self.story.tell(
                 self.name, f"plans revision {numbered.revision} for {host}, swaps {[s.swap_id for s in plan.swaps]}"

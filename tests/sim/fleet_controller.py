@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from halftrack_controller.snapshot import Refusal, Rollout, RolloutPhase, Seen
+from halftrack_model.disconnect import Reconcile
 from halftrack_model.graph import StreamGraph
 from halftrack_model.observed import Observed
 from tests.sim.controller import RETRY_DECLINED_MS, SimController
@@ -29,7 +31,12 @@ class FleetController(SimController):
         self.listens_ms = 0
         self.replaced = 0
         self._due = False
-        self._after_ms = sorted({g.vertices[0].disconnect.lost_after_ms for g in graphs if g.vertices[0].disconnect})
+        self._seen: dict[str, Seen] = {}
+        rules = {
+            host: g.vertices[0].disconnect for g in graphs if g.vertices[0].disconnect for host in g.vertices[0].hosts
+        }
+        self._after_ms = {host: rule.lost_after_ms for host, rule in rules.items() if rule}
+        self._clocked = {h for h, rule in rules.items() if rule and rule.reconcile is Reconcile.LONGEST_RUNNING}
 
     # ---- what is known --------------------------------------------------------------------------------------------------
 
@@ -44,9 +51,13 @@ class FleetController(SimController):
             connected, age_ms, known.observed, age_ms, known.accepted, known.refusal, silent_ms=silent_ms, up_ms=up_ms
         )
 
-    def seen_all(self) -> dict[str, Seen]:
-        """Of all hosts."""
-        return {name: self.seen_of(name) for name in self.hosts}
+    def seen_all(self) -> Mapping[str, Seen]:
+        """Of all hosts; the very same rows, where nothing has changed."""
+        away = self.hosts.keys() - self.sessions.keys()
+        for name in self.stale | self._clocked | away:
+            self._seen[name] = self.seen_of(name)
+        self.stale.clear()
+        return self._seen
 
     def _verdict(self, new: Rollout) -> None:
         if new.phase is RolloutPhase.FAILED and not self.world.killed[new.graph]:
@@ -63,8 +74,10 @@ class FleetController(SimController):
 
         def turns() -> None:
             self._due = False
-            before = self._stand_ins()
+            before, plans = self._stand_ins(), self._plans
             self.turn()
+            if plans is self._plans:
+                return
             for original in sorted(self._stand_ins() - before):
                 self.replaced += 1
                 self._replaced(original)
@@ -102,6 +115,7 @@ class FleetController(SimController):
         """A host is back, and says what it holds."""
         name, held = host.name, self.held.get(host.name)
         self.sessions[name] = number
+        self.stale.add(name)
         self.known[name].heard_ms = self.world.now_ms
         self.up_ms[name] = host.booted_ms
         newest = held.plan.revision if held else 0
@@ -116,6 +130,7 @@ class FleetController(SimController):
         if not self.alive or self.sessions.get(host.name) != number:
             return
         known = self.known[host.name]
+        self.stale.add(host.name)
         known.heard_ms = self.world.now_ms
         match word:
             case ("accepted", int(revision)):
@@ -141,9 +156,9 @@ class FleetController(SimController):
             return
         line = self.world.lines[host.name]
         self.known[host.name].heard_ms = self.world.now_ms if self.world.up(host.name) else line.cut_ms
+        self.stale.add(host.name)
         self.stirred()
-        for after_ms in self._after_ms:
-            self.world.timeline.after(after_ms + 5, self.stirred)
+        self.world.timeline.after(self._after_ms[host.name] + 5, self.stirred)
 
     def crash(self, back_in_ms: int) -> None:
         """All sessions are over."""
@@ -163,8 +178,9 @@ class FleetController(SimController):
         for name, known in self.known.items():  # observed states are in the store, and so is when they were confirmed
             known.heard_ms, known.observed = heard[name], observed[name]
         self.listens_ms = self.world.now_ms
+        self.stale.update(self.hosts)
         for host in self.world.hosts.values():
             self.world.reconnect(host)
-        for after_ms in self._after_ms:
+        for after_ms in sorted(set(self._after_ms.values())):
             self.world.timeline.after(after_ms + 5, self.stirred)
         self.stirred()

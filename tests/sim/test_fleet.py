@@ -82,11 +82,11 @@ def _believes_each_clock(patch: pytest.MonkeyPatch) -> None:
 
 
 def _gives_up_at_once(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(services, "_lost", lambda snapshot, host, _: not snapshot.seen[host].connected)
+    patch.setattr(services, "is_lost", lambda snapshot, host, _: not snapshot.seen[host].connected)
 
 
 def _never_doubts_itself(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(services, "_blind", lambda *_: False)
+    patch.setattr(services, "blind", lambda *_: False)
 
 
 @pytest.mark.parametrize(

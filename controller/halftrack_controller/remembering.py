@@ -1,0 +1,145 @@
+"""What plans were made from, so that a step plans again only what has changed since the last one. Pure: it is told what to keep, and gives it back.
+
+A graph's expansion is the same for as long as its `basis` is: everything that the planner reads for it, and nothing that grows by itself. Ages
+are in it as what is made of them (seen or not, lost or not, and the words that people are told), so that silence alone changes it only when its words do.
+What is remembered is never needed: without it, the same comes of the same snapshot.
+"""
+
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from halftrack_controller import services, standing
+from halftrack_controller.expansion import Expansion
+from halftrack_controller.quantities import rough_age_text
+from halftrack_controller.snapshot import NEVER_SEEN, Host, Published, Rollout, Seen, Snapshot
+from halftrack_model.disconnect import Disconnect
+from halftrack_model.graph import StreamGraph
+from halftrack_model.plan import Plan
+
+Basis = tuple[object, ...]
+Made = Callable[[], Expansion]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The very rows that are read for a graph. While the same ones stand nothing can have changed, ages included."""
+
+    environment: str
+    name: str
+    graph: StreamGraph | None
+    releases: Mapping[tuple[str, str], Published]
+    rollouts: tuple[Rollout, ...]
+    plans: tuple[Plan, ...]
+    hosts: tuple[str, ...]
+    machines: tuple[Host | None, ...]
+    seen: tuple[Seen, ...]
+    fresh: bool  # all of `seen`: else it depends on the other hosts, too, whether it is the controller that is cut off
+
+    @staticmethod
+    def of(snapshot: Snapshot, environment: str, name: str) -> "Rows":
+        """As they stand."""
+        graph, plans = snapshot.graph(environment, name), snapshot.plans.of_graph(environment, name)
+        hosts = {plan.host: None for plan in plans}
+        for plan in plans:
+            hosts |= dict.fromkeys(host for swap in plan.swaps for host in swap.hosts)
+        if graph is not None:
+            for vertex in (*graph.vertices, *graph.leaving.vertices):
+                hosts |= dict.fromkeys(vertex.hosts)
+        seen = tuple(snapshot.seen.get(host, NEVER_SEEN) for host in hosts)
+        return Rows(
+            environment,
+            name,
+            graph,
+            snapshot.releases,
+            snapshot.history.of_graph(environment, name),
+            plans,
+            tuple(hosts),
+            tuple(snapshot.hosts.get(host) for host in hosts),
+            seen,
+            all(standing.fresh(each) for each in seen),
+        )
+
+    def stand(self, snapshot: Snapshot) -> bool:
+        """Do they still? (That equal ones are worth no more than others keeps it cheap.)"""
+        where = (self.environment, self.name)
+        return (
+            self.releases is snapshot.releases
+            and self.graph is snapshot.graph(*where)
+            and self.rollouts == snapshot.history.of_graph(*where)
+            and self.plans == snapshot.plans.of_graph(*where)
+            and all(seen is snapshot.seen.get(host) for host, seen in zip(self.hosts, self.seen, strict=True))
+            and all(known is snapshot.hosts.get(host) for host, known in zip(self.hosts, self.machines, strict=True))
+        )
+
+
+@dataclass(slots=True)
+class Memory:
+    """Of one planner: the last expansion of each graph and the last plan of each host, each with what it was made from."""
+
+    graphs: dict[tuple[str, str], tuple[Rows | None, Basis, Expansion]] = field(default_factory=dict)
+    plans: dict[str, tuple[Basis, Plan]] = field(default_factory=dict)
+    whole: dict[str, tuple[Basis, Mapping[str, Plan]]] = field(default_factory=dict)
+
+    def expansion(self, snapshot: Snapshot, environment: str, name: str, make: Made) -> Expansion:
+        """The one of last time, if nothing that it was made from has changed."""
+        known = self.graphs.get((environment, name))
+        if known is not None and known[0] is not None and known[0].stand(snapshot):
+            return known[2]
+        rows = Rows.of(snapshot, environment, name)
+        found = basis(snapshot, rows)
+        made = known[2] if known is not None and found and known[1] == found else make()
+        self.graphs[environment, name] = (rows if rows.fresh else None, found, made)
+        return made
+
+    def plan(self, host: str, made_from: Basis, make: Callable[[], Plan]) -> Plan:
+        """The plan of last time, if all is equal that it was made from."""
+        known = self.plans.get(host)
+        if known is None or known[0] != made_from:
+            known = self.plans[host] = (made_from, make())
+        return known[1]
+
+    def all_plans(
+        self, environment: str, made_from: Basis, make: Callable[[], Mapping[str, Plan]]
+    ) -> Mapping[str, Plan]:
+        """The same, for all plans of an environment."""
+        known = self.whole.get(environment)
+        if known is None or known[0] != made_from:
+            known = self.whole[environment] = (made_from, make())
+        return known[1]
+
+    def keep(self, graphs: AbstractSet[tuple[str, str]], hosts: Mapping[str, Plan]) -> None:
+        """Forget all others."""
+        if self.graphs.keys() - graphs:
+            self.graphs = {key: known for key, known in self.graphs.items() if key in graphs}
+        if len(self.plans) > len(hosts):
+            self.plans = {host: known for host, known in self.plans.items() if host in hosts}
+
+
+def basis(snapshot: Snapshot, rows: "Rows") -> Basis:
+    """All that the expansion of a graph depends on; empty where that changes at every moment, so that it is not worth remembering."""
+    if any(holding.replaces for plan in rows.plans for holding in plan.holdings):
+        return ()  # who has run longer may decide who stays
+    service = rows.graph.vertices[0] if rows.graph is not None and rows.graph.is_service else None
+    declared = service.disconnect or services.NOTHING if service is not None else services.NOTHING
+    facts = [_of_host(snapshot, host, declared) for host in rows.hosts]
+    blind = any(fact[-1] for fact in facts) and services.blind(snapshot, rows.environment)
+    return (rows.graph, snapshot.releases, rows.rollouts, blind, *facts)
+
+
+def _of_host(snapshot: Snapshot, host: str, declared: Disconnect) -> Basis:
+    """What is read of a host. The last entry: is it lost?"""
+    seen = snapshot.seen.get(host, NEVER_SEEN)
+    known = (
+        host,
+        snapshot.hosts.get(host),
+        snapshot.held.get(host),
+        seen.observed,
+        seen.refusal,
+        seen.accepted_revision,
+    )
+    if standing.fresh(seen):
+        return (*known, False)
+    texts = (standing.silence(snapshot, host), rough_age_text(seen.silent_ms), standing.sighted_by(snapshot, host))
+    late = seen.silent_ms >= declared.lost_after_ms
+    return (*known, seen.connected, *texts, late, services.is_lost(snapshot, host, declared))
