@@ -66,7 +66,7 @@ def free_port() -> int:
 class Site:
     """A controller, an agent, and a page on a port of the host's own network."""
 
-    def __init__(self, folder: Path, disconnect: Disconnect | None = None) -> None:
+    def __init__(self, folder: Path, disconnect: Disconnect | None = None, *, published: bool = True) -> None:
         galaxy.init(folder / "galaxy", "milkyway", ["127.0.0.1"])
         self.live = LiveController(folder / "galaxy", heartbeat_ms=200)
         self.agent = AgentProcess(folder)
@@ -78,7 +78,8 @@ class Site:
             client.put_artifact(folder / "page.py")
             client.apply([ENVIRONMENT, host("tank-a"), graph])
             token = client.create_token("tank-a", 600).token
-        publish(self.live, release("1.0.0", "hello"))
+        if published:
+            publish(self.live, release("1.0.0", "hello"))
         done = self.agent.command("enrol", "--token", token)
         assert done.returncode == 0, done.stderr
 

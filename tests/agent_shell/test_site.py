@@ -64,11 +64,20 @@ class Tank:
                 agent.options = (listen, address, port, str(ports[name]), *others)
                 done = agent.command("enrol", "--token", client.create_token(name, 600).token)
                 assert done.returncode == 0, done.stderr
+            self.way = self._link_of("tank-a")
             client.publish_release(client.load_release_key().sealed(RELEASE, canonical.encode(made)))
+
+    def _link_of(self, name: str) -> BadLink:
+        """That host reaches the controller through it."""
+        way, trust = BadLink(self.live.session), self.agents[name].places.identity / "trust.json"
+        member = canonical.decode(Membership, trust.read_bytes())
+        trust.write_bytes(canonical.encode(replace(member, endpoint=way.address)))
+        return way
 
     def close(self) -> None:
         for agent in self.agents.values():
             agent.clear()
+        self.way.close()
         self.live.stop()
 
 
@@ -81,8 +90,27 @@ def tank(tmp_path: Path) -> Iterator[Tank]:
         made.close()
 
 
-# invariant: P1 D1
-def test_the_controller_is_asked_once_and_not_needed_for_the_second_host(
+def cut_off(tank: Tank) -> None:
+    """One host's link swallows everything, and the two agents reach each other as before: that is told, and nothing comes of it."""
+    pids = {name: agent.pid(NAME) for name, agent in tank.agents.items()}
+    with tank.live.operator() as client:
+        until(lambda: all(e.connected and not e.watched for e in client.hosts("")), "both are here")
+        revisions = {each.name: each.revision for each in client.hosts("")}
+        tank.way.swallows = frozenset({"to", "from"})
+        until(lambda: client.host("tank-a").entry.sighted_by, "its sibling says that it sees it")
+        entry = client.host("tank-a").entry
+        assert (entry.connected, entry.sighted_by, entry.watched) == (False, "tank-b", True)
+        assert render.link_text(entry).startswith("cut off from here; seen by tank-b ")
+        tank.way.swallows = frozenset()
+        until(lambda: client.host("tank-a").entry.connected, "it is back")
+        until(lambda: not client.host("tank-a").entry.watched, "nobody looks for it any more")
+        assert client.host("tank-a").entry.sighted_by == ""
+        assert {each.name: each.revision for each in client.hosts("")} == revisions
+    assert pids == {name: agent.pid(NAME) for name, agent in tank.agents.items()}
+
+
+# invariant: P1 D1 O1
+def test_the_controller_is_asked_once_and_not_needed_for_the_second_host_and_siblings_see_who_is_cut_off(
     tank: Tank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = Served([])
@@ -94,6 +122,7 @@ def test_the_controller_is_asked_once_and_not_needed_for_the_second_host(
     logs = {name: (agent.folder / "agent.log").read_text() for name, agent in tank.agents.items()}
     (came,) = [line for log in logs.values() for line in log.splitlines() if f"{DIGEST} came from tank-" in line]
     assert came
+    cut_off(tank)
 
     second = tank.agents["tank-b"]
     pid = second.pid(NAME)
@@ -105,35 +134,3 @@ def test_the_controller_is_asked_once_and_not_needed_for_the_second_host(
     second.start()
     until(lambda: place.exists() and place.read_bytes() == PROGRAM, "with no controller, it comes from the other host")
     assert second.pid(NAME) == pid, "and what ran, runs on"
-
-
-# invariant: O1
-def test_a_host_that_is_cut_off_is_seen_by_its_sibling_and_nothing_comes_of_it(tank: Tank) -> None:
-    """Its link swallows everything, and the two agents reach each other as before."""
-    way = BadLink(tank.live.session)
-    trust = tank.agents["tank-a"].places.identity / "trust.json"
-    member = canonical.decode(Membership, trust.read_bytes())
-    trust.write_bytes(canonical.encode(replace(member, endpoint=way.address)))
-    try:
-        for agent in tank.agents.values():
-            agent.start()
-        until(lambda: all(agent.pid(NAME) for agent in tank.agents.values()), "it runs on both hosts")
-        pids = {name: agent.pid(NAME) for name, agent in tank.agents.items()}
-        with tank.live.operator() as client:
-            until(lambda: all(e.connected and not e.watched for e in client.hosts("")), "both are here")
-            revisions = {each.name: each.revision for each in client.hosts("")}
-            way.swallows = frozenset({"to", "from"})
-            until(lambda: client.host("tank-a").entry.sighted_by, "its sibling says that it sees it")
-            entry = client.host("tank-a").entry
-            assert (entry.connected, entry.sighted_by, entry.watched) == (False, "tank-b", True)
-            assert render.link_text(entry).startswith("cut off from here; seen by tank-b ")
-            way.swallows = frozenset()
-            until(lambda: client.host("tank-a").entry.connected, "it is back")
-            until(lambda: not client.host("tank-a").entry.watched, "nobody looks for it any more")
-            assert client.host("tank-a").entry.sighted_by == ""
-            assert {each.name: each.revision for each in client.hosts("")} == revisions
-        assert pids == {name: agent.pid(NAME) for name, agent in tank.agents.items()}
-    finally:
-        for agent in tank.agents.values():
-            agent.end()
-        way.close()

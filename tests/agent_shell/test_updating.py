@@ -30,7 +30,7 @@ from halftrack_model.report import Happened
 from halftrack_model.seals import RELEASE, Sealed
 from tests.agent_shell import waiting
 from tests.agent_shell.test_agent import until
-from tests.agent_shell.test_services_under_agent import NAME, Site, publish
+from tests.agent_shell.test_services_under_agent import NAME, Site, publish, release
 
 STABLE = "2"
 # A version of the agent: this checkout's, under another number, and with a fault.
@@ -134,6 +134,24 @@ def test_a_version_takes_over_stays_and_another_goes_back_by_itself(site: Site, 
     site.agent.end(signal.SIGKILL)
     until(lambda: stands(site) == ("9.1.0", False), "who starts again is what stayed")
     until(lambda: site.page() == "hello", "it serves")
+
+
+# invariant: R3
+def test_a_host_that_runs_nothing_is_updated_too_and_takes_what_comes_later(tmp_path: Path) -> None:
+    site = Site(tmp_path, published=False)
+    try:
+        site.agent.start("--stable", "1")
+        ordered(site, tmp_path, "9.1.0")
+        until(lambda: stands(site) == ("9.1.0", False), "it takes over, and stays", 60)
+        with site.live.operator() as client:
+            plan = client.host("tank-a").plan
+        assert plan is not None
+        assert plan.bare
+        publish(site.live, release("1.0.0", "hello"))
+        until(lambda: site.page() == "hello", "it serves")
+        assert stands(site) == ("9.1.0", False)
+    finally:
+        site.close()
 
 
 @pytest.mark.parametrize(
