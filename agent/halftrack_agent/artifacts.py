@@ -63,6 +63,11 @@ class ArtifactStore:
         """The file of a complete artifact, or the folder that it is unpacked to; HostFault while there is none."""
         return self._unpacked.path(digest) if unpacked else self.path(digest)
 
+    def look(self, digest: str, unpacked: bool) -> None:
+        """Before it is executed: HostFault when the disk has another than was verified; `path` does that for a file."""
+        if unpacked:
+            self._unpacked.look(digest)
+
     async def unpack(self, digest: str) -> None:
         """Unpack a complete artifact if the plan in force wants that. InvalidInput when nobody may, HostFault when this host cannot now."""
         if digest in self._unpacks:

@@ -9,11 +9,12 @@ file until it forgets them. What is on the disk then, only the disk knows, and o
 
 import contextlib
 import errno
+import hashlib
 import logging
 import os
 from pathlib import Path
 
-from halftrack_model.errors import HostFault
+from halftrack_model.errors import HostFault, InvalidInput
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the kernel says when there is no room: on the device, in the quota, under the process's file size limit."""
@@ -110,3 +111,16 @@ def fault(error: OSError, path: Path) -> HostFault:
     if error.errno in FULL:
         return HostFault("disk-full", f"no room for {path}: {error.strerror}; free some space, running workloads go on")
     return HostFault("disk-fault", f"{path}: {error.strerror}; check the disk and the permissions of the folder")
+
+
+def summed(line: bytes) -> bytes:
+    """One line, and one that tells whether it is still what was written."""
+    return line + b"\n" + hashlib.sha256(line).hexdigest().encode() + b"\n"
+
+
+def unsummed(data: bytes) -> bytes:
+    """The line; InvalidInput when a byte has changed. What was written before lines had sums is taken as it is."""
+    line, end, _ = data.partition(b"\n")
+    if end and data != summed(line):
+        raise InvalidInput("damaged", "it has changed since it was written")
+    return line

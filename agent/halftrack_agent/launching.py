@@ -98,7 +98,7 @@ def again(own: Launched) -> None:
 def load(places: Places, installed_as: str) -> Slots:
     """The record; an empty one where there is none, or none that can be read: the installed program runs, and what it takes is fetched again."""
     try:
-        return canonical.decode(Slots, (places.state / _FILE).read_bytes())
+        return canonical.decode(Slots, files.unsummed((places.state / _FILE).read_bytes()))
     except FileNotFoundError:
         return Slots(installed_as)
     except (OSError, InvalidInput) as error:
@@ -108,7 +108,7 @@ def load(places: Places, installed_as: str) -> Slots:
 
 def store(places: Places, record: Slots) -> None:
     """Put it on the disk; HostFault when that cannot be."""
-    files.replace(places.state / _FILE, canonical.encode(record))
+    files.replace(places.state / _FILE, files.summed(canonical.encode(record)))  # it says what is executed
 
 
 def installed() -> str:
@@ -174,8 +174,8 @@ def _stand_by(watched: int, places: Places, slot: Slot, patience_s: float) -> No
         if poll.poll(1000):
             return
         try:
-            trial = json.loads((places.state / _FILE).read_bytes()).get("trial")
-        except (OSError, ValueError):
+            trial = json.loads(files.unsummed((places.state / _FILE).read_bytes())).get("trial")
+        except (OSError, ValueError, InvalidInput):
             continue
         if not trial or trial["slot"]["digest"] != slot.digest:
             return

@@ -1,4 +1,4 @@
-"""Unpacked artifacts: a folder for each, complete and verified before it has its name, and again by each agent that finds it.
+"""Unpacked artifacts: a folder for each, complete and verified before it has its name, again by each agent that finds it, and whenever it is not as it was.
 
     STATE/unpacked/HEX/files.json   what was unpacked: the digest, the right and the name of each file
     STATE/unpacked/HEX/tree/        that
@@ -36,16 +36,18 @@ class Unpacked:
     def __init__(self, folder: Path, only: str = "") -> None:
         """All that are in `folder`, or `only` the one: then nothing else is looked at."""
         self._folder = files.make_folder(folder)
-        self._seen: set[str] = set()
+        self._seen: dict[str, str] = {}  # with how the folder looked when it was read
         self.findings: tuple[str, ...] = ()
         for path in sorted(self._folder.iterdir()) if not only else [self._path(only)]:
             if path.name.startswith("."):
                 _remove(path)
-            elif path.exists() and (trouble := _trouble(path)):
-                self._drop(path)
-                self.findings += (f"what artifact {path.name[:12]} was unpacked to {trouble}: it is unpacked again",)
             elif path.exists():
-                self._seen.add(f"sha256:{path.name}")
+                looks = _looks(path)  # before it is read: what changes meanwhile is read once more
+                if trouble := _trouble(path):
+                    self._drop(path)
+                    self.findings += (_found(path, trouble),)
+                else:
+                    self._seen[f"sha256:{path.name}"] = looks
 
     @property
     def digests(self) -> frozenset[str]:
@@ -57,6 +59,17 @@ class Unpacked:
         if digest not in self._seen:
             raise HostFault("artifact-packed", f"artifact {digest} is not unpacked here yet")
         return self._path(digest) / _TREE
+
+    def look(self, digest: str) -> None:
+        """Before something of it is executed: read it again if it does not look as it did. HostFault when it is not what it was (D1)."""
+        path = self.path(digest).parent
+        if (looks := _looks(path)) == self._seen[digest]:
+            return
+        if trouble := _trouble(path):
+            del self._seen[digest]
+            self._drop(path)
+            raise HostFault("artifact-damaged", _found(path, trouble))
+        self._seen[digest] = looks
 
     async def unpack(self, digest: str, archive: Path) -> None:
         """Make the folder of `digest` from its file. InvalidInput when nobody may unpack that; HostFault when this host cannot now."""
@@ -76,14 +89,14 @@ class Unpacked:
             raise files.fault(error, fresh) from error
         finally:
             _remove(fresh)
-        self._seen.add(digest)
+        self._seen[digest] = _looks(final)
 
     def retain(self, wanted: Collection[str]) -> None:
         """Remove all others, but for those from which something runs."""
-        for digest in sorted(self._seen - set(wanted)):
+        for digest in sorted(self._seen.keys() - set(wanted)):
             path = self._path(digest)
             if not _runs(path):
-                self._seen.discard(digest)
+                del self._seen[digest]
                 self._drop(path)
 
     async def _made(self, digest: str, archive: Path, folder: Path) -> bytes:
@@ -123,6 +136,39 @@ def _remove(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def _found(path: Path, trouble: str) -> str:
+    return f"what artifact {path.name[:12]} was unpacked to {trouble}: it is unpacked again"
+
+
+def _looks(path: Path) -> str:
+    """What stays the same while nobody touches the folder, without reading a file: what git's index keeps of each. Empty when it cannot be looked at.
+
+    A start waits for this. Measured: 19 ms of a core for 3,000 files; reading their 100 MB takes 270.
+    """
+    hasher, folders = hashlib.sha256(), [os.fspath(path)]
+    try:
+        while folders:
+            folder = folders.pop()
+            with os.scandir(folder) as entries:
+                for entry in sorted(entries, key=lambda each: each.name):
+                    about = entry.stat(follow_symlinks=False)
+                    kept = (
+                        entry.path,
+                        about.st_mode,
+                        about.st_dev,
+                        about.st_ino,
+                        about.st_size,
+                        about.st_mtime_ns,
+                        about.st_ctime_ns,
+                    )
+                    hasher.update(repr(kept).encode(errors="surrogateescape"))
+                    if stat.S_ISDIR(about.st_mode):
+                        folders.append(entry.path)
+    except OSError:
+        return ""
+    return hasher.hexdigest()
 
 
 def _trouble(path: Path) -> str:

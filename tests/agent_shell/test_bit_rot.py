@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from halftrack_agent import clock, identity
+from halftrack_agent import clock, identity, launching, retention
 from halftrack_agent.artifacts import ArtifactStore
+from halftrack_agent.contact import ContactKeeper
+from halftrack_agent.cutoff import Contact
 from halftrack_agent.drivers import exec as exec_driver
 from halftrack_agent.drivers import procfs
 from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.drivers.instances import Ending, Folder, Ordered, Who
 from halftrack_agent.identity import Membership
+from halftrack_agent.places import Places
+from halftrack_agent.slots import Running, Slot, Slots, Trial
+from halftrack_agent.timekeeping import Floor
+from halftrack_agent.wallclock import WallClock
 from halftrack_model import canonical, seals
 from halftrack_model.errors import HostFault
 from halftrack_model.ids import digest_of
@@ -200,3 +207,68 @@ def test_what_was_left_of_another_boot_goes(bench: Bench) -> None:
             assert os.listdir(bench.folder / "run") == []
 
     go(work())
+
+
+# -------------------------------------------------------------------------------------------------------- notes below STATE
+
+
+SLOT = Slot("sha256:" + "0" * 64, "9.0.0", ("/usr/bin/python3", "-I", "/unpacked/start.py"))
+VERSIONS = Slots("one", SLOT, Trial(replace(SLOT, version="9.1.0"), 1, (Running("a", 4321, 99),)))
+
+
+# invariants: P1, D1
+@given(where=st.integers(0), bits=st.integers(1, 255))
+def test_a_damaged_record_of_versions_begins_none_of_them(where: int, bits: int) -> None:
+    """It says what is executed, before anything could be asked whether that is right."""
+    with tempfile.TemporaryDirectory() as scratch:
+        at = Places(Path(scratch, "state"), Path(scratch, "run"))
+        at.state.mkdir()
+        launching.store(at, VERSIONS)
+        assert launching.load(at, "one") == VERSIONS
+        path = at.state / "slots.json"
+        path.write_bytes(flipped(path.read_bytes(), where, bits))
+        assert launching.load(at, "one") == Slots("one")
+
+
+def test_a_record_of_versions_from_before_it_had_a_sum_is_read(tmp_path: Path) -> None:
+    (tmp_path / "slots.json").write_bytes(canonical.encode(VERSIONS))
+    assert launching.load(Places(tmp_path, tmp_path), "one") == VERSIONS
+
+
+# invariant: C1
+@given(where=st.integers(0), bits=st.integers(1, 255))
+def test_a_damaged_floor_of_the_clock_costs_a_sentence_at_most(where: int, bits: int) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, "clock.json")
+        path.write_bytes(flipped(canonical.encode(Floor(clock.wall_ms(), clock.boot_id(), 1)), where, bits))
+        wall = WallClock(path)
+        assert len(wall.problems) <= 1
+        wall.told(clock.wall_ms())
+        assert wall.problems == (), "a controller's word is worth more"
+
+
+# invariant: D1
+@given(where=st.integers(0), bits=st.integers(1, 255))
+def test_a_damaged_note_of_what_must_stay_takes_nothing_from_a_plan(where: int, bits: int) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "artifacts")
+        folder.mkdir()
+        digests = [digest_of(data) for data in (b"now", b"before", b"other")]
+        for data, digest in zip((b"now", b"before", b"other"), digests, strict=True):
+            (folder / digest.removeprefix("sha256:")).write_bytes(data)
+        known = retention.Retained({"page": retention.Versions((digests[0],), (digests[1],))}, (digests[1],))
+        note = Path(scratch, "retained.json")
+        note.write_bytes(flipped(canonical.encode(known), where, bits))
+        store = ArtifactStore(folder)
+        store.retain({"page": (digests[0],)}, None)
+        assert store.digests == frozenset(digests), "what nobody names stays, too, while there is room"
+        assert canonical.decode(retention.Retained, note.read_bytes()).products["page"].now == (digests[0],)
+
+
+@given(where=st.integers(0), bits=st.integers(1, 255))
+def test_a_damaged_note_of_the_last_contact_is_none_or_one(where: int, bits: int) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        path, beat = Path(scratch, "contact"), Path(scratch, "beat")
+        path.write_bytes(flipped(canonical.encode(Contact(clock.boot_id(), 5_000, 60_000, 9_000)), where, bits))
+        assert ContactKeeper(path, beat, obeys=True).look(in_step=False).away_ms >= 0
+        assert ContactKeeper(path, beat, obeys=True).look(in_step=True).away_ms == 0

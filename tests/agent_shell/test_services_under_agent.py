@@ -1,6 +1,7 @@
 """Services under a real agent and a real controller: served, probed, upgraded, cut off, booted anew without a link."""
 
 import io
+import os
 import signal
 import socket
 import subprocess
@@ -153,6 +154,15 @@ def test_a_page_is_served_upgraded_and_a_release_that_is_ill_goes_back(site: Sit
     publish(site.live, release("1.2.0", "ill", "/ill"))
     until(lambda: site.rollout().phase == "failed", "what its probe says fails it", 40.0)
     until(lambda: site.page() == "hello again", "the one before serves again")
+
+    (program,) = site.agent.places.unpacked.glob("*/tree/app/page.py")
+    program.chmod(0o600)
+    program.write_text("raise SystemExit('never executed')")
+    os.kill(site.agent.pid(NAME), signal.SIGKILL)
+    until(lambda: site.page() == "hello again", "what was changed is unpacked anew")
+    assert program.read_bytes() == PAGE
+    log = site.agent.places.logs / f"{NAME}.log"
+    assert "never executed" not in log.read_text()
 
 
 # invariant: C1 R2

@@ -139,6 +139,53 @@ def test_what_was_in_it_is_found_and_held_to_that(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "unpacked") == [] or not path.exists()
 
 
+def changed(run: Path) -> None:
+    run.chmod(0o700)
+    run.write_bytes(b"rot")
+
+
+def turned(run: Path) -> None:
+    """As long as it was, with the same rights, and of the same time."""
+    before = run.stat()
+    changed(run)
+    run.chmod(stat.S_IMODE(before.st_mode))
+    os.utime(run, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def gone(run: Path) -> None:
+    run.parent.chmod(0o700)
+    run.unlink()
+
+
+def joined(run: Path) -> None:
+    run.parent.chmod(0o700)
+    (run.parent / "more").write_bytes(b"")
+
+
+# invariant: D1
+@pytest.mark.parametrize("change", [changed, turned, gone, joined])
+def test_what_is_changed_while_an_agent_runs_is_found_before_it_is_executed(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    store = Unpacked(tmp_path / "unpacked")
+    data = plain(**{"bin/run": b"run", "other": b"other"})
+    digest, archive = digest_of(data), tmp_path / "archive"
+    archive.write_bytes(data)
+    asyncio.run(store.unpack(digest, archive))
+    for known in (store, Unpacked(tmp_path / "unpacked")):
+        run = known.path(digest) / "bin/run"
+        known.look(digest)
+        os.utime(run)
+        known.look(digest)
+        change(run)
+        with pytest.raises(HostFault, match="it is unpacked again"):
+            known.look(digest)
+        assert digest not in known.digests
+        assert not run.exists()
+        asyncio.run(known.unpack(digest, archive))
+        known.look(digest)
+
+
 # invariant: P1
 def test_the_child_itself_can_write_nowhere_else(tmp_path: Path) -> None:
     """Whatever a reader of archives were made to do."""

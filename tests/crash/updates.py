@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from halftrack_agent import slots
+from halftrack_agent import files, slots
 from halftrack_controller.operator_client import OperatorClient
 from halftrack_model import canonical
 from halftrack_model.ids import digest_of
@@ -95,6 +95,6 @@ def _digest(stage: Stage) -> str:
 
 def _record(stage: Stage) -> slots.Slots | None:
     try:
-        return canonical.decode(slots.Slots, (stage.roots[AGENT] / "slots.json").read_bytes())
+        return canonical.decode(slots.Slots, files.unsummed((stage.roots[AGENT] / "slots.json").read_bytes()))
     except FileNotFoundError:
         return None

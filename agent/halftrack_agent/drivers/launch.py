@@ -50,6 +50,8 @@ class Launcher:
         doors = egress.doors([peer.bridge for _, peer in peers], reach_orders.places(workload)) if alone else ()
         hosts = reach_orders.hosts(workload, _own_hosts()) if alone else ""
         if workload.runs is Runs.COMMAND:
+            if workload.artifact:
+                self._store.look(workload.artifact, workload.unpacked)
             argv = self.words(workload, workload.argv)
             if not argv:
                 raise InvalidInput("no-command", f"{workload.name} runs a command, and names none")
