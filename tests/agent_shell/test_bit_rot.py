@@ -45,6 +45,7 @@ RECORDS = {
     "instance.json": {"workload": "a", "digest": "d", "boot_id": BOOT, "pid": 4321, "start_ticks": 99, "shim_pid": 4320, "shim_start_ticks": 98},
     "exit.json": {"code": 7, "signal": None, "detail": "the last line"},
 }  # fmt: skip
+few = settings(max_examples=40)  # each writes files and syncs them
 twice = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -217,6 +218,7 @@ VERSIONS = Slots("one", SLOT, Trial(replace(SLOT, version="9.1.0"), 1, (Running(
 
 
 # invariants: P1, D1
+@few
 @given(where=st.integers(0), bits=st.integers(1, 255))
 def test_a_damaged_record_of_versions_begins_none_of_them(where: int, bits: int) -> None:
     """It says what is executed, before anything could be asked whether that is right."""
@@ -236,6 +238,7 @@ def test_a_record_of_versions_from_before_it_had_a_sum_is_read(tmp_path: Path) -
 
 
 # invariant: C1
+@few
 @given(where=st.integers(0), bits=st.integers(1, 255))
 def test_a_damaged_floor_of_the_clock_costs_a_sentence_at_most(where: int, bits: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
@@ -248,6 +251,7 @@ def test_a_damaged_floor_of_the_clock_costs_a_sentence_at_most(where: int, bits:
 
 
 # invariant: D1
+@few
 @given(where=st.integers(0), bits=st.integers(1, 255))
 def test_a_damaged_note_of_what_must_stay_takes_nothing_from_a_plan(where: int, bits: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
@@ -265,6 +269,7 @@ def test_a_damaged_note_of_what_must_stay_takes_nothing_from_a_plan(where: int, 
         assert canonical.decode(retention.Retained, note.read_bytes()).products["page"].now == (digests[0],)
 
 
+@few
 @given(where=st.integers(0), bits=st.integers(1, 255))
 def test_a_damaged_note_of_the_last_contact_is_none_or_one(where: int, bits: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:

@@ -82,8 +82,10 @@ def went_back(stage: Stage) -> bool:
 def beyond(stage: Stage) -> Iterator[str]:
     """What an update must never do, wherever it was killed: be started more often than it may, or leave a copy of the state behind."""
     said = (stage.folder / "agent.log").read_text(errors="replace")
-    if (starts := said.count(f"agent {VERSION} is on trial, start")) > slots.MAX_ATTEMPTS:
-        yield f"a version on trial was started {starts} times"
+    # What the child has unpacked is gone with the power here (`power` sees nobody's syncs but the victim's own). What is brought anew is tried anew.
+    for tried in said.split(f"agent {VERSION} takes over from")[1:]:
+        if (starts := tried.count(f"agent {VERSION} is on trial, start")) > slots.MAX_ATTEMPTS:
+            yield f"a version on trial was started {starts} times"
     if said.count(f"agent {VERSION} was given up") > 0 and not went_back(stage):
         yield "a version that is well was given up"
     yield from (f"{path.name} was left behind" for path in stage.places.run.glob("check.*"))
