@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from halftrack_controller import neighbours, planner, render, rollout, sites, standing, views
 from halftrack_controller.explain import explained
 from halftrack_controller.lookouts import Lookouts, with_sightings
+from halftrack_controller.remembering import Memory
 from halftrack_controller.snapshot import Environment, Seen, Sighting
 from halftrack_model import canonical, disconnect
 from halftrack_model.disconnect import Disconnect
@@ -95,12 +96,15 @@ def test_whoever_lies_about_a_sibling_delays_its_replacement_to_the_bound_at_mos
     bound = disconnect.lost_after_ms(rule, sighted=True)
     assert bound == (seen_ms or LOST_MS * (1 if stop_ms else 2))
     fleet.lose("tank-a", 0)
-    replaced = False
+    replaced, memory = False, Memory()
     for length_ms, lies in steps:
         sight(fleet, "tank-a", "tank-b" if lies else "")
         age_ms = fleet.away["tank-a"]
         assert (len(fleet.planned()) == 2) == (replaced or age_ms >= (bound if lies else LOST_MS))
-        replaced = len(fleet.planned()) == 2
+        replaced, snapshot = len(fleet.planned()) == 2, fleet.world.snapshot()
+        assert planner.plan(snapshot, NOW_MS, memory) == planner.plan(snapshot, NOW_MS), (
+            "what is remembered is no excuse"
+        )
         fleet.away["tank-a"] += length_ms
         fleet.lose("tank-a", fleet.away["tank-a"])
     fleet.lose("tank-a", bound)
