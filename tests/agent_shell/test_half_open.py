@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from halftrack_agent.identity import Identity, Membership
 from halftrack_agent.link import Ends, Link
 from halftrack_agent.outbox import Outbox
 from halftrack_controller import galaxy
-from halftrack_model import pulse
 from halftrack_model.observed import Observed
 from halftrack_model.seals import Sealed
 from halftrack_proto.messages import Hello
@@ -20,7 +20,7 @@ from tests.controller_shell.shell_harness import ENVIRONMENT, LiveController, en
 from tests.dataplane.bad_link import BadLink
 
 HEARTBEAT_MS = 400
-BUSY_MS = 380  # what a loaded machine may cost; a third heartbeat would be beyond it
+BUSY_MS = 300  # what a machine may cost that is not loaded; a third heartbeat would be beyond it
 BYTES_PER_S = 12_000
 LONG = 3 * BYTES_PER_S * HEARTBEAT_MS // 1000  # takes longer than silence is borne
 
@@ -34,6 +34,7 @@ class Bench:
         self.way = BadLink(self.live.session)
         self.outbox = Outbox(folder, "tank-a")
         self.plans: list[Sealed] = []
+        self.late_ms = 0
         self.observed = Observed("tank-a", 0, (), (), ())
         with self.live.operator() as client:
             client.apply([ENVIRONMENT, host("tank-a")])
@@ -55,14 +56,23 @@ class Bench:
         async def both() -> None:
             link = self._made()
             running = asyncio.get_running_loop().create_task(link.run())
+            watching = asyncio.get_running_loop().create_task(self._watch())
             try:
                 await until(lambda: link.up and self.connected(), "a session")
                 await work(link)
             finally:
                 running.cancel()
-                await asyncio.gather(running, return_exceptions=True)
+                watching.cancel()
+                await asyncio.gather(running, watching, return_exceptions=True)
 
         asyncio.run(both())
+
+    async def _watch(self) -> None:
+        """How late this process is at worst: what a loaded machine takes is no silence that was listened to."""
+        while True:
+            began_s = time.monotonic()
+            await asyncio.sleep(0.01)
+            self.late_ms = max(self.late_ms, int((time.monotonic() - began_s) * 1000))
 
     def close(self) -> None:
         self.way.close()
@@ -105,7 +115,7 @@ def test_a_half_open_link_is_given_up_after_two_heartbeats_and_made_anew(
             assert here or swallows == ("to",), "who hears nothing notices by itself"
             assert there or swallows == ("from",)
             for silent_ms in here + there:
-                assert pulse.BEATS * HEARTBEAT_MS <= silent_ms < pulse.BEATS * HEARTBEAT_MS + BUSY_MS
+                assert 0 <= silent_ms - 2 * HEARTBEAT_MS < BUSY_MS + 2 * bench.late_ms
         await until(lambda: link.up and bench.connected(), "it is made anew")
 
     bench.run(work)
