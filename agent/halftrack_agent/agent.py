@@ -256,7 +256,10 @@ class Agent:
         trust = self._identity.trust()
         seed, now_ms = int.from_bytes(os.urandom(4), "big"), clock.boot_ms()
         try:
-            return core.recovered(trust, self._journal.entries, seed, now_ms, self._journal.floor)
+            state = core.recovered(trust, self._journal.entries, seed, now_ms, self._journal.floor)
+            if state.plan is not None:
+                self._journal.obeyed(state.plan.plan.revision)
+            return state
         except HalftrackError as error:
             self._findings += (
                 f"the journal's plan is not obeyed ({error.message}); running workloads go on without one",

@@ -74,7 +74,10 @@ class DifferenceSeen:
 
 @dataclass(frozen=True, slots=True)
 class JudgedSeen:
-    """What the judge that runs now has found of a green, by the generation of its ring. Latencies are of `timed` outputs."""
+    """What the judge that runs now has found of a green, by the generation of its ring. Latencies are of `timed` outputs.
+
+    Of those that are `different` green declares `lost` ones lost; `unbroken` were compared since the last of them.
+    """
 
     generation: int
     compared: int
@@ -84,6 +87,8 @@ class JudgedSeen:
     green_us_p99: int
     look_us: int
     first: tuple[DifferenceSeen, ...]
+    lost: int = 0
+    unbroken: int = 0
 
 
 @dataclass(frozen=True, slots=True)

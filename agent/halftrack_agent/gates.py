@@ -5,6 +5,8 @@ Rules:
 * Unknown is not failing (O1). A gate for which there is too little evidence keeps green from being armed, and says what it waits for; the
   deadline of the leg bounds that.
 * Evidence counts once it is enough: latency from as many outputs as are to be judged, processor time over `CPU_WINDOW_MS` in which green kept up.
+* What green declares lost and blue has is held against it like an output that differs, unless its host or its link accounts for that: it was killed in
+  this swap, or its host was silent. Then it says nothing, and as many outputs as are to be judged must follow without another loss.
 * Who judges nothing because it dies is no pass: after `JUDGE_ENDS` ends of the judge the release could not be judged.
 * Only the first cut is gated. What comes after it is the drain's affair, and that of members which differ from their twins.
 """
@@ -60,8 +62,9 @@ def _failures(look: Look, verdict: Verdict) -> Iterator[Failure]:
     for seat in look.seats:
         host = spec.seats[seat].host
         judged, usage = look.facts.judged[seat], look.facts.usages[seat]
-        if judged is not None and judged.different > verdict.mismatches:
-            yield _of_outputs(judged, verdict, f"{green} on {host}", blue)
+        wrong = 0 if judged is None else judged.different - (judged.lost if _accounted_for(look, seat) else 0)
+        if judged is not None and wrong > verdict.mismatches:
+            yield _of_outputs(judged, wrong, verdict, f"{green} on {host}", blue)
         if judged is not None and _too_late(judged, verdict):
             late, times = judged, verdict.latency_p99_percent
             yield Failure(
@@ -72,11 +75,18 @@ def _failures(look: Look, verdict: Verdict) -> Iterator[Failure]:
             yield from _of_usage(usage, verdict, f"{green} on {host}", blue)
 
 
-def _of_outputs(judged: JudgedSeen, verdict: Verdict, green: str, blue: str) -> Failure:
+def _accounted_for(look: Look, seat: int) -> bool:
+    """Is there somebody other than the release who may have lost outputs of that green: who killed it, or its host, or the link to that one?"""
+    killed = look.record.green_deaths > 0 or look.facts.greens[seat].deaths > 0
+    elsewhere = look.spec.seats[seat].host != look.spec.leader
+    return killed or (elsewhere and look.facts.silent_ms > 0)
+
+
+def _of_outputs(judged: JudgedSeen, different: int, verdict: Verdict, green: str, blue: str) -> Failure:
     diff = tuple(f"frame {each.seq}: {each.text}" for each in judged.first)
     wrong = "break its invariant" if verdict.check is Check.INVARIANT else f"differ from {blue}'s by more than they may"
     tolerated = f", {verdict.mismatches} are tolerated" if verdict.mismatches else ""
-    return Failure(f"{judged.different} of {judged.compared} outputs of {green} {wrong}{tolerated}", diff)
+    return Failure(f"{different} of {judged.compared} outputs of {green} {wrong}{tolerated}", diff)
 
 
 def _too_late(judged: JudgedSeen, verdict: Verdict) -> bool:
@@ -110,6 +120,9 @@ def _missing(look: Look, verdict: Verdict) -> Iterator[str]:
         compared, timed = (0, 0) if judged is None else (judged.compared, judged.timed)
         if verdict.needs_judge and compared < verdict.frames:
             yield f"{compared} of {verdict.frames} outputs of {host}'s green are judged"
+        if judged is not None and judged.lost and judged.unbroken < verdict.frames and _accounted_for(look, seat):
+            since = "since the last that was lost, which its host or its link accounts for"
+            yield f"{judged.unbroken} of {verdict.frames} outputs of {host}'s green are judged {since}"
         if verdict.latency_p99_percent and timed < verdict.frames:
             lag, most = look.facts.greens[seat].lag_frames, look.spec.strategy.lag_frames
             behind = f"; it is {lag} frames behind its input, {most} are tolerated" if lag > most else ""

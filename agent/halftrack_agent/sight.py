@@ -87,6 +87,8 @@ def _judged(row: Judged) -> JudgedSeen:
         row.green_us_p99,
         row.look_us,
         tuple(DifferenceSeen(each.seq, each.text) for each in row.first),
+        row.lost,
+        row.unbroken,
     )
 
 

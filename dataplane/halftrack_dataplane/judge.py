@@ -114,7 +114,7 @@ class Judge:
 
     def _compare(self, trial: Trial, blue: Frame, green: Frame) -> None:
         seq = trial.seq
-        trial.judged(self._check(blue, green))
+        trial.judged(self._check(blue, green), lost=bool(green.gap))
         if not green.gap and (source := self._newest_input(green.timestamp_ns)) >= 0:
             trial.timed(seq, source)
 

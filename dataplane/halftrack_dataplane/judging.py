@@ -3,7 +3,8 @@
 Rules:
 
 * Frame n is held against frame n. A number that either ring no longer has, because the judge came or was late, is skipped and counted: it
-  says nothing. A number that blue declares lost says nothing either; one that only green declares lost is different.
+  says nothing. A number that blue declares lost says nothing either; one that only green declares lost is different, and counted as lost, too:
+  whether its release or its host lost it, no ring says.
 * Latency of an output: from when the input that it bears the time of was first seen, to when the output itself was, both in this host's ring and by
   the judge's own monotonic clock. Times in frames only name the input, they are never compared with a clock. What was there before
   the judge looked has no latency, and so has nothing while green catches up.
@@ -33,7 +34,8 @@ class Difference:
 class Judged:
     """What a judge knows of a green, by the generation of its ring. `look_us`: how far apart its looks are, 99 of 100 times.
 
-    Latencies are of `timed` outputs, of either member; `first` are the first that differ.
+    Latencies are of `timed` outputs, of either member; `first` are the first that differ. Of those that differ green declares `lost` ones
+    lost; `unbroken` were compared since the last of them.
     """
 
     generation: int
@@ -45,6 +47,8 @@ class Judged:
     green_us_p99: int
     look_us: int
     first: tuple[Difference, ...]
+    lost: int = 0
+    unbroken: int = 0
 
 
 def plain_text(text: str) -> str:
@@ -119,7 +123,7 @@ class Trial:
     def __init__(self, generation: int, seq: int, heads: tuple[int, int, int], lag_frames: int) -> None:
         self.generation = generation
         self.seq = seq
-        self.compared = self.different = self.skipped = 0
+        self.compared = self.different = self.skipped = self.lost = self.unbroken = 0
         self.first: list[Difference] = []
         self.blue, self.green = Spread(), Spread()
         self._arrivals = tuple(Arrivals(head) for head in heads)
@@ -150,9 +154,11 @@ class Trial:
         """`count` numbers say nothing: blue declares them lost."""
         self.seq += count
 
-    def judged(self, text: str) -> None:
-        """The next number was compared: `text` says how green's differs, and is empty when it does not."""
+    def judged(self, text: str, lost: bool = False) -> None:
+        """The next number was compared: `text` says how green's differs, and is empty when it does not. `lost`: green has none."""
         self.compared += 1
+        self.lost += lost
+        self.unbroken = 0 if lost else self.unbroken + 1
         if text:
             self.different += 1
             if len(self.first) < FIRST:
@@ -180,6 +186,8 @@ class Trial:
             green_us_p99=self.green.p99(),
             look_us=look_us,
             first=tuple(self.first),
+            lost=self.lost,
+            unbroken=self.unbroken,
         )
 
     def begun_anew(self, seq: int, heads: tuple[int, int, int]) -> None:

@@ -130,7 +130,8 @@ def _judged(row: Any) -> Judged:
         )
     }  # fmt: skip
     first = tuple(Difference(_count(each["seq"]), plain_text(str(each["text"]))) for each in row["first"][:FIRST])
-    return Judged(**counts, first=first)
+    since = {name: _count(row.get(name, 0)) for name in ("lost", "unbroken")}  # not in what older judges write
+    return Judged(**counts, first=first, **since)
 
 
 def _count(value: Any) -> int:

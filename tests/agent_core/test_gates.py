@@ -109,6 +109,30 @@ def test_after_the_cut_and_for_the_second_seat_a_verdict_changes_nothing(
     assert swap.moved(asking(verdict), at, evidence, now_ms) == swap.moved(asking(None), at, evidence, now_ms)
 
 
+# invariant: O1
+@given(
+    st.integers(1, 60), st.integers(0, 60), st.integers(0, 60), st.integers(0, 3), st.integers(0, 3),
+    st.sampled_from([0, 1]), st.integers(0, 5_000), st.sampled_from(gates.GATED),
+)  # fmt: skip
+def test_what_a_host_or_a_link_has_lost_is_no_evidence_and_what_nothing_accounts_for_is(
+    lost: int, wrong: int, unbroken: int, falls: int, deaths: int, seat: int, silent_ms: int, phase: Phase
+) -> None:
+    """Only what differs counts then, and the cut waits until as many as are asked for came without another loss."""
+    found = replace(GOOD, compared=200, timed=200, different=lost + wrong, lost=lost, unbroken=unbroken, first=FIRST)
+    greens = [replace(green, deaths=0) for green in FINE.greens]
+    greens[seat] = replace(greens[seat], deaths=deaths)
+    evidence = replace(
+        seen(), judged=tuple(found if n == seat else GOOD for n in (0, 1)), greens=tuple(greens), silent_ms=silent_ms
+    )
+    at = Look(asking(ASKED, 2), replace(record(phase), green_deaths=falls), evidence, 0)
+    excused = falls > 0 or deaths > 0 or (seat == 1 and silent_ms > 0)
+    failure = gates.failing(at)
+    assert (failure is not None) == (wrong + (0 if excused else lost) > ASKED.mismatches)
+    if failure is not None:
+        assert failure.reason.startswith(f"{wrong + (0 if excused else lost)} of 200 outputs")
+    assert bool(gates.waiting(at)) == (excused and unbroken < ASKED.frames)
+
+
 FAILURES = {
     "more outputs differ than may": (seen(replace(GOOD, different=3, first=FIRST)), "3 of 50 outputs of spectrometer 1.1.0 on tank-a differ"),
     "late": (seen(replace(GOOD, green_us_p99=3_501)), "come within 3.5 ms, 1.0.0's within 2.0 ms; 1.5x of that is tolerated"),

@@ -155,6 +155,22 @@ def test_a_damaged_journal_lets_no_older_plan_in(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
+# invariant: P2
+def test_a_plan_that_is_found_raises_the_floor_that_its_life_had_no_time_to(tmp_path: Path) -> None:
+    """Killed between the plan's entry and the floor, twice, and then the journal is lost: an old plan would pass for a newer one."""
+    journal = Journal(tmp_path)
+    journal.obeyed(7)
+    journal.obeyed(6)
+    journal.close()
+    again = Journal(tmp_path)
+    assert again.floor == 7
+    (tmp_path / "revision").unlink()
+    (tmp_path / "revision").mkdir()
+    again.obeyed(8)  # a disk that takes nothing ends no agent
+    assert again.floor == 7
+    again.close()
+
+
 def test_a_damaged_floor_is_told_and_one_that_cannot_be_written_stops_no_answer(tmp_path: Path) -> None:
     (tmp_path / "revision").write_text("nine")
     journal = Journal(tmp_path)

@@ -168,11 +168,11 @@ def test_every_frame_that_both_have_is_held_against_its_twin_of_the_same_number(
         played = Played(judge, deeds, wrong)
         found = judge.evidence()
         judge.close()
-    assert found.generation == 2
-    assert found.compared == len(played.numbers())
-    assert found.different == len(played.differing())
+    assert (found.generation, found.compared, found.different) == (2, len(played.numbers()), len(played.differing()))
     assert [each.seq for each in found.first] == played.differing()[:FIRST]
     assert all(each.text for each in found.first)
+    lost = "".join("01"[played.rows["green"][seq] is None] for seq in played.numbers())
+    assert (found.lost, found.unbroken) == (lost.count("1"), len(lost) - lost.rfind("1") - 1)
 
 
 @pytest.mark.parametrize("kind", JUDGES)

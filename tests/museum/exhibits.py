@@ -15,9 +15,11 @@ from halftrack_agent import core, cutoff, damping, health, ledger, reconcile, re
 from halftrack_agent.backoff import Backoff, Rule
 from halftrack_controller import services, standing
 from halftrack_controller.pushing import Pushing
-from tests.sim import planted
+from tests.sim import certificates, planted
+from tests.sim.fleet import Fleet
 
 Plant = Callable[[pytest.MonkeyPatch], None]
+FLEETS = 40  # seeds of galaxies of services
 Shown = tuple[bool, int]  # found, and after how many seeds or examples
 FAILURES = (
     AssertionError,
@@ -45,6 +47,20 @@ def by_simulation(which: str, bug: str) -> Exhibit:
             plant(patch)
             violation, seeds = planted.first_violation(plan, planted.RARE.get(plant, 0))
         return bool(violation), seeds
+
+    return Exhibit(which, bug, "simulation", show)
+
+
+def by_fleet(which: str, bug: str, plant: Plant) -> Exhibit:
+    """One that galaxies of services are held to."""
+
+    def show() -> Shown:
+        with pytest.MonkeyPatch.context() as patch:
+            plant(patch)
+            for seed in range(FLEETS):
+                if Fleet(f"planted {seed}", days=0.3).run().violation:
+                    return True, seed + 1
+        return False, FLEETS
 
     return Exhibit(which, bug, "simulation", show)
 
@@ -125,6 +141,11 @@ def _comes_back_in_step(patch: pytest.MonkeyPatch) -> None:
 
 def _never_asks_without_a_session(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(renewal, "unanswered", lambda state: state)
+
+
+def _refuses_to_renew_what_is_over(patch: pytest.MonkeyPatch) -> None:
+    real = certificates.Certificate._proved
+    patch.setattr(certificates.Certificate, "_proved", lambda self: self.good() and real(self))
 
 
 def _drops_what_comes_meanwhile(patch: pytest.MonkeyPatch) -> None:
@@ -209,6 +230,8 @@ EXHIBITS = (
     by_property("an expired certificate blocks its own renewal", "spire#1562",
                 "tests.agent_core.test_renewal:test_sessions_that_come_to_nothing_lead_to_renewal_whatever_is_known",
                 _never_asks_without_a_session),
+    by_fleet("a controller that renews only what is still good", "spire#1562: an agent that was away for long has to be enrolled again",
+             _refuses_to_renew_what_is_over),
     by_property("what rotted on the disk is obeyed", "krops#369: a truncated file is taken for a whole one",
                 "tests.agent_shell.test_ledger:test_a_flipped_bit_is_never_executed", _believes_the_disk),
     by_property("each flap of health is believed", "BlueChi, and load balancers that lose sight of each other",

@@ -66,6 +66,8 @@ class SimAgent:
         self.world.watch.found(self, found)
         seed, now_ms = self._rng.randrange(1 << 30), self.clock_ms()
         self.state = core.recovered(self.trust, found.entries, seed, now_ms, found.floor)
+        if self.state.plan is not None and not self.host.disk.full:
+            self.host.disk.floor = max(self.host.disk.floor, self.state.plan.plan.revision)
         lost = ", the journal is damaged" if found.lost else ""
         self.story.tell(self.name, f"agent starts, life {self.life}, {len(found.entries)} journal entries{lost}")
         self.world.watch.booted(self)

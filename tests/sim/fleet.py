@@ -15,7 +15,8 @@ from halftrack_model.disconnect import MARGIN_MS, ColdBoot, Disconnect, Reconcil
 from halftrack_model.graph import Role, StreamGraph, Vertex
 from halftrack_model.ids import digest_of
 from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrategy
-from tests.sim import fleet_faults
+from tests.sim import certificates, fleet_faults
+from tests.sim.certificates import LIVES_MS, Certificate
 from tests.sim.controller import ENVIRONMENT
 from tests.sim.fleet_controller import FleetController
 from tests.sim.fleet_watch import FleetWatch, unsettled
@@ -55,6 +56,7 @@ class Outcome:
     faults: Counter[str]
     replaced: int
     rollouts: tuple[str, ...]
+    renewed: int
 
 
 class Fleet:
@@ -76,6 +78,10 @@ class Fleet:
         self.graphs = [_service(self, number, group) for number, group in enumerate(groups)]
         self.controller = FleetController(self, names, self.graphs)
         self.wall_off_ms = 0
+        life_ms = self.rng("certificates").choice(LIVES_MS)
+        self.certificates = {
+            name: Certificate(self, host, number, life_ms) for number, (name, host) in enumerate(self.hosts.items())
+        }
         self.faults = fleet_faults.FleetFaults(self)
 
     def rng(self, name: str) -> random.Random:
@@ -117,6 +123,7 @@ class Fleet:
         def mended() -> None:
             line.cuts.subtract(directions)
             if self.up(name):
+                self.certificates[name].back(self.now_ms - line.cut_ms)
                 self.reconnect(self.hosts[name])
 
         self.timeline.after(lasts_ms, mended)
@@ -143,10 +150,16 @@ class Fleet:
             ready = host.alive and host.life == life and self.controller.alive and self.up(host.name)
             if not ready or (host.session and self.controller.sessions.get(host.name) == host.session):
                 return
+            certificate = self.certificates[host.name]
+            if not certificate.good():
+                certificate.refused()
+                self.timeline.after(certificate.rng.randint(*RECONNECT_MS), tries)
+                return
             host.disconnected()
             line = self.lines[host.name]
             line.number += 1
             self.controller.welcome(host, line.number)
+            certificate.welcomed()
 
         self.timeline.after(self.rand.randint(*RECONNECT_MS), tries)
 
@@ -211,7 +224,7 @@ class Fleet:
         ends = tuple(f"{r.rollout_id} {r.phase.value}" for r in self.controller.rollouts.values())
         return Outcome(
             self.seed, self.now_ms, self.story.digest(), violation, self.story.recent(), self.struck,
-            self.controller.replaced, ends,
+            self.controller.replaced, ends, sum(each.renewals for each in self.certificates.values()),
         )  # fmt: skip
 
     def _begin(self) -> None:
@@ -235,12 +248,17 @@ class Fleet:
         """R1, O2: faults have ended, and everything comes to rest where it should."""
         while self.now_ms < self.faults.until_ms:  # a fault that strikes late lasts longer
             self._until(self.faults.until_ms)
-        end_ms = self.now_ms + PATIENCE_MS
+        over = any(not each.good() for each in self.certificates.values())
+        patience_ms = PATIENCE_MS + (certificates.PATIENCE_MS if over else 0)
+        end_ms = self.now_ms + patience_ms
         while waits := unsettled(self):
             if self.now_ms > end_ms:
-                raise Violation("R1", f"{PATIENCE_MS} ms after the last fault, {waits}")
+                over = any(not each.good() for each in self.certificates.values())
+                raise Violation("C2" if over else "R1", f"{patience_ms} ms after the last fault, {waits}")
             self._until(self.now_ms + 2_000)
         self.watch.rested()
+        for each in self.certificates.values():
+            each.rested()
 
     def _jump(self) -> None:
         """A quiet time: nobody may do anything in it."""

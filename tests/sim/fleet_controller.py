@@ -101,6 +101,10 @@ class FleetController(SimController):
             )
 
     def _now_ms(self) -> int:
+        return self.clock_ms()
+
+    def clock_ms(self) -> int:
+        """Its wall clock, whatever that says."""
         return self.world.real_ms() + self.world.wall_off_ms
 
     def _push(self, host: str) -> None:

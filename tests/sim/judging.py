@@ -41,6 +41,8 @@ class Docket:
     arrived: dict[tuple[str, int], int] = field(default_factory=dict)
     heads: dict[str, int] = field(default_factory=dict)
     kept_up_from: int | None = None
+    lost: int = 0
+    unbroken: int = 0
 
     def __post_init__(self) -> None:
         self.seq = max(self.blue.floor, self.green.floor)
@@ -72,6 +74,8 @@ class Docket:
         if blue is None:
             return
         self.compared += 1
+        self.lost += green is None
+        self.unbroken = 0 if green is None else self.unbroken + 1
         text = "lost by one" if green is None else self.check(seq, blue, green)
         if text:
             self.differences.append(DifferenceSeen(seq, text))
@@ -92,6 +96,8 @@ class Docket:
             green_us_p99=_p99([green for _, green in self.latencies]),
             look_us=SLICE_US,
             first=tuple(self.differences[:FIRST]),
+            lost=self.lost,
+            unbroken=self.unbroken,
         )
 
 

@@ -1,7 +1,7 @@
 """`python -m tests.sim.run`: HOURS of simulated time over HOSTS hosts, from SEED on; sim.json says what came of it.
 
 Of HOSTS hosts, two at a time carry a stream that is swapped while faults strike (`world`), and all of them, five to a galaxy, run services for days
-(`fleet`). HOURS are those of each host. The seeds are shared out between two processes; what comes of them depends on neither.
+(`fleet`); of more than `GROUP` some runs are of one galaxy of them all, under one controller. HOURS are those of each host. The seeds are shared out between two processes; what comes of them depends on neither.
 
 Exit status 1 when any run broke an invariant; its seed and the story of its last events are printed.
 """
@@ -22,6 +22,8 @@ from tests.sim.world import Result, World
 
 STREAMS_EVERY = 6  # galaxies of services for one pair that carries a stream, which costs about as much
 FLEET_DAYS = 4.0
+GALAXY_EVERY = 20  # galaxies of five for one of all hosts: about a third of the time, since a fault there costs several times as much
+GALAXY_DAYS = 1.0
 BATCH = 10  # runs between two looks at the hours: which seeds run does not depend on how fast they are
 
 
@@ -40,8 +42,8 @@ class Ran:
 
 
 def ran(seed: str, hosts: int, days: float) -> Ran:
-    """The run of that seed: `N` is of streams, `services N` of services."""
-    if seed.startswith("services "):
+    """The run of that seed: `N` is of streams, `services N` and `galaxy N` of services."""
+    if seed.startswith(("services ", "galaxy ")):
         outcome = Fleet(seed, hosts, days).run()
         host_ms = outcome.simulated_ms * hosts
         return Ran(seed, host_ms, outcome.faults, (), outcome.replaced, 0, outcome.violation, outcome.story)
@@ -57,6 +59,8 @@ def seeds(first: int, hosts: int, days: float) -> Iterator[tuple[str, int, float
         if number % STREAMS_EVERY == 0:
             yield str(first + number // STREAMS_EVERY), min(hosts, 2), days
         yield f"services {first + number}", sizes[number % len(sizes)], days
+        if hosts > GROUP and number % GALAXY_EVERY == GALAXY_EVERY - 1:
+            yield f"galaxy {first + number // GALAXY_EVERY}", hosts, min(days, GALAXY_DAYS)
 
 
 def _one(what: tuple[str, int, float]) -> Ran:

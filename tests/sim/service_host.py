@@ -125,9 +125,12 @@ class ServiceHost:
         now_ms = self.clock_ms()
         self.state = core.recovered(self.trust, found.entries, self.rng.randrange(1 << 30), now_ms, found.floor)
         obeys = self.state.plan is not None
+        if self.state.plan is not None and not self.disk.full:
+            self.disk.floor = max(self.disk.floor, self.state.plan.plan.revision)
         contact = cutoff.recovered(self.note, self.boot_id, now_ms, beat=self.beat, obeys=obeys)
         self.keeping = Keeping(contact, False, now_ms, now_ms)
         self.session, self.newest, self.refused, self.told, self._shown = 0, 0, 0, None, None
+        self.world.certificates[self.name].begun()
         self.story.tell(self.name, f"agent starts, boot {self.boots}, {len(found.entries)} entries, clock {now_ms}")
         self.world.watch.booted(self)  # type: ignore[arg-type]
         self.stir()

@@ -102,9 +102,6 @@ def judge_end(world: World, pair: Pair, record: SwapRecord | None) -> None:
     kills = sum(n for name, n in world.killed.items() if name.endswith(f"@{green}"))
     if struck <= INNOCENT and not world.wrong:
         raise Violation("O1", f"undone ({reason}) although nothing but {sorted(struck)} happened")
-    lost = any(
-        "lost by one" in line for line in record.diff
-    )  # a green that began again beyond what its snapshots cover
     reasons = {
         "failed on": bool(struck & {"release broken", "process frozen", "process hangs"}),
         "aborted by": "abort" in struck,
@@ -112,7 +109,7 @@ def judge_end(world: World, pair: Pair, record: SwapRecord | None) -> None:
         " still ": bool(struck - INNOCENT),
         "could not be judged": kills > gates.JUDGE_ENDS,
         "come within": bool(struck - INNOCENT),
-        "break its invariant": world.wrong or (lost and bool(struck - INNOCENT)),
+        "break its invariant": world.wrong,  # what a green lost with its process, its host or its link is never held against it
     }
     if not any(holds for word, holds in reasons.items() if word in reason):
         raise Violation("O1", f"undone for what did not happen: {reason}; {sorted(struck)} did")

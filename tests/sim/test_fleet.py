@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from halftrack_agent import cutoff, timekeeping
+from halftrack_agent import cutoff, renewal, timekeeping
 from halftrack_controller import services
 from halftrack_model.disconnect import ColdBoot
+from tests.sim import certificates
 from tests.sim.fleet import Fleet
 from tests.sim.run import told
 
@@ -17,7 +18,7 @@ ENOUGH = 6
 PLANTED_SEEDS = 40
 
 
-# invariants: O1, O2, C1, D1, P1, P2, P3, R1, R2, R3
+# invariants: O1, O2, C1, C2, D1, P1, P2, P3, R1, R2, R3
 def test_no_seed_breaks_an_invariant() -> None:
     replaced, began = 0, time.monotonic()
     for seed in range(60):
@@ -89,6 +90,19 @@ def _never_doubts_itself(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(services, "blind", lambda *_: False)
 
 
+def _asks_in_sessions_only(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(renewal, "unanswered", lambda state: state)
+
+
+def _refuses_to_renew_what_is_over(patch: pytest.MonkeyPatch) -> None:
+    real = certificates.Certificate._proved
+    patch.setattr(certificates.Certificate, "_proved", lambda self: self.good() and real(self))
+
+
+def _renews_when_it_is_over(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(renewal, "_by_term", lambda state: state.term and state.term.said_ms + state.term.left_ms)
+
+
 @pytest.mark.parametrize(
     ("plant", "broken"),
     [
@@ -98,6 +112,9 @@ def _never_doubts_itself(patch: pytest.MonkeyPatch) -> None:
         (_believes_each_clock, "C1"),
         (_gives_up_at_once, "O1"),
         (_never_doubts_itself, "O1"),
+        (_asks_in_sessions_only, "C2"),
+        (_refuses_to_renew_what_is_over, "C2"),
+        (_renews_when_it_is_over, "C2"),
     ],
 )
 def test_a_planted_fault_is_found(plant: Any, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
