@@ -9,6 +9,7 @@ did not come about in time.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -153,11 +154,12 @@ class Site:
             self.controller.terminate()
             self.controller.wait()
         self._log.close()
-        for root in Path("/sys/fs/cgroup").glob("*/halftrack-bench"):
-            for group in sorted(root.rglob("*"), reverse=True):
-                if group.is_dir():
-                    _removed(group)
-            _removed(root)
+        for own in Path("/sys/fs/cgroup").glob(f"*/halftrack-bench/{os.getpid()}"):
+            for group in sorted((path for path in own.rglob("*") if path.is_dir()), reverse=True):
+                _removed(group)
+            _removed(own)
+            with contextlib.suppress(OSError):  # another run's are in there
+                own.parent.rmdir()
 
 
 def _removed(group: Path) -> None:
