@@ -20,33 +20,22 @@ from halftrack_model import canonical
 from halftrack_model.observed import Health
 from tests.agent_shell.test_agent import SINK, SOURCE, AgentProcess, publish, until
 from tests.controller_shell.shell_harness import ENVIRONMENT, LiveController, graph, host
-from tests.engines.servers import absent
+from tests.fleet import installing
 
 LIFE_S = 2
 WORKLOADS = ("line.source", "line.sink")
-FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+SIXTY_YEARS_S = 60 * 365 * 86_400
 
 
 class Timed(AgentProcess):
-    """An agent on a host whose clock is wrong by so much (in `faketime`'s words: `+60y`, `@1970-01-02 00:00:00`)."""
+    """An agent on a host whose wall clock may be wrong."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.faked: list[int] = []
-
-    def start_at(self, clock: str) -> None:
-        assert FAKETIME is not None
-        words = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    def start_at(self, offset_s: int) -> None:
+        """Start it, with a wall clock that is so far ahead of the real one."""
+        library = installing.clock(self.folder / "clock.so")
+        words = {"LD_PRELOAD": str(library), "FLEET_CLOCK_S": str(offset_s)}
         with (self.folder / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(self.arguments("run", *self.options), stderr=log, env=os.environ | words)
-        self.faked.append(self.process.pid)
-
-    def clear(self) -> None:
-        """What faketime leaves in shared memory, too, where it was not asked to end."""
-        super().clear()
-        for pid in self.faked:
-            for name in ("faketime_shm_", "sem.faketime_sem_"):
-                Path(f"/dev/shm/{name}{pid}").unlink(missing_ok=True)
 
     @property
     def log(self) -> str:
@@ -100,8 +89,6 @@ def test_what_is_over_blocks_nothing_whatever_the_clock_says(
 ) -> None:
     """Renewed early while there is a link; over while there is none; a cold boot without one; back with a clock far ahead, and one of 1970."""
     # invariant: C1 C2 R2
-    if FAKETIME is None:
-        absent("libfaketime is not here (Debian's package libfaketime)")
     live = LiveController(folder, heartbeat_ms=200)
     try:
         begun(live, agent)
@@ -115,7 +102,7 @@ def test_what_is_over_blocks_nothing_whatever_the_clock_says(
     until(lambda: wall_ms() > agent.ends_ms(), "the certificate is over")
     over = agent.ends_ms()
 
-    agent.start_at("+60y")
+    agent.start_at(SIXTY_YEARS_S)
     until(lambda: all(agent.pids()) and not set(agent.pids()) & set(before), "the plan is obeyed at a cold boot")
     recorded = agent.recorded()
     until(lambda: agent.recorded() > recorded + 100, "the stream goes on")
@@ -128,7 +115,7 @@ def test_what_is_over_blocks_nothing_whatever_the_clock_says(
         )
         assert agent.ends_ms() > over
         agent.end(signal.SIGKILL)
-        agent.start_at("@1970-01-02 00:00:00")
+        agent.start_at(86_400 - wall_ms() // 1000)
         until(lambda: "years behind the controller's" in problems(live), "and with one that begins at the beginning")
         floor = canonical.decode(Floor, agent.places.clock.read_bytes())
         assert abs(floor.wall_ms - wall_ms()) < 600_000, "what a wrong clock says is no reason to believe it"
