@@ -206,7 +206,10 @@ class _Fetching:
             )
         if not self._socket.poll(int(DEAD_S * 1000), zmq.POLLOUT):
             return False
-        self._socket.send_multipart(encode(message), zmq.NOBLOCK)
+        try:
+            self._socket.send_multipart(encode(message), zmq.NOBLOCK)
+        except zmq.Again:  # the link was cut in between
+            return False
         return True
 
     def _heard(self) -> Message | None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import zmq
 
 from halftrack_dataplane import snapshot_fetch
 from halftrack_dataplane.runspec import SnapshotPeer
@@ -206,3 +207,19 @@ def test_streams_flow_while_a_snapshot_is_fetched(hosts: Hosts) -> None:
     fetching.join()
     assert len(hosts.here.entries()) == 1
     assert len(heads) >= 4, "frames came through in between"
+
+
+def test_a_link_that_is_cut_between_the_look_and_the_word_ends_nothing(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts.there.write("b@1.0.0", Snapshot("chain/1", "1.0.0", 50, 5, BIG))
+    right, refused = zmq.Socket.send_multipart, iter([True, False, True])
+
+    def send(socket: zmq.Socket[bytes], *words: object, **more: object) -> object:
+        if next(refused, False):
+            raise zmq.Again
+        return right(socket, *words, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(zmq.Socket, "send_multipart", send)
+    assert state_of(hosts.here, hosts.fetch()) == BIG
+    assert next(refused, "all") == "all", "both refusals were met"
