@@ -154,7 +154,8 @@ def serve(channel: socket.socket, begin: Callable[[list[str], list[int]], None])
     children: dict[int, int] = {}  # pidfd → pid
     channel.send(b"ready")
     while True:
-        for fd, _ in poller.poll():
+        # Who has ended first: whoever asks for a fork may look at what its deaths have left.
+        for fd, _ in sorted(poller.poll(), key=lambda each: each[0] not in children):
             if fd in children:
                 poller.unregister(fd)
                 os.waitpid(children.pop(fd), 0)
