@@ -160,8 +160,7 @@ Schema = Annotated[str, Field(min_length=1, max_length=128)]
 class Strict(BaseModel):
     """No coercion, no unknown keys: a typo must never be a silent default."""
 
-    # A model is built when it is first used: one file names a few kinds, and building all costs more than reading it.
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 class ResourcesFields(Strict):
