@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from halftrack_agent import abilities, clock, core, files, retention
+from halftrack_agent import abilities, clock, core, files, launching, retention
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.bringing import Bringing, Site
 from halftrack_agent.contact import ContactKeeper
@@ -33,6 +33,7 @@ from halftrack_agent.journal import Journal
 from halftrack_agent.limiter import Limiter
 from halftrack_agent.link import Ends, Link
 from halftrack_agent.loop import Loop
+from halftrack_agent.notes import Notes
 from halftrack_agent.outbox import Outbox
 from halftrack_agent.peers import Heard, Peers
 from halftrack_agent.places import Places
@@ -93,7 +94,8 @@ class Agent:
         files.make_folder(places.run)
         for folder in (places.state, places.identity):
             files.sweep(folder)
-        self._journal = Journal(places.state)
+        self._notes = Notes(places, sums=not launching.on_trial(places, trial.own))
+        self._journal = Journal(places.state, self._notes.floor)
         self._outbox = Outbox(places.state, identity.member.host)
         self._reserve = Reserve(places.state)
         self._store, self._limiter = ArtifactStore(places.artifacts), Limiter()
@@ -112,12 +114,12 @@ class Agent:
             self._driver, self._rings, spools, self._store, places.status, places.counted, self._prober.follow
         )
         state = self._recovered()
-        self._contact = ContactKeeper(places.contact, places.beat, obeys=state.plan is not None)
-        self._findings += tuple(
-            filter(None, (alone, *self._journal.findings, *self._outbox.findings, *self._store.findings))
-        )
+        self._contact = ContactKeeper(self._notes.contact, self._notes.beat, obeys=state.plan is not None)
+        self._wall = WallClock(self._notes.clock)
+        kept = (self._journal, self._notes, self._outbox, self._store)
+        self._findings += tuple(filter(None, (alone, *(text for each in kept for text in each.findings))))
+        self._notes.settled(sums=self._notes.sums)
         self._showing, self._renewing = Showing(self._rings.path_of), Renewing(identity, self._reserve.write)
-        self._wall = WallClock(places.clock)
         self._link = self._made_link()
         self._siblings, self._bringing = self._made_bringing()
         self._watching = Watching(self._siblings.answers, self._link.stir)
@@ -166,7 +168,7 @@ class Agent:
             trial,
             self._store,
             self._outbox,
-            Around(self._driver.pids, lambda: self._loop.calm, self._stays, self._reserve.write),
+            Around(self._driver.pids, lambda: self._loop.calm, self._stays, self._reserve.write, self._notes),
         )
 
     def _made_link(self) -> Link:

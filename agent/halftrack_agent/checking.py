@@ -12,11 +12,12 @@ from pathlib import Path
 from halftrack_agent import clock, core, identity, slots
 from halftrack_agent.drivers.instances import Folder
 from halftrack_agent.journal import Journal
+from halftrack_agent.notes import Notes
 from halftrack_agent.outbox import Outbox
 from halftrack_agent.places import Places
 from halftrack_model.errors import HostFault
 
-_FILES = ("journal", "outbox", "revision", "contact", "clock.json", "retained.json")
+_FILES = ("journal", "outbox", "retained.json")
 _RECORDS = ("spec.json", "instance.json", "exit.json", "leaving")
 
 
@@ -30,7 +31,10 @@ class Answer:
 
 
 def copied(places: Places, into: Path) -> None:
-    """A copy of what `answer` reads. Files that an agent is writing are copied as a crash would leave them, which recovery is made for."""
+    """A copy of what `answer` reads. Files that an agent is writing are copied as a crash would leave them, which recovery is made for.
+
+    Notes have no sums in it: an older version knows of none.
+    """
     state = into / "state"
     state.mkdir(mode=0o700)
     (into / "run").mkdir(mode=0o700)
@@ -38,6 +42,7 @@ def copied(places: Places, into: Path) -> None:
     for name in _FILES:
         with contextlib.suppress(FileNotFoundError):
             shutil.copy(places.state / name, state / name)
+    Notes(places, sums=True).copy(Places(state, into / "run"))
     for folder in sorted(places.instances.iterdir()):
         if folder.is_dir():
             made = state / "instances" / folder.name

@@ -5,13 +5,12 @@ the core's own actions: what was to be journaled is exactly what recovery hands 
 """
 
 import contextlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from halftrack_agent import files
 from halftrack_agent.events import ForgetSwap, JournalPlan, JournalSwap
 from halftrack_agent.ledger import Ledger, payload_bytes
+from halftrack_agent.notes import Note, floor_of
 from halftrack_model import canonical
 from halftrack_model.errors import HostFault, InvalidInput
 from halftrack_model.seals import Sealed
@@ -19,7 +18,6 @@ from halftrack_model.swap import SwapRecord
 
 Entry = JournalPlan | JournalSwap | ForgetSwap
 
-FLOOR = "revision"  # a file of its own: what damages the journal must not take this with it
 COMPACT_AT_BYTES = 1 << 20  # a swap writes about twenty records of 400 bytes: a hundred swaps between two rewrites
 
 
@@ -75,7 +73,7 @@ def living(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
 class Journal:
     """The open journal of one agent. `findings` says what recovery had to do, in words for Observed.problems."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, floor: Note[int] | None = None) -> None:
         self._ledger = Ledger(folder / "journal", "journal")
         try:
             self._entries = tuple(decoded(payload) for payload in self._ledger.recovered)
@@ -86,9 +84,9 @@ class Journal:
                 f"{self._ledger.path} has entries that this version of the agent does not know ({error.message}): install the "
                 "version that wrote it, or move the file away to start over from the controller's plan",
             ) from error
-        self.findings = self._ledger.findings
-        self._floor_path = folder / FLOOR
-        self.floor = self._found_floor()
+        self._note = floor or floor_of(folder)
+        self.floor = self._note.read() or 0
+        self.findings = (*self._ledger.findings, *filter(None, (self._note.finding,)))
         self.quarantined = self._ledger.quarantined
 
     @property
@@ -112,7 +110,7 @@ class Journal:
     def raise_floor(self, revision: int) -> None:
         """Remember, apart from the journal, that this host has accepted `revision`. Never lowers it (P2)."""
         if revision > self.floor:
-            files.replace(self._floor_path, f"{revision}\n".encode())
+            self._note.write(revision)
             self.floor = revision
 
     def obeyed(self, revision: int) -> None:
@@ -123,18 +121,6 @@ class Journal:
     def close(self) -> None:
         """Give the file back."""
         self._ledger.close()
-
-    def _found_floor(self) -> int:
-        try:
-            text = self._floor_path.read_text(errors="replace")
-        except FileNotFoundError:
-            return 0
-        except OSError as error:
-            raise files.fault(error, self._floor_path) from error
-        if re.fullmatch(r"\d{1,19}\n", text):
-            return int(text)
-        self.findings += (f"{self._floor_path.name} is damaged; only the journal tells which revisions are too old",)
-        return 0
 
     def _compact(self) -> None:
         """Rewrite the file when half of it no longer counts: then rewriting stays rare, however large the plan is."""

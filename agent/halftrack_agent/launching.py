@@ -106,6 +106,11 @@ def load(places: Places, installed_as: str) -> Slots:
         return Slots(installed_as)
 
 
+def on_trial(places: Places, own: Launched) -> bool:
+    """Is this process a version that is not trusted yet?"""
+    return slots.on_trial(load(places, own.installed), own.digest)
+
+
 def store(places: Places, record: Slots) -> None:
     """Put it on the disk; HostFault when that cannot be."""
     files.replace(places.state / _FILE, files.summed(canonical.encode(record)))  # it says what is executed

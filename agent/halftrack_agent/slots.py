@@ -119,6 +119,11 @@ def lost(slots: Slots, digest: str) -> Slots:
     return replace(slots, committed=slots.committed if keeps else None, trial=slots.trial if on_trial else None)
 
 
+def on_trial(slots: Slots, runs: str) -> bool:
+    """Is the version with this artifact, which runs, not trusted yet?"""
+    return slots.trial is not None and slots.trial.slot.digest == runs
+
+
 def all_told(slots: Slots) -> Slots:
     """The reports have all that was given up."""
     return replace(slots, failed=tuple(replace(each, told=True) for each in slots.failed))

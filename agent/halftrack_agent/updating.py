@@ -23,6 +23,7 @@ from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.children import asked
 from halftrack_agent.drivers.procfs import start_ticks
 from halftrack_agent.launching import Launched
+from halftrack_agent.notes import Notes
 from halftrack_agent.outbox import Outbox
 from halftrack_agent.places import Places
 from halftrack_agent.slots import Running, Slot, Slots
@@ -56,13 +57,14 @@ class Trialling:
 class Around:
     """`pids` are the processes of running workloads, `calm` says that nothing is under way that should not be disturbed, `stays` is told once it does.
 
-    `must` does a write that must succeed on a full disk.
+    `must` does a write that must succeed on a full disk. `notes` are put into the form that every version reads before another one takes over.
     """
 
     pids: Callable[[], Mapping[str, int]]
     calm: Callable[[], bool]
     stays: Callable[[], None]
     must: Callable[[Callable[[], object]], object]
+    notes: Notes
 
 
 NO_TRIAL = Trialling(Launched("", (), ""), slots.STABLE_S, lambda: None)
@@ -76,6 +78,7 @@ class Updating:
         self._places, self._own, self._store, self._outbox = places, trial.own, store, outbox
         self._version = importlib.metadata.version("halftrack")
         self._pids, self._calm, self._stays, self._must = around.pids, around.calm, around.stays, around.must
+        self._notes = around.notes
         self._stable_s, self._again, own = trial.stable_s, trial.again, trial.own
         self._slots = launching.load(places, own.installed)
         self._wanted: tuple[Release, int] | None = None
@@ -88,7 +91,7 @@ class Updating:
     @property
     def on_trial(self) -> bool:
         """Is this process a version that is not trusted yet?"""
-        return self._slots.trial is not None and self._slots.trial.slot.digest == self._own.digest
+        return slots.on_trial(self._slots, self._own.digest)
 
     @property
     def keeps(self) -> frozenset[str]:
@@ -140,9 +143,18 @@ class Updating:
             for name, pid in sorted(self._pids().items())
             if (start := start_ticks(pid)) is not None
         )
-        self._write(slots.tried(self._slots, slot, running))
+        self._hand_over(slots.tried(self._slots, slot, running))
         log.warning("agent %s takes over from %s", slot.version, self._version)
         self._again()
+
+    def _hand_over(self, record: Slots) -> None:
+        """Another version is to begin, which may be older, and reads all that is on the disk."""
+        try:
+            self._notes.settle(sums=False)
+            self._write(record)
+        except HostFault:
+            self._notes.settled(sums=True)
+            raise
 
     def _words(self, release: Release) -> tuple[str, ...]:
         folder = str(self._store.program(release.artifact.digest, unpacked=True))
@@ -203,6 +215,7 @@ class Updating:
                 self.problems = (f"agent {self._version} cannot come to stay: {error.message}",)
                 await asyncio.sleep(LOOK_S)
         self.problems = ()
+        self._notes.settled(sums=True)
         log.warning("agent %s stays", self._version)
         self._outbox.add(Happened.AGENT_UPDATED, self._version, "", clock.wall_ms())
         self._stays()

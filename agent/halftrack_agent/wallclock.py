@@ -4,24 +4,20 @@ A floor that cannot be read or written costs a warning that might have been give
 """
 
 import contextlib
-from pathlib import Path
 
-from halftrack_agent import clock, files, timekeeping
+from halftrack_agent import clock, timekeeping
+from halftrack_agent.notes import Note
 from halftrack_agent.timekeeping import Floor, Told
-from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError
 
 
 class WallClock:
     """The floor under this host's clock, and how far off that is."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._boot_id = path, clock.boot_id()
-        self._written: Floor | None = None
+    def __init__(self, note: Note[Floor]) -> None:
+        self._note, self._boot_id = note, clock.boot_id()
         self._told: Told | None = None
-        with contextlib.suppress(OSError, HalftrackError):
-            self._written = canonical.decode(Floor, path.read_bytes())
-        self._floor = self._written
+        self._written = self._floor = note.read()
 
     def told(self, wall_ms: int) -> None:
         """The controller has said what time it is."""
@@ -34,7 +30,7 @@ class WallClock:
         self._floor = timekeeping.raised(self._floor, self._told, self._boot_id, clock.boot_ms())
         if timekeeping.worth_writing(self._written, self._floor):
             with contextlib.suppress(HalftrackError):  # said by whoever must write
-                files.replace(self._path, canonical.encode(self._floor))
+                self._note.write(self._floor)
             self._written = self._floor  # on a full disk, too: the next try is as far away as the next write would be
 
     @property

@@ -1,6 +1,6 @@
 """One flipped byte, anywhere below STATE: it is noticed, or means nothing. What was changed is not executed, nobody runs twice, and no agent dies of it.
 
-Journal and outbox are `test_ledger.py`'s. What a checksum would have found and a record without one does not is found by its form, or costs one restart.
+Journal and outbox are `test_ledger.py`'s, notes `test_notes.py`'s. What a checksum would have found and a record without one does not is found by its form, or costs one restart.
 """
 
 import json
@@ -19,8 +19,6 @@ from hypothesis import strategies as st
 
 from halftrack_agent import clock, identity, launching, retention
 from halftrack_agent.artifacts import ArtifactStore
-from halftrack_agent.contact import ContactKeeper
-from halftrack_agent.cutoff import Contact
 from halftrack_agent.drivers import exec as exec_driver
 from halftrack_agent.drivers import procfs
 from halftrack_agent.drivers.exec import ExecDriver
@@ -28,8 +26,6 @@ from halftrack_agent.drivers.instances import Ending, Folder, Ordered, Who
 from halftrack_agent.identity import Membership
 from halftrack_agent.places import Places
 from halftrack_agent.slots import Running, Slot, Slots, Trial
-from halftrack_agent.timekeeping import Floor
-from halftrack_agent.wallclock import WallClock
 from halftrack_model import canonical, seals
 from halftrack_model.errors import HostFault
 from halftrack_model.ids import digest_of
@@ -237,19 +233,6 @@ def test_a_record_of_versions_from_before_it_had_a_sum_is_read(tmp_path: Path) -
     assert launching.load(Places(tmp_path, tmp_path), "one") == VERSIONS
 
 
-# invariant: C1
-@few
-@given(where=st.integers(0), bits=st.integers(1, 255))
-def test_a_damaged_floor_of_the_clock_costs_a_sentence_at_most(where: int, bits: int) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, "clock.json")
-        path.write_bytes(flipped(canonical.encode(Floor(clock.wall_ms(), clock.boot_id(), 1)), where, bits))
-        wall = WallClock(path)
-        assert len(wall.problems) <= 1
-        wall.told(clock.wall_ms())
-        assert wall.problems == (), "a controller's word is worth more"
-
-
 # invariant: D1
 @few
 @given(where=st.integers(0), bits=st.integers(1, 255))
@@ -267,13 +250,3 @@ def test_a_damaged_note_of_what_must_stay_takes_nothing_from_a_plan(where: int, 
         store.retain({"page": (digests[0],)}, None)
         assert store.digests == frozenset(digests), "what nobody names stays, too, while there is room"
         assert canonical.decode(retention.Retained, note.read_bytes()).products["page"].now == (digests[0],)
-
-
-@few
-@given(where=st.integers(0), bits=st.integers(1, 255))
-def test_a_damaged_note_of_the_last_contact_is_none_or_one(where: int, bits: int) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        path, beat = Path(scratch, "contact"), Path(scratch, "beat")
-        path.write_bytes(flipped(canonical.encode(Contact(clock.boot_id(), 5_000, 60_000, 9_000)), where, bits))
-        assert ContactKeeper(path, beat, obeys=True).look(in_step=False).away_ms >= 0
-        assert ContactKeeper(path, beat, obeys=True).look(in_step=True).away_ms == 0

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halftrack_agent import enrol as enrolment
-from halftrack_agent import files, identity, renewing
+from halftrack_agent import files, identity, notes, renewing
 from halftrack_agent.identity import Identity, Membership
 from halftrack_agent.renewing import Renewing
 from halftrack_agent.reserve import Reserve
@@ -264,17 +264,17 @@ def test_a_floor_that_cannot_be_read_or_written_costs_a_warning_only(
 ) -> None:
     path = tmp_path / "clock.json"
     path.write_text("not what it was")
-    clock = WallClock(path)
+    clock = WallClock(notes.clock_of(path))
     assert clock.problems == ()
     now_ms = renewing.clock.wall_ms()
     clock.told(now_ms + 3 * 31_557_600_000 + 1_000)
     assert "2 years behind the controller's" in clock.problems[0] or "3 years behind" in clock.problems[0]
-    again = WallClock(path)
+    again = WallClock(notes.clock_of(path))
     assert "3 years behind what it has been before" in again.problems[0]
     written = path.read_bytes()
     again.told(now_ms)
     assert again.problems == (), "the controller's word of today counts"
     assert path.read_bytes() == written, "and the floor never goes down"
-    monkeypatch.setattr(files, "replace", lambda *_: (_ for _ in ()).throw(HostFault("disk-full", "no room")))
+    monkeypatch.setattr(files, "replace", lambda *_, **__: (_ for _ in ()).throw(HostFault("disk-full", "no room")))
     again.told(now_ms + 9 * 31_557_600_000)
     assert path.read_bytes() == written

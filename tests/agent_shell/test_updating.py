@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from halftrack_agent import checking, launching, retention, slots, updating
+from halftrack_agent import checking, files, launching, retention, slots, updating
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.launching import Launched
 from halftrack_agent.lock import StateLock
+from halftrack_agent.notes import Notes
 from halftrack_agent.outbox import Outbox
 from halftrack_agent.places import Places
 from halftrack_agent.slots import Running, Slot, Slots
@@ -45,8 +46,18 @@ sys.exit(daemon.main())
 """
 DIES = "if running: sys.exit('it dies')"
 FORGETS = """
+from halftrack_agent import notes
 from halftrack_agent.drivers.exec import ExecDriver
-async def adopt(self): return ()
+made = []
+def init(self, *given, _init=notes.Notes.__init__, **named):
+    made.append(self)
+    _init(self, *given, **named)
+notes.Notes.__init__ = init
+async def adopt(self):
+    for name in ("contact", "clock.json"):
+        assert b"\\n" not in (self._folder.parent / name).read_bytes(), "the version before has left it with a sum"
+    assert not any(each.sums for each in made), "this one writes what the one before cannot read"
+    return ()
 ExecDriver.adopt = adopt
 """
 
@@ -114,6 +125,7 @@ def test_a_version_takes_over_stays_and_another_goes_back_by_itself(site: Site, 
     assert site.agent.pid(NAME) == page, "workloads notice nothing"
     assert not list(site.agent.places.run.glob("check.*")), "no copy of the state is left"
     until(lambda: told(site, Happened.AGENT_UPDATED) == [("9.1.0", "")], "that is told")
+    until(lambda: b"\n" in site.agent.places.contact.read_bytes(), "who stays gives its notes sums")
     shim = json.loads((site.agent.places.instances / NAME / "instance.json").read_bytes())["shim_pid"]
     os.kill(page, signal.SIGKILL)
     until(lambda: site.agent.pid(NAME) not in (0, page), "another instance runs")
@@ -185,6 +197,7 @@ def test_a_copy_of_the_state_is_read_as_the_next_agent_would(site: Site, tmp_pat
     at = Places(copy / "state", copy / "run")
     found = checking.answer(at)
     assert (found.formats, found.revision > 0) == (slots.FORMATS, True)
+    assert (at.state / "revision").read_bytes() == b"%d\n" % found.revision, "as every version reads it"
     (at.instances / NAME / "spec.json").write_bytes(b"rot")
     with pytest.raises(HostFault, match=f"the record of {NAME} cannot be read"):
         checking.answer(at)
@@ -206,6 +219,9 @@ def test_on_a_disk_that_takes_nothing_it_waits_and_says_so(
     made = Release(AGENT, "9.0.0", artifact, "", {}, StateSchemas("", ()), SwapStrategy(), command=command, unpack=True)
     sealed = Sealed(RELEASE, canonical.encode(made), ())
     plan = Plan("milkyway", "home", "tank-a", 7, (sealed,), (), (), (), (), False, agent="9.0.0")
+
+    notes = Notes(at, sums=True)
+    notes.floor.write(7)
 
     def must(work: Callable[[], object]) -> None:
         if not writes:
@@ -229,7 +245,7 @@ def test_on_a_disk_that_takes_nothing_it_waits_and_says_so(
         store.retain(retention.artifacts_of(plan), None, retention.archives_of(plan))
         await store.unpack(digest)
         trial = updating.Trialling(Launched("", (), "one"), 1.0, lambda: begun.append("again"))
-        around = updating.Around(dict, calm, lambda: None, must)
+        around = updating.Around(dict, calm, lambda: None, must, notes)
         made = updating.Updating(at, trial, store, outbox, around)
         made.use(plan)
         running = asyncio.create_task(made.run())
@@ -245,6 +261,7 @@ def test_on_a_disk_that_takes_nothing_it_waits_and_says_so(
     found = asyncio.run(work())
     assert asked == ["9.0.0"], "once, for now"
     assert begun == (["again"] if writes else [])
+    assert (at.state / "revision").read_bytes() == (b"7\n" if writes else files.summed(b"7")), "for whoever comes next"
     assert found.problems == (() if writes else ("the agent's update waits: no room",))
 
 
