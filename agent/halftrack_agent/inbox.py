@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from halftrack_agent import fitting
 from halftrack_model import canonical, seals
 from halftrack_model.errors import InvalidInput, Refused, Untrusted
-from halftrack_model.plan import MAX_PLAN_BYTES, Plan, agent_of
+from halftrack_model.limits import MAX_PLAN_BYTES
+from halftrack_model.plan import Plan, agent_of
 from halftrack_model.release import Release
 from halftrack_model.seals import Sealed, Verify
 from halftrack_model.workload import Runs, Workload

@@ -1,20 +1,19 @@
-"""The verbs that bring manifests to the controller: `apply` and `plan`."""
+"""The verbs that bring manifests to the controller: `apply` and `plan`.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+`apply` sends the texts as they are, before it imports what reads them: the controller can, and mostly that is all there is
+to do (ADR 46). The rest of both verbs is in `applying`.
+"""
+
+from pathlib import Path
 
 import click
 
-from halftrack_controller import documents, render
-from halftrack_controller.cli_frame import BLOCKED, DONE, PENDING, Program, Terminal, verb
-from halftrack_controller.snapshot import Environment, Host
-from halftrack_model.errors import InvalidInput
-from halftrack_model.graph import StreamGraph
+from halftrack_controller import manifest_files
+from halftrack_controller.cli_frame import DONE, Program, Terminal, verb
+from halftrack_controller.manifest_files import Found
+from halftrack_model.errors import HalftrackError, InvalidInput
 
-if TYPE_CHECKING:  # pydantic and the YAML reader are heavy, and most verbs need neither
-    from halftrack_controller.manifests import Declared
-
+Changes = tuple[tuple[str, str, str], ...]  # of each document: its kind, its name, what applying has done to it
 FILES = click.option(
     "-f",
     "--file",
@@ -37,10 +36,14 @@ def declare(program: Program) -> None:
         """
         if not files:
             raise click.UsageError("name the manifests: -f PATH")
-        declared = _read(files)
-        with terminal.client() as client, _at_their_lines(declared):
-            changes = client.apply(_documents(declared))
-        terminal.result(changes, *render.document_lines(changes))
+        found = manifest_files.read(files)
+        changes = _by_the_controller(terminal, found)
+        if changes is None:
+            from halftrack_controller import applying
+
+            changes = applying.applied(terminal, found)
+        value = [{"kind": kind, "name": name, "action": action} for kind, name, action in changes]
+        terminal.result(value, *(f"{kind} {name}: {action}" for kind, name, action in changes))
         return DONE
 
     @verb(program, "plan", "halftrack plan", "halftrack plan -f tank.yaml", "halftrack plan -f tank.yaml -o json")
@@ -50,44 +53,27 @@ def declare(program: Program) -> None:
 
         Without files: what is pending as things stand. With files: what applying them would do.
         """
-        declared = _read(files) if files else None
-        with terminal.client() as client, _at_their_lines(declared):
-            reply = client.plan(_documents(declared) if declared else ())
-        steps = [render.host_step(change) for change in reply.hosts]
-        changed = [change for change in reply.changes if change.action != "unchanged"]
-        value = {"changes": changed, "rollouts": reply.rollouts, "hosts": steps, "reasons": reply.reasons}
-        terminal.result(value, *render.plan_lines(reply, steps))
-        if changed or reply.rollouts or steps:
-            return PENDING
-        if all(why.under_way for why in reply.reasons):
-            return PENDING if reply.reasons else DONE
-        return BLOCKED
+        from halftrack_controller import applying
+
+        return applying.planned(terminal, manifest_files.read(files) if files else None)
 
 
-def _read(files: tuple[str, ...]) -> "Declared":
-    from halftrack_controller import manifests
+def _by_the_controller(terminal: Terminal, found: Found) -> Changes | None:
+    """What the controller has made of the texts; None when it has not: there is something for people to be told first."""
+    if terminal.config is None or found.refused or not found.texts:
+        return None
+    from halftrack_controller import operator_link, papers
 
-    declared = manifests.read(files)
-    if declared.releases:
-        where = "\n".join(
-            f"{draft.where}: Release {draft.product} {draft.version}; publish it with `halftrack release publish`"
-            for draft in declared.releases
-        )
-        raise InvalidInput("release-applied", f"releases are published, not applied; nothing was applied\n{where}")
-    if not _documents(declared):  # never meant: a generator that failed, or the wrong file
-        raise InvalidInput("nothing-declared", f"there is no document in {', '.join(files)}; nothing was applied")
-    return declared
-
-
-def _documents(declared: "Declared") -> tuple[Environment | Host | StreamGraph, ...]:
-    return (*declared.environments, *declared.hosts, *declared.graphs)
-
-
-@contextmanager
-def _at_their_lines(declared: "Declared | None") -> Iterator[None]:
-    """What the controller finds wrong with documents, told like everything else: with file and line."""
     try:
-        yield
-    except InvalidInput as error:
-        where = declared.where if declared else {}
-        raise InvalidInput(error.reason, documents.placed(error.message, where)) from None
+        operator = papers.of_operator(Path(terminal.config))
+        applied = operator_link.apply_manifests(operator, found.texts)
+    except InvalidInput:
+        raise
+    except HalftrackError as error:  # met again, and told in better words, by who imports what is needed for that
+        if error.reason != "unreachable":
+            return None
+        from halftrack_controller import applying
+
+        raise applying.unreached(terminal, found, error) from None
+    terminal.note_end(applied.certificate_ends_ms)
+    return applied.changes

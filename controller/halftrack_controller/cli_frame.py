@@ -14,17 +14,18 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
-from rich.console import Console
-from rich.live import Live
 
 from halftrack_controller.quantities import age_text, duration_ms
 from halftrack_model.errors import HalftrackError, HostFault, Refused
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from halftrack_controller.operator_client import OperatorClient
 
 T = TypeVar("T")
@@ -58,32 +59,51 @@ class Terminal:
             "utf" not in (sys.stdout.encoding or "").lower()
         )  # JSON has escapes for what the output cannot spell
         self.config = config
+
+    @cached_property
+    def out(self) -> "Console":
+        """Standard output."""
+        from rich.console import Console
+
         width = None if sys.stdout.isatty() else WIDE
-        self.out = Console(markup=False, highlight=False, emoji=False, width=width)
-        self.notes = Console(stderr=True, markup=False, highlight=False, emoji=False)
+        return Console(markup=False, highlight=False, emoji=False, width=width)
+
+    @cached_property
+    def notes(self) -> "Console":
+        """Standard error."""
+        from rich.console import Console
+
+        return Console(stderr=True, markup=False, highlight=False, emoji=False)
 
     def client(self) -> "OperatorClient":
         """A connection to the controller, as the operator that --config names."""
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read at its import: our own error says it in one line
         from halftrack_controller.operator_client import OperatorClient
 
         if not self.config:
             raise Refused("no-config", "which galaxy? Nothing names the operator's folder that `galaxy init` made")
         client = OperatorClient.from_config(Path(self.config))
-        if client.left_ms is not None and 0 < client.left_ms < NEAR_MS:
+        self.note_end(client.ends_ms)
+        return client
+
+    def note_end(self, certificate_ends_ms: int) -> None:
+        """Say in time when the operator's certificate ends; 0: not known. By this machine's clock: for people."""
+        left_ms = certificate_ends_ms - time.time_ns() // 1_000_000
+        if 0 < left_ms < NEAR_MS:
             self.note(
-                f"the operator's certificate is good for {age_text(client.left_ms)} more: have it renewed with "
+                f"the operator's certificate is good for {age_text(left_ms)} more: have it renewed with "
                 "`halftrack galaxy renew STATE --operator operator.pem`"
             )
-        return client
 
     def result(self, value: Any, *texts: Any) -> None:
         """The verb's result: `value` as JSON, or `texts` (whatever rich can print) for people."""
         if self.json:
-            self.out.print(json.dumps(plain(value), indent=2, ensure_ascii=self._ascii), soft_wrap=True)
+            print(json.dumps(plain(value), indent=2, ensure_ascii=self._ascii))
             return
         for text in texts:
-            self.out.print(text, soft_wrap=isinstance(text, str))
+            if isinstance(text, str) and text.isprintable():  # needs nothing of rich, which is slow to import
+                print(text)
+            else:
+                self.out.print(text, soft_wrap=isinstance(text, str))
 
     def line(self, value: Any) -> None:
         """One JSON value on one line, at once: for whoever follows a watch."""
@@ -96,6 +116,8 @@ class Terminal:
         if self.json or not self.out.is_terminal:
             yield lambda value, text: self.line(value) if self.json else self.out.print(text)
             return
+        from rich.live import Live
+
         with Live(console=self.out, auto_refresh=False) as live:
             yield lambda _, text: live.update(text, refresh=True)
 
@@ -253,6 +275,7 @@ class Program(click.Group):
         **extra: Any,
     ) -> Any:
         """Run, and exit; with `standalone_mode=False` return as click does."""
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read at its import: our own error says it in one line
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         if isinstance(sys.stdout, io.TextIOWrapper):

@@ -6,24 +6,23 @@
 The two halves are meant to part: the release key stays with the operator, and the controller never holds it.
 """
 
-import dataclasses
 import ipaddress
-import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from halftrack_controller import ca, keys
+from halftrack_controller import ca, keys, papers
 from halftrack_controller.ca import Authority, Identity
 from halftrack_controller.keys import SealingKey
+from halftrack_controller.papers import OperatorFile
 from halftrack_model import canonical
 from halftrack_model.errors import HostFault, InvalidInput, Refused
 from halftrack_model.ids import checked_name
@@ -58,18 +57,6 @@ class GalaxyFile:
         HOST_CERTIFICATE_S
     )  # how long those that are made from now on are good for
     operator_certificate_s: int = canonical.added(OPERATOR_CERTIFICATE_S)
-
-
-@dataclass(frozen=True, slots=True)
-class OperatorFile:
-    """`config.json`: where the controller is. File names are relative to the folder it is in."""
-
-    galaxy: str
-    endpoint: str
-    ca: str
-    certificate: str
-    key: str
-    release_key: str
 
 
 @dataclass(frozen=True)
@@ -193,7 +180,7 @@ def renew_operator(state: Path, path: Path) -> tuple[str, int]:
     `path` is the certificate or the folder that it is in; the operator's key is not needed, and may be elsewhere.
     """
     galaxy = load(state)
-    path = path / "operator.pem" if _looked_at(path, Path.is_dir) else path
+    path = path / "operator.pem" if papers.looked_at(path, Path.is_dir) else path
     held = x509.load_pem_x509_certificate(_certificate(path))
     name, key = ca.operator_of(galaxy.authority, galaxy.name, held)
     until_ms = _from_now_ms(galaxy.operator_certificate_s)
@@ -215,12 +202,12 @@ def renew_own(state: Path) -> None:
 
 def load(state: Path) -> ControllerGalaxy:
     """The galaxy whose controller folder is `state`."""
-    if not _looked_at(state / "galaxy.json", Path.exists):
+    if not papers.looked_at(state / "galaxy.json", Path.exists):
         raise Refused(
             "no-galaxy",
             f"{state} holds no galaxy: make one with `halftrack galaxy init`, and name its controller/ folder",
         )
-    galaxy = _settings(GalaxyFile, state / "galaxy.json")
+    galaxy = papers.settings(GalaxyFile, state / "galaxy.json")
     for life_s in (galaxy.host_certificate_s, galaxy.operator_certificate_s):
         if not 0 < life_s <= CERTIFICATE_MAX_S:
             raise InvalidInput("bad-settings", f"{state / 'galaxy.json'}: a certificate cannot be good for {life_s} s")
@@ -242,21 +229,15 @@ def load(state: Path) -> ControllerGalaxy:
 
 
 def load_operator(path: Path) -> OperatorGalaxy:
-    """The operator's half: `path` is `config.json` or the folder that it is in."""
-    config_path = path / "config.json" if _looked_at(path, Path.is_dir) else path
-    folder = config_path.parent
-    if not _looked_at(config_path, Path.exists):
-        raise Refused(
-            "no-config", f"{config_path} is not there: name the operator/ folder that `halftrack galaxy init` made"
-        )
-    config = _settings(OperatorFile, config_path)
-    identity = _identity(folder / config.certificate, folder / config.key)
+    """The operator's half: `path` is `config.json` or the folder that it is in. Its certificates and its key are looked at, too."""
+    found = papers.of_operator(path)
+    identity = _identity(found.certificate, found.key)
     return OperatorGalaxy(
-        config.galaxy,
-        config.endpoint,
-        _certificate(folder / config.ca),
+        found.galaxy,
+        found.endpoint,
+        _certificate(found.ca),
         identity,
-        folder / config.release_key,
+        found.release_key,
         ca.ends_ms(x509.load_pem_x509_certificate(identity.certificate_pem)),
     )
 
@@ -278,14 +259,6 @@ def _from_now_ms(life_s: int) -> int:
     return time.time_ns() // 1_000_000 + life_s * 1000
 
 
-def _looked_at(path: Path, look: Callable[[Path], bool]) -> bool:
-    """What `look` says; for somebody else's folder that is an error, and not "it is not there"."""
-    try:
-        return look(path)
-    except OSError as error:
-        raise HostFault("cannot-read", f"{path}: {error.strerror}") from None
-
-
 def _checked_address(text: str) -> None:
     """An address is for ever: it is in the certificate, in every token, and in what hosts keep."""
     with suppress(ValueError):
@@ -299,24 +272,10 @@ def _checked_address(text: str) -> None:
         )
 
 
-def _settings(kind: type[T], path: Path) -> T:
-    """A file that people may edit: any spelling of the JSON will do, its fields and their types are fixed."""
-    try:
-        tree = json.loads(keys.read(path))
-        defaults = {each.name: each.default for each in dataclasses.fields(cast(Any, kind))}
-        if isinstance(tree, dict):  # a setting that is spelled out as it is anyway is no mistake
-            tree = {name: value for name, value in tree.items() if name not in defaults or value != defaults[name]}
-        return canonical.decode(kind, canonical.encode(tree))
-    except (ValueError, RecursionError, InvalidInput) as error:
-        raise InvalidInput(
-            "bad-settings", f"{path} is not what `halftrack galaxy init` wrote ({error}): mend it, or take a copy"
-        ) from None
-
-
 def _pair(certificate: Path, key: Path) -> Authority:
     """A certificate and the key that it is for, of the CA or of anybody else."""
     try:
-        return ca.load_authority(keys.read(certificate), keys.read(key))
+        return ca.load_authority(papers.read(certificate), papers.read(key))
     except (ValueError, TypeError, UnsupportedAlgorithm):
         text = f"{certificate} and {key} are not a certificate and its key: put both back from a copy"
         raise InvalidInput("wrong-key", text) from None
@@ -325,12 +284,12 @@ def _pair(certificate: Path, key: Path) -> Authority:
 def _identity(certificate: Path, key: Path) -> Identity:
     """The same, for TLS. Checked here, because gRPC would only say that it cannot connect."""
     _pair(certificate, key)
-    return Identity(keys.read(certificate), keys.read(key))
+    return Identity(papers.read(certificate), papers.read(key))
 
 
 def _certificate(path: Path) -> bytes:
     """A certificate's PEM."""
-    pem = keys.read(path)
+    pem = papers.read(path)
     try:
         x509.load_pem_x509_certificate(pem)
     except ValueError:

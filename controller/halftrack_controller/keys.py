@@ -11,6 +11,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from halftrack_controller.papers import read
 from halftrack_model.errors import HostFault, InvalidInput, Refused
 from halftrack_model.seals import Seal, Sealed, key_id_of, signing_input
 
@@ -101,11 +102,3 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def read(path: Path) -> bytes:
-    """The file's bytes; a HostFault that names the file when it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise HostFault("cannot-read", f"{path}: {error.strerror}") from None

@@ -2,17 +2,28 @@
 
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from halftrack_controller.yaml_lines import MAX_TEXT_BYTES
 from halftrack_model.errors import InvalidInput
 
 STDIN = "-"
+MAX_TEXT_BYTES = 1 << 20  # a hundred graphs; a manifest is written by people
 Named = tuple[str, str]  # a file, and its text or what is wrong with it
 
 
-def read(paths: Iterable[str]) -> tuple[list[Named], list[Named]]:
-    """The texts of all files, folders (their *.yaml and *.yml, sorted) and `-`; and what has none, with the reason."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found under the paths that were asked for."""
+
+    paths: tuple[str, ...]
+    texts: tuple[Named, ...]
+    refused: tuple[Named, ...]  # what has no text, with the reason
+
+
+def read(paths: Iterable[str]) -> Found:
+    """The texts of all files, folders (their *.yaml and *.yml, sorted) and `-`; and what has none."""
+    paths = tuple(paths)
     texts: list[Named] = []
     refused: list[Named] = []
     for path in paths:
@@ -26,7 +37,7 @@ def read(paths: Iterable[str]) -> tuple[list[Named], list[Named]]:
                 texts.append((name, _text(name)))
             except InvalidInput as error:
                 refused.append((name, error.message))
-    return texts, refused
+    return Found(paths, tuple(texts), tuple(refused))
 
 
 def is_file(path: Path) -> bool:

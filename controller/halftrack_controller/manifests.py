@@ -101,8 +101,12 @@ class Declared:
 
 def read(paths: Iterable[str]) -> Declared:
     """What the files, folders (their *.yaml and *.yml, sorted) and `-` (standard input) declare; BadManifests otherwise."""
-    texts, refused = manifest_files.read(paths)
-    return _declared(texts, [Problem(name, 1, text) for name, text in refused])
+    return of_files(manifest_files.read(paths))
+
+
+def of_files(found: manifest_files.Found) -> Declared:
+    """The same for what was found and is read already."""
+    return _declared(found.texts, [Problem(name, 1, text) for name, text in found.refused])
 
 
 def parsed(texts: Iterable[tuple[str, str]]) -> Declared:

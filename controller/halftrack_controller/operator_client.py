@@ -19,6 +19,7 @@ import grpc
 
 from halftrack_controller import galaxy, keys
 from halftrack_controller.galaxy import OperatorGalaxy
+from halftrack_controller.operator_link import DEADLINE_S, channel_to
 from halftrack_controller.quantities import age_text
 from halftrack_controller.snapshot import Environment, Host
 from halftrack_model.edits import Edit, GraphRecord
@@ -29,7 +30,7 @@ from halftrack_proto import artifact_codec, codec, shown_codec
 from halftrack_proto import graph_codec as graphs
 from halftrack_proto import messages as said
 from halftrack_proto import operator_codec as wire
-from halftrack_proto.channel import CHUNK_BYTES, CLIENT_OPTIONS
+from halftrack_proto.channel import CHUNK_BYTES
 from halftrack_proto.gauges import RingRow
 from halftrack_proto.graph_codec import EditRequest, SettleRequest
 from halftrack_proto.graph_messages import GraphQuery, GraphView
@@ -44,28 +45,21 @@ Declared = Environment | Host | StreamGraph
 class OperatorClient:
     """One connection to one controller."""
 
-    def __init__(self, operator: OperatorGalaxy, deadline_s: float = 10.0) -> None:
-        credentials = grpc.ssl_channel_credentials(
-            operator.ca_pem, operator.identity.key_pem, operator.identity.certificate_pem
-        )
+    def __init__(self, operator: OperatorGalaxy, deadline_s: float = DEADLINE_S) -> None:
         self.galaxy = operator.galaxy
         self.endpoint = operator.endpoint
         self.release_key_path = operator.release_key_path
-        self._ends_ms = operator.ends_ms
+        self.ends_ms = operator.ends_ms  # of the operator's certificate; 0 when that is not known
         self._deadline_s = deadline_s
-        self._channel = grpc.secure_channel(operator.endpoint, credentials, CLIENT_OPTIONS)
+        identity = operator.identity
+        self._channel = channel_to(operator.endpoint, operator.ca_pem, identity.key_pem, identity.certificate_pem)
         self._operator = operator_pb2_grpc.OperatorStub(self._channel)
         self._artifacts = artifacts_pb2_grpc.ArtifactsStub(self._channel)
 
     @classmethod
-    def from_config(cls, path: Path, deadline_s: float = 10.0) -> Self:
+    def from_config(cls, path: Path, deadline_s: float = DEADLINE_S) -> Self:
         """The client for the operator folder (or its `config.json`) at `path`."""
         return cls(galaxy.load_operator(path), deadline_s)
-
-    @property
-    def left_ms(self) -> int | None:
-        """How long the operator's certificate is still good for, by this machine's clock: for people. None when it is not known."""
-        return self._ends_ms - time.time_ns() // 1_000_000 if self._ends_ms else None
 
     def close(self) -> None:
         """End the connection."""
@@ -165,7 +159,7 @@ class OperatorClient:
                 for message in call:
                     yield wire.change_of(message)
             except grpc.RpcError as error:
-                raise self._told(error_of(error)) from None
+                raise self.told(error_of(error)) from None
 
         return changes()
 
@@ -176,7 +170,7 @@ class OperatorClient:
             for message in call:
                 yield shown_codec.shown_of(message)
         except grpc.RpcError as error:
-            raise self._told(error_of(error)) from None
+            raise self.told(error_of(error)) from None
         finally:
             call.cancel()
 
@@ -195,25 +189,27 @@ class OperatorClient:
         """The release key that lies in the operator's folder."""
         return keys.load_key(self.release_key_path)
 
-    def _told(self, error: HalftrackError) -> HalftrackError:
+    def told(self, error: HalftrackError) -> HalftrackError:
         """`error` in better words, if we have them: TLS does not say that a certificate is over, the controller just does not answer."""
-        if error.reason != UNREACHABLE or self.left_ms is None or self.left_ms > 0:
+        left_ms = self.ends_ms - time.time_ns() // 1_000_000
+        if error.reason != UNREACHABLE or not self.ends_ms or left_ms > 0:
             return error
-        ago = age_text(-self.left_ms)
+        ago = age_text(-left_ms)
         return HostFault("certificate-over", f"the operator's certificate is over since {ago}, by this machine's clock")
 
     def _call(self, method: Callable[..., T], request: Any, deadline_s: float | None = None) -> T:
         try:
             return method(request, timeout=deadline_s or self._deadline_s)
         except grpc.RpcError as error:
-            raise self._told(error_of(error)) from None
+            raise self.told(error_of(error)) from None
 
 
 def _documents(documents: Iterable[Declared]) -> Sequence[said.Document]:
-    return [_document(document) for document in documents]
+    return [document_of(document) for document in documents]
 
 
-def _document(declared: Declared) -> said.Document:
+def document_of(declared: Declared) -> said.Document:
+    """What is sent for what a manifest declares."""
     match declared:
         case Environment():
             return said.EnvironmentDocument(declared.name, declared.labels, declared.track, declared.agent)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import TypeVar
 
-from halftrack_controller import documents, standing, views
+from halftrack_controller import documents, reading, standing, views
 from halftrack_controller.callers import OPERATOR, Context, Wire, answered, checked_caller
 from halftrack_controller.documents import Declared
 from halftrack_controller.galaxy import ControllerGalaxy
@@ -15,7 +15,7 @@ from halftrack_controller.snapshot import Snapshot
 from halftrack_controller.watching import Looks
 from halftrack_model.edits import GraphRecord
 from halftrack_model.errors import HalftrackError
-from halftrack_proto import codec, shown_codec
+from halftrack_proto import codec, manifests_codec, shown_codec
 from halftrack_proto import graph_codec as graphs
 from halftrack_proto import messages as said
 from halftrack_proto import operator_codec as wire
@@ -66,6 +66,19 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
             return await self._controller.apply(_declared(wire.apply_request_of(request)), operator)
 
         return codec.apply_reply_message(await self._answer_to(context, work))
+
+    async def ApplyManifests(self, request: Wire, context: Context) -> Wire:
+        """Register what manifests declare."""
+
+        async def work() -> manifests_codec.Applied:
+            caller = checked_caller(context, self._galaxy.name, (OPERATOR,))
+            texts = manifests_codec.manifests_of(request)
+            changes = await reading.applied(texts, lambda read: self._controller.apply(read, caller.name))
+            return manifests_codec.Applied(
+                tuple((change.kind, change.name, change.action) for change in changes), caller.ends_ms
+            )
+
+        return manifests_codec.applied_message(await answered(context, work))
 
     async def Plan(self, request: Wire, context: Context) -> Wire:
         """What applying would do."""

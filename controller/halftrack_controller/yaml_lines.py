@@ -14,9 +14,9 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
+from halftrack_controller.manifest_files import MAX_TEXT_BYTES
 from halftrack_model.canonical import MAX_INT
 
-MAX_TEXT_BYTES = 1 << 20  # a hundred graphs; a manifest is written by people
 MAX_PARTS = 100_000  # aliases can multiply: this ends a "billion laughs" long before memory does
 _HALF = re.compile("[\ud800-\udfff]")
 _PREFIX = "tag:yaml.org,2002:"

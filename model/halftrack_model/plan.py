@@ -10,10 +10,6 @@ from halftrack_model.seals import Sealed
 from halftrack_model.swap import SwapSpec
 from halftrack_model.workload import RingSpec, Workload
 
-MAX_PLAN_BYTES = (
-    4 << 20
-)  # a plan names rings and workloads, it does not carry artifacts; a hundred graphs fit many times over
-
 
 @dataclass(frozen=True, slots=True)
 class Peer:

@@ -1,6 +1,6 @@
 """What both ends of a connection must agree on: names in certificates, message limits, channel options. No I/O."""
 
-from halftrack_model.plan import MAX_PLAN_BYTES
+from halftrack_model.limits import MAX_PLAN_BYTES
 
 SERVER_NAME = "halftrack-controller"
 """The DNS name in every controller's certificate. Clients verify this instead of the address that they dialled, because

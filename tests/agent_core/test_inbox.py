@@ -13,7 +13,8 @@ from halftrack_agent.state import AgentState
 from halftrack_model import canonical, seals
 from halftrack_model.disconnect import Disconnect
 from halftrack_model.errors import HalftrackError
-from halftrack_model.plan import MAX_PLAN_BYTES, Holding, Plan
+from halftrack_model.limits import MAX_PLAN_BYTES
+from halftrack_model.plan import Holding, Plan
 from halftrack_model.probes import Checks, Probe, ProbeKind
 from halftrack_model.release import AGENT
 from halftrack_model.report import Happened

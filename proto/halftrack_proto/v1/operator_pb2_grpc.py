@@ -40,6 +40,11 @@ class OperatorStub:
                 request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.ApplyRequest.SerializeToString,
                 response_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.ApplyReply.FromString,
                 _registered_method=True)
+        self.ApplyManifests = channel.unary_unary(
+                '/halftrack.v1.Operator/ApplyManifests',
+                request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.ApplyManifestsRequest.SerializeToString,
+                response_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.ApplyManifestsReply.FromString,
+                _registered_method=True)
         self.Plan = channel.unary_unary(
                 '/halftrack.v1.Operator/Plan',
                 request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.PlanRequest.SerializeToString,
@@ -127,6 +132,13 @@ class OperatorServicer:
 
     def Apply(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyManifests(self, request, context):
+        """the same, of texts as their authors wrote them
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -236,6 +248,11 @@ def add_OperatorServicer_to_server(servicer, server):
                     request_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.ApplyRequest.FromString,
                     response_serializer=halftrack__proto_dot_v1_dot_operator__pb2.ApplyReply.SerializeToString,
             ),
+            'ApplyManifests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyManifests,
+                    request_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.ApplyManifestsRequest.FromString,
+                    response_serializer=halftrack__proto_dot_v1_dot_operator__pb2.ApplyManifestsReply.SerializeToString,
+            ),
             'Plan': grpc.unary_unary_rpc_method_handler(
                     servicer.Plan,
                     request_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.PlanRequest.FromString,
@@ -344,6 +361,33 @@ class Operator:
             '/halftrack.v1.Operator/Apply',
             halftrack__proto_dot_v1_dot_operator__pb2.ApplyRequest.SerializeToString,
             halftrack__proto_dot_v1_dot_operator__pb2.ApplyReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyManifests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/halftrack.v1.Operator/ApplyManifests',
+            halftrack__proto_dot_v1_dot_operator__pb2.ApplyManifestsRequest.SerializeToString,
+            halftrack__proto_dot_v1_dot_operator__pb2.ApplyManifestsReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class OperatorStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OperatorAsyncStub: ...
     Apply: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ApplyRequest, _operator_pb2.ApplyReply]
+    ApplyManifests: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ApplyManifestsRequest, _operator_pb2.ApplyManifestsReply]
+    """the same, of texts as their authors wrote them"""
     Plan: _grpc.UnaryUnaryMultiCallable[_operator_pb2.PlanRequest, _operator_pb2.PlanReply]
     """what Apply would do; changes nothing"""
     PublishRelease: _grpc.UnaryUnaryMultiCallable[_operator_pb2.PublishReleaseRequest, _operator_pb2.PublishReleaseReply]
@@ -57,6 +59,8 @@ class OperatorStub:
 class OperatorAsyncStub(OperatorStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Apply: _aio.UnaryUnaryMultiCallable[_operator_pb2.ApplyRequest, _operator_pb2.ApplyReply]  # type: ignore[assignment]
+    ApplyManifests: _aio.UnaryUnaryMultiCallable[_operator_pb2.ApplyManifestsRequest, _operator_pb2.ApplyManifestsReply]  # type: ignore[assignment]
+    """the same, of texts as their authors wrote them"""
     Plan: _aio.UnaryUnaryMultiCallable[_operator_pb2.PlanRequest, _operator_pb2.PlanReply]  # type: ignore[assignment]
     """what Apply would do; changes nothing"""
     PublishRelease: _aio.UnaryUnaryMultiCallable[_operator_pb2.PublishReleaseRequest, _operator_pb2.PublishReleaseReply]  # type: ignore[assignment]
@@ -82,6 +86,14 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _operator_pb2.ApplyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.ApplyReply, _abc.Awaitable[_operator_pb2.ApplyReply]]: ...
+
+    @_abc_1.abstractmethod
+    def ApplyManifests(
+        self,
+        request: _operator_pb2.ApplyManifestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.ApplyManifestsReply, _abc.Awaitable[_operator_pb2.ApplyManifestsReply]]:
+        """the same, of texts as their authors wrote them"""
 
     @_abc_1.abstractmethod
     def Plan(
