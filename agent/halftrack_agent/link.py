@@ -281,6 +281,8 @@ class Link:
                 self._ends.look_for(said.hosts)
             case WantFrames():
                 self._ends.show(said, channel)
+            case Alive():
+                return  # heard, which is all that it says: nothing new is to be said for it
             case ReconnectAfter():
                 log.info("sent away for %d ms: %s", said.ms, said.reason)
                 raise _SentAway(min(max(0, said.ms), RECONNECT_MAX_MS))

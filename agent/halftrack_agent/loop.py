@@ -67,6 +67,8 @@ class Loop:
         self._kept_house_ms = 0
         self._fault, self._fault_ms = "", 0
         self._observed = core.observed(state)
+        self._observed_state: AgentState | None = None  # of what `_observed` was made
+        self._observed_with: tuple[tuple[str, ...], AgentSeen | None] = (), None
 
     @property
     def state(self) -> AgentState:
@@ -90,7 +92,11 @@ class Loop:
     def observed(self) -> Observed:
         """The host as the controller shall know it."""
         faults = (self._fault,) if self._fault else ()
-        seen = core.observed(self._state, (*faults, *self._hands.problems, *self._problems()), self._agent())
+        problems, agent = (*faults, *self._hands.problems, *self._problems()), self._agent()
+        if self._state is self._observed_state and (problems, agent) == self._observed_with:
+            return self._observed  # asked for several times a second, and mostly nothing has been looked at since
+        seen = core.observed(self._state, problems, agent)
+        self._observed_state, self._observed_with = self._state, (problems, agent)
         if seen != self._observed:  # else the one whose digest is known
             self._observed = seen
         return self._observed

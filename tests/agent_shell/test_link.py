@@ -70,12 +70,14 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.plans: list[Sealed] = []
         self.problems: tuple[str, ...] = ()
+        self.asked = 0
         self.outbox = Outbox(folder, "h")
 
     def hello(self) -> Hello:
         return Hello("h", "boot", "0.1.0", 3, self.observed().digest(), self.outbox.first, self.outbox.next)
 
     def observed(self) -> Observed:
+        self.asked += 1
         return Observed("h", 3, (), (), self.problems)
 
 
@@ -117,6 +119,13 @@ async def polite(_controller: Controller) -> AsyncIterator[ControllerSays]:
         await asyncio.sleep(0.05)
 
 
+async def chatty(_controller: Controller) -> AsyncIterator[ControllerSays]:
+    yield Welcome(400, 0)
+    while True:
+        yield Alive()
+        await asyncio.sleep(0.01)
+
+
 async def silent(_controller: Controller) -> AsyncIterator[ControllerSays]:
     yield Welcome(100, 0)
     await asyncio.sleep(30)
@@ -150,6 +159,20 @@ def test_state_goes_out_once_and_heartbeats_have_its_digest(tmp_path: Path, monk
         await until(lambda: len(controller.said(Heartbeat)) > count + 3, "more heartbeats")
         assert controller.said(Observed) == [bench.observed()]
         assert controller.said(Heartbeat)[-1].observed_digest == bench.observed().digest()
+
+    together(tmp_path, controller, work, monkeypatch)
+
+
+def test_that_a_controller_is_alive_is_nothing_to_look_for_news_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = Controller(chatty)
+
+    async def work(bench: Bench, _link: Link) -> None:
+        await until(lambda: controller.sessions and len(controller.said(Heartbeat)) > 1, "a heartbeat")
+        asked, beats = bench.asked, len(controller.said(Heartbeat))
+        await until(lambda: len(controller.said(Heartbeat)) > beats + 3, "more heartbeats")
+        assert bench.asked - asked <= len(controller.said(Heartbeat)) - beats + 1
 
     together(tmp_path, controller, work, monkeypatch)
 

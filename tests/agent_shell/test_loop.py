@@ -21,8 +21,10 @@ from halftrack_agent.places import Places
 from halftrack_agent.reserve import Reserve
 from halftrack_agent.rings import Rings
 from halftrack_agent.spools import Spools
+from halftrack_agent.state import AgentState
 from halftrack_model import canonical, seals
 from halftrack_model.errors import HostFault, Refused
+from halftrack_model.observed import AgentSeen, Observed
 from halftrack_model.plan import Plan
 from halftrack_model.report import Happened
 from halftrack_model.seals import Seal, Sealed
@@ -45,10 +47,19 @@ def sealed(revision: int, rings: tuple[RingSpec, ...] = ()) -> Sealed:
     return Sealed(seals.PLAN, payload, (Seal(seals.key_id_of(PUBLIC), signature),))
 
 
+class Trouble:
+    """What else the agent has to say of its host."""
+
+    words: tuple[str, ...] = ()
+
+    def __call__(self) -> tuple[str, ...]:
+        return self.words
+
+
 class Body:
     """A loop with real hands, journal, outbox and rings, and nothing that runs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, trouble: Callable[[], tuple[str, ...]] = tuple) -> None:
         self.folder = folder
         self.answers: list[Accepted | Declined] = []
         self.in_force: list[int] = []
@@ -69,7 +80,7 @@ class Body:
             Reserve(folder),
         )
         state = core.recovered(TRUST, self.journal.entries, 0, 0, self.journal.floor)
-        self.loop = Loop(state, self, self.hands, self.rings, self.outbox, self.took, lambda: None, lambda: ())  # type: ignore[arg-type]
+        self.loop = Loop(state, self, self.hands, self.rings, self.outbox, self.took, lambda: None, trouble)  # type: ignore[arg-type]
 
     def took(self, trusted: TrustedPlan) -> None:
         self.in_force.append(trusted.plan.revision)
@@ -186,6 +197,30 @@ def test_a_damaged_floor_is_told_and_one_that_cannot_be_written_stops_no_answer(
         body.loop.step()
         assert body.answers == [Accepted(1)]
         assert body.journal.floor == 0
+        body.close()
+
+    asyncio.run(work())
+
+
+def test_what_is_observed_is_made_anew_only_when_something_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Observed] = []
+    observed, trouble = core.observed, Trouble()
+
+    def counted(state: AgentState, problems: tuple[str, ...], agent: AgentSeen | None) -> Observed:
+        made.append(observed(state, problems, agent))
+        return made[-1]
+
+    async def work() -> None:
+        body = Body(tmp_path, trouble)
+        monkeypatch.setattr(core, "observed", counted)
+        first = body.loop.observed()
+        assert body.loop.observed() is first
+        assert len(made) == 1
+        trouble.words = ("new",)
+        assert body.loop.observed().problems == ("new",)
+        body.loop.plan_came(sealed(4))
+        body.loop.step()
+        assert (body.loop.observed().revision, len(made)) == (4, 3)
         body.close()
 
     asyncio.run(work())

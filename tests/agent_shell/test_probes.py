@@ -41,6 +41,9 @@ def odd(port, answer):
 kept = []
 odd(8081, b"x" * 100000)
 odd(8082, None)
+crowded = socket.socket(); crowded.bind(("127.0.0.1", 8083)); crowded.listen(0)
+for _ in range(4):  # nobody takes them in, so whoever comes after them waits
+    kept.append(socket.socket()); kept[-1].setblocking(False); kept[-1].connect_ex(("127.0.0.1", 8083))
 print("ready", flush=True)
 """
 SERVING = """
@@ -89,6 +92,7 @@ def test_what_each_probe_of_a_network_finds_inside(bench: Bench) -> None:
             assert await found(TCP, port="9") == "port 9: connection refused"
             assert await found(HTTP, port="8081") == "/well: the answer is no HTTP"
             assert await found(HTTP, port="8082", timeout_ms=200) == "no answer within 200 ms"
+            assert await found(TCP, port="8083", timeout_ms=200) == "no answer within 200 ms"
             assert await found(GRPC, port="8081") == "port 8081: unavailable"
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection("127.0.0.1", 8080)  # nothing of it is on the host

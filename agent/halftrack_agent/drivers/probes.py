@@ -6,6 +6,7 @@ host cannot look at all: that is nobody's ill health (O1).
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -71,11 +72,24 @@ async def _connected(pid: int, port: int) -> socket.socket:
         raise Blind(f"this host cannot look into its network: {error.strerror}") from error
     sock = await asyncio.to_thread(_made_inside, pid) if apart else _a_socket()
     try:
-        await asyncio.get_running_loop().sock_connect(sock, (_LOOPBACK, port))
+        if not _connected_at_once(sock, (_LOOPBACK, port)):
+            await asyncio.get_running_loop().sock_connect(sock, (_LOOPBACK, port))
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _connected_at_once(sock: socket.socket, address: tuple[str, int]) -> bool:
+    """Begin to connect. On a loopback the handshake is over when the call returns, which the second call finds out: to wait for it wakes the agent once more."""
+    code = sock.connect_ex(address)
+    if code == errno.EINPROGRESS:
+        code = sock.connect_ex(address)
+    if code in (errno.EINPROGRESS, errno.EALREADY):
+        return False
+    if code not in (0, errno.EISCONN):
+        raise OSError(code, os.strerror(code))
+    return True
 
 
 def _a_socket() -> socket.socket:
