@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 import os
 import signal
 import sys
@@ -11,10 +10,11 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from halftrack_agent.drivers import egress
+from halftrack_agent import clock
+from halftrack_agent.drivers import egress, traces
 from halftrack_agent.drivers.cgroups import Cgroups
 from halftrack_agent.drivers.exec import ExecDriver
-from halftrack_agent.drivers.instances import Launch
+from halftrack_agent.drivers.instances import Folder, Launch
 from halftrack_model.release import StateSchemas
 from halftrack_model.workload import Kind, Runs, Workload
 from tests.agent_shell.waiting import until
@@ -83,12 +83,15 @@ async def ended(driver: ExecDriver) -> None:
 
 
 def killed(instances: Path) -> None:
-    """Whatever a failed test has left running."""
-    for record in instances.glob("*/instance.json"):
-        tree = json.loads(record.read_bytes())
-        for pid in (tree["pid"], tree["shim_pid"]):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    """Whatever a failed test has left running, by its record, and by its lock where that is damaged or gone."""
+    pids = set[int]()
+    for folder in map(Folder, instances.glob("*")):
+        lock = folder.path / "lock"
+        found = (folder.who(), traces.found(lock, clock.boot_id()) if lock.exists() else None)
+        pids |= {pid for who in found if who for pid in (who.workload.pid, who.shim.pid)}
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def lines(path: str) -> list[str]:

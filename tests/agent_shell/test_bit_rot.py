@@ -6,7 +6,6 @@ Journal and outbox are `test_ledger.py`'s, notes `test_notes.py`'s. What a check
 import json
 import os
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,20 +16,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from halftrack_agent import clock, identity, launching, retention
+from halftrack_agent import identity, launching, retention
 from halftrack_agent.artifacts import ArtifactStore
-from halftrack_agent.drivers import exec as exec_driver
-from halftrack_agent.drivers import procfs
-from halftrack_agent.drivers.exec import ExecDriver
-from halftrack_agent.drivers.instances import Ending, Folder, Ordered, Who
 from halftrack_agent.identity import Membership
 from halftrack_agent.places import Places
 from halftrack_agent.slots import Running, Slot, Slots, Trial
 from halftrack_model import canonical, seals
 from halftrack_model.errors import HostFault
 from halftrack_model.ids import digest_of
-from tests.agent_shell.driver_bench import FOREVER, Bench, go, python
-from tests.agent_shell.waiting import until
+from tests.agent_shell.driver_bench import Bench, go
 
 KEYS = {seals.key_id_of(key): key for key in (b"a" * 32, b"b" * 32, b"c" * 32)}
 PUBLIC, SECRET = zmq.curve_keypair()
@@ -108,87 +102,6 @@ def test_a_damaged_program_is_not_executed(tmp_path: Path, program: bytes, where
     path.write_bytes(flipped(program, where, bits))
     with pytest.raises(HostFault, match="fetched again"):
         store.path(digest)
-
-
-@twice
-@given(st.sampled_from(sorted(RECORDS)), st.integers(0), st.integers(1, 255))
-def test_a_damaged_record_of_an_instance_is_none_or_has_its_form(
-    tmp_path: Path, name: str, where: int, bits: int
-) -> None:
-    (tmp_path / name).write_bytes(flipped(json.dumps(RECORDS[name]).encode(), where, bits))
-    folder = Folder(tmp_path)
-    for look, kind in ((folder.ordered, Ordered), (folder.who, Who), (folder.ending, Ending)):
-        found = look()
-        assert found is None or isinstance(found, kind)
-    who = folder.who()
-    assert who is None or (type(who.workload.pid), type(who.workload.start_ticks)) == (int, int)
-
-
-def in_its_groups(driver: ExecDriver, pid: int) -> bool:
-    return all(str(pid) in Path(procs).read_text().split() for procs in driver.groups("a"))
-
-
-def cut(data: bytes) -> bytes:
-    return data[:-3]
-
-
-def of_another_boot(data: bytes) -> bytes:
-    return data.replace(clock.boot_id().encode(), BOOT.encode())
-
-
-# invariants: R2, D1
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [("spec.json", cut), ("spec.json", of_another_boot), ("instance.json", cut)],
-    ids=["order", "boot", "who"],
-)
-def test_nobody_runs_twice_because_a_record_was_damaged(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, damage: Callable[[bytes], bytes]
-) -> None:
-    """It lives on and is replaced in order; or, if not even who it is can be told, it ends before another begins."""
-    workload = python("a", FOREVER)
-
-    async def work() -> None:
-        async with bench.running() as first:  # which knows what it has started, and ends it
-            first.start(workload)
-            await until(first.pids, "it runs")
-            pid = first.pids()["a"]
-            record = bench.folder / "run" / "a" / name
-            record.write_bytes(damage(record.read_bytes()))
-            monkeypatch.setattr(exec_driver, "READY_S", 0.1)
-            other = bench.driver()
-            await until(lambda: in_its_groups(first, pid), "it has entered its groups")
-            if name != "instance.json":
-                for procs in map(Path, first.groups("a")):  # as one that has not got so far as to enter them
-                    procs.parent.parent.joinpath("cgroup.procs").write_text(str(pid))
-            await other.adopt()
-            assert all(map(os.path.exists, first.groups("a"))), "the groups that it is about to enter"
-            if name == "instance.json":
-                assert not other.seen()["a"].running
-                await until(lambda: not first.pids(), "it has ended")
-            else:
-                assert other.pids() == {"a": pid}
-                assert other.seen()["a"].digest != workload.digest(), "as nothing that is wanted"
-            await other.close()
-
-    go(work())
-
-
-# invariant: D1
-@given(st.integers(0), st.integers(1, 255))
-def test_a_damaged_order_names_no_group_of_another(where: int, bits: int) -> None:
-    """With a damaged `spec.json`, too, nothing else says which group is whose."""
-    order = procfs.write_order(
-        [("workload", "a"), ("argv", "x"), ("cgroup", "/sys/fs/cgroup/halftrack/a.123/cgroup.procs")]
-    )
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch, "a")
-        folder.mkdir()
-        (folder / "order").write_bytes(order)
-        assert Folder(folder).group() == "a.123"
-        (folder / "order").write_bytes(flipped(order, where, bits))
-        found = Folder(folder).group()
-    assert found == "" or (found.startswith("a.") and found[2:].isdecimal())
 
 
 def test_what_was_left_of_another_boot_goes(bench: Bench) -> None:

@@ -199,6 +199,9 @@ def test_a_copy_of_the_state_is_read_as_the_next_agent_would(site: Site, tmp_pat
     assert (found.formats, found.revision > 0) == (slots.FORMATS, True)
     assert (at.state / "revision").read_bytes() == b"%d\n" % found.revision, "as every version reads it"
     (at.instances / NAME / "spec.json").write_bytes(b"rot")
+    checking.answer(at)  # the order tells the same
+    for name in ("spec.json", "order"):
+        (at.instances / NAME / name).write_bytes(b"rot")
     with pytest.raises(HostFault, match=f"the record of {NAME} cannot be read"):
         checking.answer(at)
 

@@ -11,11 +11,10 @@ import os
 import re
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 
 from halftrack_agent import clock, files
-from halftrack_agent.drivers import processes
+from halftrack_agent.drivers import processes, traces
 from halftrack_agent.drivers.cgroups import Cgroups
 from halftrack_agent.drivers.instances import Ending, Folder, Launch, Ordered, Who
 from halftrack_agent.drivers.meter import Used, used
@@ -28,6 +27,7 @@ from halftrack_model.workload import Workload
 
 GRACE_S = 2.0  # between SIGTERM and SIGKILL: a member writes a last snapshot in it, a swap drains for a second
 READY_S = 10.0  # a shim that has not told who it is by then never will; measured: 30 ms
+LOOK_S = 0.2  # between two looks for who cannot be waited for
 LOG_BYTES = 4 << 20  # per file; two files an instance
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@+_-]{0,199}")
 
@@ -80,13 +80,6 @@ class ExecDriver:
         return {name: _seen(instance) for name, instance in self._instances.items()}
 
     @property
-    def unsettled(self) -> bool:
-        """Is anything being started or stopped?"""
-        return any(
-            not i.known.is_set() or (i.stopping is not None and not i.stopping.done()) for i in self._instances.values()
-        )
-
-    @property
     def busy(self) -> bool:
         """Is any order still being carried out, clearing up included?"""
         return bool(self._tasks)
@@ -113,24 +106,17 @@ class ExecDriver:
         """Find the instances that an earlier agent started; returns the names of those that still run (R2)."""
         for path in sorted(self._folder.iterdir()):
             folder = Folder(path)
-            ordered = folder.ordered()
-            ending = folder.ending()
-            if ordered is None or ordered.workload != path.name or (ordered.boot_id != self._boot and ending is None):
-                if not folder.held():
-                    folder.remove()  # half written, half removed, or cut short by a reboot
-                    continue
-                # Somebody runs there, whatever a damaged record says. As nothing that is wanted, so that it is replaced in order.
-                ordered, ending = Ordered(path.name, "", folder.group(), clock.boot_ms(), self._boot), None
-            if ordered.boot_id != self._boot:
-                ordered = replace(ordered, started_ms=0)  # another boot's clock
-            instance = _Instance(folder, ordered)
-            self._instances[ordered.workload] = instance
+            found = folder.found(self._boot, clock.boot_ms())
+            if found is None:
+                folder.remove()  # half written, half removed, or cut short by a reboot
+                continue
+            ordered, ending = found
+            instance = self._instances[ordered.workload] = _Instance(folder, ordered)
             if ending is not None:
                 self._end(instance, ending)
-            elif (lock := folder.lock()) is None:
+            elif folder.held():
                 await self._adopt_shimmed(instance)
             else:
-                os.close(lock)
                 self._adopt_orphan(instance)
             if instance.ending is None and folder.leaves():
                 self.stop(ordered.workload)  # the agent before us may not have lived to insist
@@ -142,18 +128,28 @@ class ExecDriver:
         return tuple(name for name, instance in self._instances.items() if instance.ending is None)
 
     async def _adopt_shimmed(self, instance: _Instance) -> None:
-        """A shim is alive. The agent before us may have died so early that the shim has not told yet who it is."""
-        for _ in range(int(READY_S / 0.02)):
-            if (who := instance.folder.who()) is not None:
-                return self._know(instance, who)
-            if (lock := instance.folder.lock()) is not None:
-                os.close(lock)
+        """A shim is alive. The agent before us may have died so early that it has not told yet who it is; or what it has told is damaged."""
+        folder, end_ms = instance.folder, clock.boot_ms() + int(READY_S * 1000)
+        while clock.boot_ms() < end_ms:
+            if not folder.held():
                 return self._adopt_orphan(instance)
-            await asyncio.sleep(0.02)
-        await asyncio.to_thread(
-            self._cgroups.kill, instance.ordered.cgroup
-        )  # nobody can find it, and the next one comes
-        return self._end(instance, Ending(None, None, "its shim never told who it is"))
+            who, told = folder.who(), folder.told()
+            if told and (who is None or not processes.alive(who.shim, self._boot)):
+                who = await asyncio.to_thread(traces.found, folder.path / "lock", self._boot)
+            if who is not None:
+                return self._know(instance, who)
+            await asyncio.sleep(LOOK_S if told else 0.02)
+        await asyncio.to_thread(self._cgroups.kill, instance.ordered.cgroup)
+        name = instance.ordered.workload
+        self._trouble(instance, f"{name}: its shim lives and cannot be found; until it ends no other is started")
+        self._spawn(self._outlive(instance))
+        return None
+
+    async def _outlive(self, instance: _Instance) -> None:
+        """Whoever holds that lock may have begun the workload, or may yet."""
+        while instance.folder.held():  # noqa: ASYNC110 - the kernel tells nobody of a lock that is let go
+            await asyncio.sleep(LOOK_S)
+        self._adopt_orphan(instance, "its shim never told who it is")
 
     def _adopt_orphan(self, instance: _Instance, else_text: str = "it vanished while no agent was running") -> None:
         """No shim. The workload may live on all the same; then it runs, and only its exit will go unseen."""
@@ -210,6 +206,8 @@ class ExecDriver:
     def _begin(self, instance: _Instance, launch: Launch, ready: int) -> Shim:
         """Write the order and start the shim. Runs in a thread: it may wait for a disk."""
         ordered = instance.ordered
+        if not instance.folder.free():
+            raise HostFault("instance-lives", f"{instance.folder.path}: the shim of one before still holds its lock")
         log = self._logs / f"{ordered.workload}.log"
         groups = self._cgroups.make(ordered.cgroup, launch.resources)
         instance.folder.write_order(ordered, launch, log, LOG_BYTES, groups)

@@ -1,6 +1,6 @@
 """An instance's folder, `STATE/instances/WORKLOAD`: the only thing that agent and shim share, and what adoption reads.
 
-    order          what the shim executes (written before it starts, as spec.json)
+    order          what the shim executes (written before it starts, as spec.json); and the sums of run.json and hosts
     spec.json      what the agent wants to know about it later
     lock           held by the shim for as long as it lives: no pid can be mistaken for it
     instance.json  who the workload and the shim are (written before the workload executes)
@@ -9,15 +9,20 @@
     run.json       the data plane's own orders
     hosts          what stands where its /etc/hosts is, if it is to know other names
 
+Each has a sum (`procfs`), or is named with its sum in the order. A shim executes nothing of which a byte has changed; of a damaged record, another one tells
+the same: `order` what spec.json says, the processes themselves (`traces`) what instance.json says.
+
 The folder lies below STATE, not below RUN, although it speaks about processes: how an instance ended must outlive a reboot, else
 a finished job would run again, and a release that has failed its trial would be tried again. Everything else in it is void after
 a reboot, which the boot id tells.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
@@ -27,8 +32,10 @@ from halftrack_agent import files
 from halftrack_agent.drivers import procfs
 from halftrack_agent.drivers.egress import Door
 from halftrack_agent.drivers.processes import Process
+from halftrack_model.errors import HostFault
 from halftrack_model.resources import Resources
 
+GONE_TRIES = 100  # with 10 ms between: from a shim's last line to its end, on a host that does much else
 _INT_MAX = (1 << 63) - 1
 
 
@@ -95,15 +102,17 @@ class Folder:
         self.path.mkdir(
             mode=0o700, parents=True, exist_ok=True
         )  # not durable, as all that follows: a start must not wait for a disk
-        if launch.orders:
-            files.replace(self.path / "run.json", launch.orders, durable=False)
-        if launch.hosts:
-            files.replace(self.path / "hosts", launch.hosts.encode(errors="surrogateescape"), mode=0o644, durable=False)
+        beside = {"run.json": launch.orders, "hosts": launch.hosts.encode(errors="surrogateescape")}
+        beside = {name: data for name, data in beside.items() if data}
+        for name, data in beside.items():
+            files.replace(self.path / name, data, mode=0o644 if name == "hosts" else 0o600, durable=False)
         fields = [
             ("workload", ordered.workload),
             ("digest", ordered.digest),
             ("log", str(log)),
             ("log_bytes", str(log_bytes)),
+            ("boot_id", ordered.boot_id),
+            ("started_ms", str(ordered.started_ms)),
         ]
         fields += [("argv", word) for word in launch.argv]
         fields += [("environment", f"{name}={value}") for name, value in launch.environment.items()]
@@ -113,6 +122,7 @@ class Folder:
         fields += [("feed", words) for words in launch.feeds]
         fields += [("own_network", "")] if launch.own_network else []
         fields += [("hosts", str(self.path / "hosts"))] if launch.hosts else []
+        fields += [("whole", f"{procfs.sum_of(data)} {self.path / name}") for name, data in beside.items()]
         if launch.resources is not None and launch.resources.memory_bytes and cgroups:
             fields += [("memory", str(launch.resources.memory_bytes))]
         files.replace(self.path / "order", procfs.write_order(fields), durable=False)
@@ -122,45 +132,76 @@ class Folder:
         """Other orders for who runs. In this sequence: an agent that dies in between does it again, never too little."""
         ordered = replace(before, digest=digest)
         files.replace(self.path / "run.json", orders, durable=False)
+        if words := self._order():
+            fields = [(name, value) for name, values in (words | {"digest": [digest]}).items() for value in values]
+            files.replace(self.path / "order", procfs.write_order(fields), durable=False)
         self._write_ordered(ordered)
         return ordered
 
     def _write_ordered(self, ordered: Ordered) -> None:
-        tree = {
+        tree: dict[str, str | int | None] = {
             "workload": ordered.workload,
             "digest": ordered.digest,
             "cgroup": ordered.cgroup,
             "started_ms": ordered.started_ms,
             "boot_id": ordered.boot_id,
         }
-        files.replace(self.path / "spec.json", json.dumps(tree).encode(), durable=False)
+        files.replace(self.path / "spec.json", procfs.record(tree), durable=False)
 
     def ordered(self) -> Ordered | None:
-        """The order."""
+        """The order; from what the shim was told where `spec.json` is damaged, which is then mended."""
         tree = self._read("spec.json", workload=str, digest=str, cgroup=str, started_ms=int, boot_id=str)
-        if tree is None:
+        if tree is not None:
+            return Ordered(tree["workload"], tree["digest"], tree["cgroup"], tree["started_ms"], tree["boot_id"])
+        words = self._order() if (self.path / "spec.json").exists() else {}
+        try:
+            (name,), (digest,), (boot_id,) = words["workload"], words["digest"], words["boot_id"]
+            ordered = Ordered(name, digest, self.group(), int(words["started_ms"][0]), boot_id)
+        except (KeyError, ValueError):
             return None
-        return Ordered(tree["workload"], tree["digest"], tree["cgroup"], tree["started_ms"], tree["boot_id"])
+        with contextlib.suppress(HostFault):
+            self._write_ordered(ordered)
+        return ordered
+
+    def found(self, boot: str, now_ms: int) -> tuple[Ordered, Ending | None] | None:
+        """What an agent that starts finds here; None for what nobody needs: half written, half removed, or cut short by a reboot."""
+        ordered, ending = self.ordered(), self.ending()
+        if ordered is None or ordered.workload != self.path.name or (ordered.boot_id != boot and ending is None):
+            if not self.held():
+                return None
+            # Somebody runs there, whatever a damaged record says. As nothing that is wanted, so that it is replaced in order.
+            return Ordered(self.path.name, "", self.group(), now_ms, boot), None
+        if ordered.boot_id != boot:
+            ordered = replace(ordered, started_ms=0)  # another boot's clock
+        return ordered, ending
 
     def group(self) -> str:
         """The name of its control group as its shim was told, for when nothing else says it; empty when that is not one of this instance."""
-        try:
-            words = procfs.read_order(procfs.read(f"{self.path}/order")).get("cgroup", [""])
-        except (OSError, ValueError):
-            return ""
-        name = Path(words[0]).parent.name
+        name = Path(self._order().get("cgroup", [""])[0]).parent.name
         prefix, _, number = name.rpartition(".")
         return name if prefix == self.path.name and number.isdecimal() else ""
 
+    def _order(self) -> dict[str, list[str]]:
+        """What the shim was told; nothing when that is damaged."""
+        try:
+            return procfs.read_order(procfs.read(f"{self.path}/order"))
+        except (OSError, ValueError):
+            return {}
+
     def who(self) -> Who | None:
         """The processes, once they are known."""
-        tree = self._read("instance.json", boot_id=str, pid=int, start_ticks=int, shim_pid=int, shim_start_ticks=int)
+        fields = {"pid": int, "start_ticks": int, "shim_pid": int, "shim_start_ticks": int}
+        tree = self._read("instance.json", workload=str, digest=str, boot_id=str, **fields)
         if tree is None:
             return None
         boot = tree["boot_id"]
         return Who(
             Process(tree["pid"], tree["start_ticks"], boot), Process(tree["shim_pid"], tree["shim_start_ticks"], boot)
         )
+
+    def told(self) -> bool:
+        """Is there a record of who they are, damaged or not?"""
+        return (self.path / "instance.json").exists()
 
     def leave(self) -> None:
         """It is about to be told to stop; an agent that comes after this one shall know."""
@@ -194,17 +235,28 @@ class Folder:
             os.close(lock)
         return lock is None
 
+    def free(self) -> bool:
+        """Does nobody live here any more? A shim that has written how it ended is given the moment that it needs to be gone."""
+        for _ in range(GONE_TRIES):
+            if not self.held():
+                return True
+            if not (self.path / "exit.json").exists():
+                return False
+            time.sleep(0.01)
+        return False
+
     def remove(self) -> None:
         """Take the folder away."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _read(self, name: str, **fields: type | tuple[type, ...]) -> dict[str, Any] | None:
-        """What a file says that has these fields. What is damaged so that it has not is as if it were not there."""
+        """What a file says that has these fields. What is damaged is as if it were not there; without a sum it must have these and no others."""
         try:
-            tree = json.loads((self.path / name).read_bytes())
+            data = (self.path / name).read_bytes()
+            tree = json.loads(data)
         except (OSError, ValueError):
             return None
-        if not isinstance(tree, dict):
+        if not isinstance(tree, dict) or not (procfs.is_whole(data) or tree.keys() == fields.keys()):
             return None
         whole = all(
             field in tree and isinstance(tree[field], kind) and (kind is not int or 0 <= tree[field] <= _INT_MAX)

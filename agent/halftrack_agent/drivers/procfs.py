@@ -1,10 +1,14 @@
 """The little that the shim needs beside the kernel: who a process is, files written whole, and errors that do not matter.
 
-Imports `os` and nothing else, on purpose: the shim stands in the way of every restart, and a module such as `json`, `pathlib`,
+Imports `os` and what is in C, on purpose: the shim stands in the way of every restart, and a module such as `json`, `pathlib`,
 `contextlib` or `dataclasses` costs more of it than all of the shim's own work (measured: 50 of 60 ms of processor time).
+
+Orders and records end in a sum of all before it: no byte of them changes unseen. CRC-32, which `binascii` has (`hashlib` takes ten milliseconds), finds
+every burst of up to 32 bits. It is no seal: who can write here is root, or the agent's own user.
 """
 
 import os
+from binascii import crc32
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,13 +52,18 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-def children() -> list[int]:
-    """The children of this process, of whichever of its threads."""
+def children(parent: str = "self") -> list[int]:
+    """The children of a process, of whichever of its threads."""
     found: list[int] = []
-    for task in os.listdir("/proc/self/task"):
+    for task in os.listdir(f"/proc/{parent}/task"):
         with Ignoring():  # the thread has ended, or the kernel was built without
-            found += [int(pid) for pid in read(f"/proc/self/task/{task}/children").split()]
+            found += [int(pid) for pid in read(f"/proc/{parent}/task/{task}/children").split()]
     return found
+
+
+def sum_of(data: bytes) -> str:
+    """What tells whether data has changed."""
+    return f"{crc32(data):08x}"
 
 
 RECORD_BYTES = 4096  # more than any record has: a line of a log, escaped, and a few numbers
@@ -69,10 +78,24 @@ def reserve_record(path: str) -> None:
         os.close(fd)
 
 
+_SUM = b',"sum":"'  # no text of a record has these bytes: its quotes are escaped
+
+
+def record(tree: "Mapping[str, str | int | None]") -> bytes:
+    """A flat JSON object's bytes, with its sum as the last field: who reads it for its others need not know of it."""
+    text = ",".join(f"{_json(name)}:{_json(value)}" for name, value in tree.items()).encode()
+    return b"{" + text + _SUM + sum_of(text).encode() + b'"}'
+
+
+def is_whole(data: bytes) -> "bool | None":
+    """Is this record what was written? None when it has no sum, as those of agents before."""
+    text, mark, end = data.rpartition(_SUM)
+    return data[:1] == b"{" and end == sum_of(text[1:]).encode() + b'"}' if mark else None
+
+
 def write_record(path: str, tree: "Mapping[str, str | int | None]", *, durable: bool) -> None:
     """Put a flat JSON object at `path`, whole or not at all; `durable`: also if the power fails now."""
-    text = ",".join(f"{_json(name)}:{_json(value)}" for name, value in tree.items())
-    data, fresh = f"{{{text}}}".encode(), f"{path}.new"
+    data, fresh = record(tree), f"{path}.new"
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         while data:  # over what was reserved, which is cut off only then
@@ -102,20 +125,44 @@ def _plain(char: str) -> bool:
     return char >= " " and char not in '"\\' and not "\ud800" <= char <= "\udfff"
 
 
+_ORDER_SUM = b"sum\0"
+_SUM_BYTES = len(_ORDER_SUM) + 8 + 1
+_BEFORE_SUMS = {
+    *("workload", "digest", "log", "log_bytes", "argv", "environment", "cgroup"),
+    *("door", "hidden", "feed", "own_network", "hosts", "memory"),
+}
+
+
 def write_order(fields: "list[tuple[str, str]]") -> bytes:
-    """An order's bytes: names and values, each ended by a zero byte, which no path, argument or variable can hold.
+    """An order's bytes: names and values, each ended by a zero byte, which no path, argument or variable can hold; the last is the sum.
 
     ValueError when one does all the same, or cannot be encoded: the kernel would not take it either.
     """
     if any("\0" in word for field in fields for word in field):
         raise ValueError("a zero byte in an argument, path or variable")
-    return b"".join(f"{name}\0{value}\0".encode("utf-8", "surrogateescape") for name, value in fields)
+    data = b"".join(f"{name}\0{value}\0".encode("utf-8", "surrogateescape") for name, value in fields)
+    return data + _ORDER_SUM + sum_of(data).encode() + b"\0"
 
 
 def read_order(data: bytes) -> dict[str, list[str]]:
-    """The values of an order, in order, by name."""
-    words = data.decode("utf-8", "surrogateescape").split("\0")[:-1]
+    """The values of an order, in order, by name. ValueError when it has changed since it was written."""
+    rest, end = data[:-_SUM_BYTES], data[-_SUM_BYTES:]
+    has_sum = end.startswith(_ORDER_SUM)
+    if has_sum and end != _ORDER_SUM + sum_of(rest).encode() + b"\0":
+        raise ValueError("the order has changed since it was written")
+    words = (rest if has_sum else data).decode("utf-8", "surrogateescape").split("\0")[:-1]
     found: dict[str, list[str]] = {}
     for name, value in zip(words[::2], words[1::2], strict=True):
         found.setdefault(name, []).append(value)
+    if (
+        not has_sum and set(found) - _BEFORE_SUMS
+    ):  # of an agent before, or one whose sum is no longer to be known as one
+        raise ValueError("the order has changed since it was written")
     return found
+
+
+def look(whole: list[str]) -> None:
+    """Each of these is a sum, and the file that must have it. ValueError when one has not."""
+    for wanted, _, path in (each.partition(" ") for each in whole):
+        if sum_of(read(path)) != wanted:
+            raise ValueError(f"{path} has changed since it was written")

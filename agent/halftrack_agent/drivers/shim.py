@@ -53,6 +53,7 @@ class Order:
         self.feeds = words.get("feed", [])
         self.cgroups = words.get("cgroup", [])  # `cgroup.procs` files
         self.memory = int(words.get("memory", ["0"])[0])  # its limit, which the kernel kills for
+        procfs.look(words.get("whole", []))
         self.doors = [(near, far) for near, _, far in (door.partition("=") for door in words.get("door", ()))]
 
 
@@ -295,15 +296,16 @@ def _pass_on(pid: int, number: int) -> None:
 
 def main(folder: str, ready_fd: int, lock_fd: int, execute: "Execute" = executed) -> None:
     """The process. A failure of the shim itself is a record too: the agent must not guess."""
-    order = Order(folder)
+    order = None
     try:
+        order = Order(folder)
         confine.become_subreaper()
         run(order, ready_fd, lock_fd, execute)
     except Exception as error:  # noqa: BLE001
-        if order.pid:  # the record says that it has ended, so it has
+        if order is not None and order.pid:  # the record says that it has ended, so it has
             end_group(order, order.pid)
         text = f"the shim failed: {type(error).__name__}: {error}"
-        procfs.write_record(f"{order.folder}/exit.json", {"code": None, "signal": None, "detail": text}, durable=False)
+        procfs.write_record(f"{folder}/exit.json", {"code": None, "signal": None, "detail": text}, durable=False)
     os._exit(0)  # all is written; taking the interpreter apart would only delay the news
 
 
