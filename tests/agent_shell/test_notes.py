@@ -103,6 +103,31 @@ def test_of_a_note_of_which_nothing_is_left_the_controller_has_to_be_heard(tmp_p
     assert keeper.look(in_step=False).away_ms >= cutoff.UNKNOWN_MS
 
 
+@few
+@given(st.lists(contacts | st.none(), min_size=1, max_size=6), st.booleans())
+def test_what_ends_with_the_boot_is_written_over_and_is_the_last_word_all_the_same(
+    words: list[Contact | None], sums: bool
+) -> None:
+    """None: somebody takes the file away."""
+    with scratch() as folder:
+        beat = contact_of(folder / "contact", lasts=False)
+        beat.sums = sums
+        numbers = set[int]()
+        for word in words:
+            if word is None:
+                (folder / "contact").unlink(missing_ok=True)
+                continue
+            for _ in range(2):
+                beat.write(word)
+            again = contact_of(folder / "contact", lasts=False)
+            assert (again.read(), again.finding) == (word, "")
+            before = (folder / "contact").stat().st_ino
+            beat.write(word)
+            numbers.add((folder / "contact").stat().st_ino - before)
+            assert len(list(folder.iterdir())) == 1
+        assert numbers <= {0}, "no new file for each"
+
+
 def plan(revision: int) -> JournalPlan:
     return JournalPlan(Sealed("plan", b"%d" % revision, ()))
 
