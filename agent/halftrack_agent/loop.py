@@ -188,7 +188,7 @@ class Loop:
         if self._is_open():
             return OPEN_S
         plan = self._state.plan
-        return CALM_S if plan is None or plan.plan.rings else STILL_S
+        return CALM_S if plan is not None and plan.plan.rings else STILL_S
 
     def _is_open(self) -> bool:
         plan, records = self._state.plan, self._state.swaps
