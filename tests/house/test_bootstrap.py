@@ -50,7 +50,7 @@ def _left(checkout: Path) -> list[Path]:
 def test_what_fails_is_told_and_taken_back(checkout: Path) -> None:
     _program(checkout, "python3", _PYTHON.format(ending="exit 1"))
     child = _begun(checkout)
-    _, told = child.communicate(timeout=20)
+    _, told = child.communicate(timeout=60)
     assert child.returncode == 1
     assert told.endswith("no space left on device\nhalftrack: python -m venv failed; its last words are above\n")
     assert not _left(checkout)
@@ -60,12 +60,12 @@ def test_what_fails_is_told_and_taken_back(checkout: Path) -> None:
 def test_what_is_interrupted_is_taken_back(checkout: Path, number: signal.Signals, status: int) -> None:
     _program(checkout, "python3", _PYTHON.format(ending="exec sleep 30"))
     child = _begun(checkout)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (checkout / ".venv/begun").exists():
         assert time.monotonic() < deadline, "it did not begin"
         time.sleep(0.02)
     os.killpg(child.pid, number)
-    child.communicate(timeout=20)
+    child.communicate(timeout=60)
     assert child.returncode == status
     assert not _left(checkout)
 
@@ -77,7 +77,7 @@ def test_what_an_ordinary_user_has_to_install_is_one_command(checkout: Path) -> 
     _program(checkout, "gcc", "#!/bin/sh\nexit 1\n")
     _program(checkout, "apt-get", "#!/bin/sh\nexit 1\n")
     child = _begun(checkout)
-    _, told = child.communicate(timeout=20)
+    _, told = child.communicate(timeout=60)
     assert child.returncode == 1
     assert "\n    sudo apt-get install -y gcc libc6-dev\n" in told
     assert not _left(checkout)
@@ -90,7 +90,7 @@ def test_system_packages_that_cannot_be_had_leave_nothing(checkout: Path) -> Non
     _program(checkout, "gcc", "#!/bin/sh\nexit 1\n")
     _program(checkout, "apt-get", "#!/bin/sh\necho no such mirror\nexit 100\n")
     child = _begun(checkout)
-    _, told = child.communicate(timeout=20)
+    _, told = child.communicate(timeout=60)
     assert child.returncode == 1
     assert told.endswith("no such mirror\nhalftrack: apt-get update failed; its last words are above\n")
     assert not _left(checkout)
