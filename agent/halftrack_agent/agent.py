@@ -359,7 +359,14 @@ class Agent:
             tuple(filter(None, (self._trouble, self._reserve.problem))) + self._renewing.problems + self._wall.problems
         )
         own += self._siblings.problems + self._updating.problems
-        return (*own, *self._findings, *self._driver.problems, *self._rings.problems, *self._outbox.problems)
+        return (
+            *own,
+            *self._findings,
+            *self._driver.problems,
+            *self._rings.problems,
+            *self._sight.problems,
+            *self._outbox.problems,
+        )
 
     def _hello(self) -> Hello:
         plan = self._loop.state.plan

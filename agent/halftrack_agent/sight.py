@@ -28,7 +28,7 @@ from halftrack_agent.rings import Rings
 from halftrack_agent.spools import Spools
 from halftrack_dataplane import status
 from halftrack_dataplane.judging import Judged
-from halftrack_dataplane.status import MAX_COUNT, Diverged, Status
+from halftrack_dataplane.status import BEYOND, MAX_COUNT, Diverged, Status
 from halftrack_model import canonical
 from halftrack_model.errors import HostFault, InvalidInput
 from halftrack_model.report import Happened
@@ -149,6 +149,16 @@ class Sight:
         running = [name for name in names if name in instances and instances[name].running]
         found = {name: self._driver.used(name) for name in running}
         self._usages = {name: UsageSeen(now_ms, row.cpu_ms, row.memory_bytes) for name, row in found.items() if row}
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Sinks that take what comes for what they have: their stream has begun anew, and its numbers with it."""
+        found = ((name, held.counters.get(BEYOND, 0)) for name, (_, held) in sorted(self._statuses.items()))
+        return tuple(
+            f"{name} has all frames below {place}; its stream has begun anew, and nothing is written until that number comes"
+            for name, place in found
+            if place
+        )
 
     def missing(self, workload: str) -> int:
         """Frames of its inputs that a running process has counted as not had."""

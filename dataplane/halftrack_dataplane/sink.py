@@ -14,7 +14,7 @@ from halftrack_dataplane.ring import Reader, Ring
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import TICK_S, Stop, load_program, open_ring
 from halftrack_dataplane.sdk import Away, Counting, Cut, Sink
-from halftrack_dataplane.status import Status, StatusFile
+from halftrack_dataplane.status import BEYOND, Status, StatusFile
 
 FLUSH_S = 0.1
 ASK_AGAIN_S = 0.05  # a sink that is away: short, since it paces its own attempts
@@ -128,6 +128,7 @@ class Feed:
 
     def _status(self) -> Status:
         own = {"gap_frames": self._gap_frames, "rejoined": self._rejoined, "away": self._away}
+        own[BEYOND] = self._next if self._ring.head < self._next else 0
         counters = own | (self._sink.counters() if isinstance(self._sink, Counting) else {})
         name, role = self._spec.name, self._spec.role
         return Status(name, role, self._next, self._next, self._lag_frames, counters, message=self._message)

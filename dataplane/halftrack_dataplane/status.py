@@ -16,6 +16,7 @@ from halftrack_dataplane.judging import FIRST, Difference, Judged, plain_text
 
 INTERVAL_S = 0.2  # quicker than any gate looks, slow enough to cost nothing
 MAX_RANGES = 8  # of lost sequences: what a person reads in one report; the number of frames says the rest
+BEYOND = "place_beyond"  # a sink's counter: its place, while its ring is not there yet, because the stream has begun anew; else 0
 MAX_COUNT = 2**63 - 1  # what a report and every message on the way to the controller can hold
 
 # When the next beat is to be expected. Processes of older versions promise nothing, and cannot be judged.

@@ -213,6 +213,25 @@ def test_counters_become_few_reports_with_sums(tmp_path: Path) -> None:
     rings.close()
 
 
+def test_a_sink_that_takes_what_comes_for_what_it_has_is_a_problem_to_be_told(tmp_path: Path) -> None:
+    rings, runs, say = Rings(tmp_path / "rings"), Runs("b", "a"), Saying(tmp_path)
+    store = ArtifactStore(tmp_path / "store")
+    eyes = Sight(runs, rings, Spools(tmp_path / "spools"), store, tmp_path, tmp_path / "counted")  # type: ignore[arg-type]
+    say("a", "sink", place_beyond=100)
+    say("b", "sink", place_beyond=0)
+    eyes.look()
+    text = "a has all frames below 100; its stream has begun anew, and nothing is written until that number comes"
+    assert eyes.problems == (text,)
+    say("a", "sink", place_beyond=0)
+    eyes.look()
+    assert eyes.problems == ()
+    say("a", "sink", place_beyond=7)
+    del runs.started_ms["a"]
+    eyes.look()
+    assert eyes.problems == ()
+    rings.close()
+
+
 def test_what_a_judge_says_counts_only_from_the_process_that_runs_now(tmp_path: Path) -> None:
     """A file that an earlier life has left may be about another green."""
     rings, runs, ring = Rings(tmp_path / "rings"), Runs("judge"), "spectra/s.a@1.1.0"

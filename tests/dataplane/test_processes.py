@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from halftrack_dataplane.runtime import EXIT_PROGRAM, EXIT_RING, EXIT_SPEC
-from halftrack_dataplane.status import Diverged
+from halftrack_dataplane.status import BEYOND, Diverged
 from tests.dataplane.processes import PROGRAM, PairHost, until
-from tests.dataplane.stream_program import ledger, outputs_of
+from tests.dataplane.stream_program import RECORD, ledger, outputs_of
 
 
 @pytest.fixture
@@ -61,6 +61,30 @@ def test_every_process_may_be_killed_in_turn(host: PairHost) -> None:
     assert merge is not None
     until(lambda: (host.status("s.chain.merge") or merge).counters["duplicates"] > 0, "twins are compared")
     assert all(compared.different == 0 for compared in merge.shadow.values())
+
+
+def test_a_sink_whose_stream_has_begun_anew_says_that_it_writes_nothing(folder: Path) -> None:
+    host = PairHost(folder / "host")
+    try:
+        host.ledger.write_bytes(b"".join(RECORD.pack(seq, 0, 1, 7) for seq in range(100)))
+        host.start(host.specs["s.sink"])
+
+        def beyond() -> int:
+            status = host.status("s.sink")
+            return -1 if status is None else status.counters.get(BEYOND, -1)
+
+        with host.merged.writer() as writer:
+            for _ in range(99):
+                writer.write(b"again")
+            until(lambda: beyond() == 100, "it tells its place")
+            writer.write(b"again")
+            until(lambda: beyond() == 0, "the stream is there again")
+            writer.write(b"new")
+        until(lambda: len(ledger(host.ledger)) == 101, "what is new is written")
+        assert ledger(host.ledger)[-1] == (100, 0, 0, zlib.crc32(b"new"))
+        host.check()
+    finally:
+        host.close()
 
 
 def test_a_swap_by_hand_cuts_exactly_at_the_fence_and_back(host: PairHost) -> None:
