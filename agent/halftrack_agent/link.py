@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 
-from halftrack_agent import clock
+from halftrack_agent import clock, nearing
 from halftrack_agent.backoff import Backoff
 from halftrack_agent.bringing import nothing_offered
 from halftrack_agent.identity import Identity
@@ -52,7 +52,12 @@ from halftrack_proto.v1 import artifacts_pb2_grpc, session_pb2_grpc
 
 HEARTBEAT_MS = 1_000  # until the controller's Welcome says otherwise
 HEARTBEAT_BOUNDS_MS = (100, 60_000)
-WELCOME_S = 3.0  # for a connection, its keys and the first answer
+WELCOME_S = 3.0  # of silence, while a connection is made and its keys are, until the first answer
+WELCOME_MAX_S = 60.0  # for all of it: 3.5 kB one way and 2.7 the other, so that a line of 9,600 baud takes 6.5 s
+_CONNECTING = (
+    "grpc.min_reconnect_backoff_ms",
+    int(WELCOME_MAX_S * 1000),
+)  # what it calls its patience with a connection
 SLOWER = 4  # a link that fell silent under pieces of an artifact gets them so much smaller
 REPORTS_AT_ONCE = 100
 OBSERVED_EVERY_S = 0.1  # a host that changes quickly is told in at most ten states a second
@@ -198,7 +203,7 @@ class Link:
     async def _session(self) -> None:
         identity = self._identity()
         credentials = grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.cert_pem)
-        channel = grpc.aio.secure_channel(identity.member.endpoint, credentials, options=CLIENT_OPTIONS)
+        channel = grpc.aio.secure_channel(identity.member.endpoint, credentials, options=(*CLIENT_OPTIONS, _CONNECTING))
         try:
             await self._talk(channel)
         finally:
@@ -218,9 +223,8 @@ class Link:
         self._joining = parts_codec.from_controller()
         tasks: list[asyncio.Task[None]] = []
         try:
-            async with asyncio.timeout(WELCOME_S):
-                await _say(call, hello, in_parts=False)
-                self._hear(await call.read(), channel)
+            async with asyncio.timeout(WELCOME_MAX_S):
+                self._hear(await self._first_word(call, hello), channel)
             loop = asyncio.get_running_loop()
             tasks = [loop.create_task(task) for task in (self._listen(call, channel), self._speak(call))]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -229,13 +233,28 @@ class Link:
             for task in tasks:
                 if task.done():
                     task.result()
-        except TimeoutError:
+        except (TimeoutError, listening.Silent):
             raise HalftrackError(status.UNREACHABLE, "the controller does not answer") from None
         finally:
             call.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _first_word(self, call: Any, hello: Hello) -> Any:
+        """The answer to our hello. A thin line is given time for as long as it brings anything; one that brings nothing is given up as soon as ever."""
+        port, began_ms = int(self._identity().member.endpoint.rpartition(":")[2]), clock.boot_ms()
+
+        async def answer() -> Any:
+            await _say(call, hello, in_parts=False)
+            return await call.read()
+
+        return await listening.word(
+            answer(),
+            int(WELCOME_S * 1000) // pulse.BEATS,
+            clock.boot_ms,
+            lambda: nearing.heard_ms(port, began_ms, clock.boot_ms()),
+        )
 
     async def _listen(self, call: Any, channel: grpc.aio.Channel) -> None:
         while True:

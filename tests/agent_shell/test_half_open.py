@@ -2,12 +2,15 @@
 
 import asyncio
 import re
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from halftrack_agent import clock, nearing
+from halftrack_agent import link as link_module
 from halftrack_agent.identity import Identity, Membership
 from halftrack_agent.link import Ends, Link
 from halftrack_agent.outbox import Outbox
@@ -20,6 +23,7 @@ from tests.controller_shell.shell_harness import ENVIRONMENT, LiveController, en
 from tests.dataplane.bad_link import BadLink
 
 HEARTBEAT_MS = 400
+JIFFIES_MS = 20  # what the kernel counts in is coarser than its clock
 BUSY_MS = 300  # what a machine may cost that is not loaded; a third heartbeat would be beyond it
 BYTES_PER_S = 12_000
 LONG = 3 * BYTES_PER_S * HEARTBEAT_MS // 1000  # takes longer than silence is borne
@@ -50,7 +54,7 @@ class Bench:
     def connected(self) -> bool:
         return bool(self.live.running.sessions.connected("tank-a"))
 
-    def run(self, work: Callable[[Link], Awaitable[None]]) -> None:
+    def run(self, work: Callable[[Link], Awaitable[None]], seconds: float = 10.0) -> None:
         """While the link runs."""
 
         async def both() -> None:
@@ -58,7 +62,7 @@ class Bench:
             running = asyncio.get_running_loop().create_task(link.run())
             watching = asyncio.get_running_loop().create_task(self._watch())
             try:
-                await until(lambda: link.up and self.connected(), "a session")
+                await until(lambda: link.up and self.connected(), "a session", seconds)
                 await work(link)
             finally:
                 running.cancel()
@@ -148,3 +152,54 @@ def test_a_long_message_over_a_thin_link_is_no_silence(bench: Bench, caplog: pyt
         assert "disconnected" not in caplog.text
 
     bench.run(work)
+
+
+def test_a_line_on_which_the_keys_take_longer_than_silence_is_borne_is_waited_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As 9,600 baud take twice what is borne. What brings anything is no silence; but not for ever."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(link_module, "WELCOME_S", 1.0)
+    bench.way.bytes_per_s = 2_000  # three seconds for all of it, and 0.7 for the longest that is said at once
+
+    async def work(_: Link) -> None:
+        assert bench.way.carried > 2_000, "it took that line longer than a second"
+        monkeypatch.setattr(link_module, "WELCOME_MAX_S", 0.5)
+        caplog.clear()
+        bench.way.swallows = frozenset(["to", "from"])
+        await until(lambda: not bench.connected(), "the session is given up")
+        bench.way.swallows = frozenset()
+        await until(lambda: "the controller does not answer" in caplog.text, "so is one that takes for ever")
+        monkeypatch.setattr(link_module, "WELCOME_MAX_S", 60.0)
+        await until(bench.connected, "it is made anew", 60)
+
+    bench.run(work, 60)
+
+
+def test_what_the_kernel_has_heard_from_a_port_is_told_of_that_port_only() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as door,
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as other,
+    ):
+        port = door.getsockname()[1]
+        since_ms = clock.boot_ms() - 3_600_000
+        assert nearing.heard_ms(port, since_ms, clock.boot_ms()) == since_ms, "nobody is connected"
+        with socket.create_connection(door.getsockname()[:2]) as here, door.accept()[0] as there:
+            before_ms = clock.boot_ms()
+            there.sendall(b"x")
+            assert here.recv(1) == b"x"
+            heard_ms = nearing.heard_ms(port, since_ms, clock.boot_ms())
+            assert before_ms - JIFFIES_MS <= heard_ms <= clock.boot_ms()
+            here.sendall(b"x")
+            assert there.recv(1) == b"x"
+            last_ms = clock.boot_ms()
+            while clock.boot_ms() < last_ms + 5 * JIFFIES_MS:  # time goes by, and nothing comes
+                time.sleep(0.001)
+            again_ms = nearing.heard_ms(port, since_ms, clock.boot_ms())
+            assert heard_ms - JIFFIES_MS <= again_ms <= last_ms + JIFFIES_MS
+            assert nearing.heard_ms(other.getsockname()[1], since_ms, clock.boot_ms()) == since_ms
+            assert nearing.heard_ms(port, heard_ms + 10_000, clock.boot_ms()) == heard_ms + 10_000, (
+                "never before it began"
+            )
+        with socket.create_connection(other.getsockname()[:2]):
+            assert nearing.heard_ms(other.getsockname()[1], since_ms, clock.boot_ms()) > since_ms
