@@ -321,13 +321,10 @@ def _plan(snapshot: Snapshot, environment: str, host: str, parts: tuple[Parts, .
 def _seals(snapshot: Snapshot, workloads: Iterable[Workload], agent: Published | None) -> tuple[Sealed, ...]:
     """The sealed releases that vouch for the workloads and the agent, each once, in the order of product and version."""
     run = {(w.artifact, w.entry, w.version) for w in workloads if w.artifact}
-
-    def vouches(published: Published) -> bool:
-        release = published.release
-        return published is agent or (release.artifact.digest, release.entry, release.version) in run
-
-    found = [(key, published) for key, published in snapshot.releases.items() if vouches(published)]
-    return tuple(published.sealed for _, published in sorted(found, key=lambda each: each[0]))
+    found = {key for content in run for key in snapshot.published.of_content(*content)}
+    if agent is not None:
+        found.add((agent.release.product, agent.release.version))
+    return tuple(snapshot.releases[key].sealed for key in sorted(found))
 
 
 # ------------------------------------------------------------------------------------------------------------ why not

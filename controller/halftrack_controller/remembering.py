@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from halftrack_controller import services, standing
 from halftrack_controller.expansion import Expansion
 from halftrack_controller.quantities import rough_age_text
-from halftrack_controller.snapshot import NEVER_SEEN, Host, Published, Rollout, Seen, Snapshot
-from halftrack_model.disconnect import Disconnect
+from halftrack_controller.snapshot import NEVER_SEEN, Held, Host, Published, Rollout, Seen, Snapshot
+from halftrack_model.disconnect import Disconnect, Reconcile
 from halftrack_model.graph import StreamGraph
 from halftrack_model.plan import Plan
 
 Basis = tuple[object, ...]
 Made = Callable[[], Expansion]
+Fact = tuple[Seen, Host | None, Held | None, Disconnect, Basis]  # what is made of a host, and from which rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +38,11 @@ class Rows:
     fresh: bool  # all of `seen`: else it depends on the other hosts, too, whether it is the controller that is cut off
 
     @staticmethod
-    def of(snapshot: Snapshot, environment: str, name: str) -> "Rows":
-        """As they stand."""
+    def of(snapshot: Snapshot, environment: str, name: str, before: "Rows | None") -> "Rows":
+        """As they stand. Which hosts they are of is known if the graph and its plans stand as before."""
         graph, plans = snapshot.graph(environment, name), snapshot.plans.of_graph(environment, name)
-        hosts = {plan.host: None for plan in plans}
-        for plan in plans:
-            hosts |= dict.fromkeys(host for swap in plan.swaps for host in swap.hosts)
-        if graph is not None:
-            for vertex in (*graph.vertices, *graph.leaving.vertices):
-                hosts |= dict.fromkeys(vertex.hosts)
+        same = before is not None and before.graph is graph and before.plans == plans
+        hosts = before.hosts if before is not None and same else _hosts(graph, plans)
         seen = tuple(snapshot.seen.get(host, NEVER_SEEN) for host in hosts)
         return Rows(
             environment,
@@ -54,7 +51,7 @@ class Rows:
             snapshot.releases,
             snapshot.history.of_graph(environment, name),
             plans,
-            tuple(hosts),
+            hosts,
             tuple(snapshot.hosts.get(host) for host in hosts),
             seen,
             all(standing.fresh(each) for each in seen),
@@ -64,7 +61,8 @@ class Rows:
         """Do they still? (That equal ones are worth no more than others keeps it cheap.)"""
         where = (self.environment, self.name)
         return (
-            self.releases is snapshot.releases
+            self.fresh
+            and self.releases is snapshot.releases
             and self.graph is snapshot.graph(*where)
             and self.rollouts == snapshot.history.of_graph(*where)
             and self.plans == snapshot.plans.of_graph(*where)
@@ -77,20 +75,54 @@ class Rows:
 class Memory:
     """Of one planner: the last expansion of each graph and the last plan of each host, each with what it was made from."""
 
-    graphs: dict[tuple[str, str], tuple[Rows | None, Basis, Expansion]] = field(default_factory=dict)
+    graphs: dict[tuple[str, str], tuple[Rows, Basis, Expansion]] = field(default_factory=dict)
     plans: dict[str, tuple[Basis, Plan]] = field(default_factory=dict)
     whole: dict[str, tuple[Basis, Mapping[str, Plan]]] = field(default_factory=dict)
+    facts: dict[tuple[str, str], dict[str, Fact]] = field(default_factory=dict)  # of each graph's hosts
+    doubts: tuple[Snapshot, dict[str, bool]] | None = None  # by environment: is so little seen that it is blind?
 
     def expansion(self, snapshot: Snapshot, environment: str, name: str, make: Made) -> Expansion:
         """The one of last time, if nothing that it was made from has changed."""
         known = self.graphs.get((environment, name))
-        if known is not None and known[0] is not None and known[0].stand(snapshot):
+        if known is not None and known[0].stand(snapshot):
             return known[2]
-        rows = Rows.of(snapshot, environment, name)
-        found = basis(snapshot, rows)
+        rows = Rows.of(snapshot, environment, name, known[0] if known is not None else None)
+        found = self._basis(snapshot, rows)
         made = known[2] if known is not None and found and known[1] == found else make()
-        self.graphs[environment, name] = (rows if rows.fresh else None, found, made)
+        self.graphs[environment, name] = (rows, found, made)
         return made
+
+    def _basis(self, snapshot: Snapshot, rows: Rows) -> Basis:
+        """All that the expansion of a graph depends on; empty where that changes at every moment, so that it is not worth remembering."""
+        service = rows.graph.vertices[0] if rows.graph is not None and rows.graph.is_service else None
+        declared = service.disconnect or services.NOTHING if service is not None else services.NOTHING
+        paired = declared.reconcile is Reconcile.LONGEST_RUNNING
+        if paired and any(holding.replaces for plan in rows.plans for holding in plan.holdings):
+            return ()  # who has run longer decides who stays
+        facts = self._facts(snapshot, rows, declared)
+        blind = any(fact[-1] for fact in facts) and self._blind(snapshot, rows.environment)
+        return (rows.graph, snapshot.releases, rows.rollouts, blind, *facts)
+
+    def _facts(self, snapshot: Snapshot, rows: Rows, declared: Disconnect) -> list[Basis]:
+        """What is read of each of its hosts: the same for as long as the very same rows of it stand."""
+        held, memory = snapshot.held, self.facts.setdefault((rows.environment, rows.name), {})
+        facts = []
+        for host, seen, machine in zip(rows.hosts, rows.seen, rows.machines, strict=True):
+            plan, known = held.get(host), memory.get(host)
+            same = known is not None and known[0] is seen and known[1] is machine
+            if known is None or not same or known[2] is not plan or known[3] is not declared:
+                known = memory[host] = (seen, machine, plan, declared, _of_host(snapshot, host, declared))
+            facts.append(known[4])
+        return facts
+
+    def _blind(self, snapshot: Snapshot, environment: str) -> bool:
+        """Worked out once for a snapshot."""
+        if self.doubts is None or self.doubts[0] is not snapshot:
+            self.doubts = (snapshot, {})
+        found = self.doubts[1]
+        if environment not in found:
+            found[environment] = services.blind(snapshot, environment)
+        return found[environment]
 
     def plan(self, host: str, made_from: Basis, make: Callable[[], Plan]) -> Plan:
         """The plan of last time, if all is equal that it was made from."""
@@ -112,19 +144,20 @@ class Memory:
         """Forget all others."""
         if self.graphs.keys() - graphs:
             self.graphs = {key: known for key, known in self.graphs.items() if key in graphs}
+            self.facts = {key: known for key, known in self.facts.items() if key in graphs}
         if len(self.plans) > len(hosts):
             self.plans = {host: known for host, known in self.plans.items() if host in hosts}
 
 
-def basis(snapshot: Snapshot, rows: "Rows") -> Basis:
-    """All that the expansion of a graph depends on; empty where that changes at every moment, so that it is not worth remembering."""
-    if any(holding.replaces for plan in rows.plans for holding in plan.holdings):
-        return ()  # who has run longer may decide who stays
-    service = rows.graph.vertices[0] if rows.graph is not None and rows.graph.is_service else None
-    declared = service.disconnect or services.NOTHING if service is not None else services.NOTHING
-    facts = [_of_host(snapshot, host, declared) for host in rows.hosts]
-    blind = any(fact[-1] for fact in facts) and services.blind(snapshot, rows.environment)
-    return (rows.graph, snapshot.releases, rows.rollouts, blind, *facts)
+def _hosts(graph: StreamGraph | None, plans: tuple[Plan, ...]) -> tuple[str, ...]:
+    """All that are named."""
+    hosts = {plan.host: None for plan in plans}
+    for plan in plans:
+        hosts |= dict.fromkeys(host for swap in plan.swaps for host in swap.hosts)
+    if graph is not None:
+        for vertex in (*graph.vertices, *graph.leaving.vertices):
+            hosts |= dict.fromkeys(vertex.hosts)
+    return tuple(hosts)
 
 
 def _of_host(snapshot: Snapshot, host: str, declared: Disconnect) -> Basis:

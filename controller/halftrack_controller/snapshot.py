@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import cast
 
-from halftrack_controller.tables import Graphs, Hosts, Plans, Rollouts
+from halftrack_controller.tables import Graphs, Hosts, Plans, Releases, Rollouts
 from halftrack_model.bandwidth import BandwidthWindow
 from halftrack_model.edits import GraphRecord
 from halftrack_model.graph import StreamGraph
@@ -155,6 +155,7 @@ class Seen:
 
 
 NEVER_SEEN = Seen(False, -1, None, -1, 0, None)
+_TABLES = (("rollouts", Rollouts), ("held", Plans), ("hosts", Hosts), ("graphs", Graphs), ("releases", Releases))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,7 @@ class Snapshot:
 
     def __post_init__(self) -> None:
         """Tables that are none yet become one, of this snapshot alone."""
-        for name, table in (("rollouts", Rollouts), ("held", Plans), ("hosts", Hosts), ("graphs", Graphs)):
+        for name, table in _TABLES:
             if not isinstance(getattr(self, name), table):
                 object.__setattr__(self, name, table(getattr(self, name)))
 
@@ -190,6 +191,11 @@ class Snapshot:
     def plans(self) -> Plans:
         """The newest plans, by what they are about."""
         return cast(Plans, self.held)
+
+    @property
+    def published(self) -> Releases:
+        """The releases, by what they vouch for."""
+        return cast(Releases, self.releases)
 
     @property
     def machines(self) -> Hosts:

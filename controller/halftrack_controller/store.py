@@ -21,7 +21,8 @@ from halftrack_controller import store_graphs, store_keys
 from halftrack_controller.migrations import migrate
 from halftrack_controller.snapshot import Environment, Host, Published, RolloutChange, Seen, Snapshot
 from halftrack_controller.store_faults import DiskLost, faults, from_disk
-from halftrack_controller.store_rows import Presence, read_kin, read_seen, read_snapshot
+from halftrack_controller.store_memory import Memory
+from halftrack_controller.store_rows import Presence, read_kin, read_rows, read_told
 from halftrack_controller.tokens import TokenRow
 from halftrack_model import canonical
 from halftrack_model.edits import GraphChange, GraphRecord
@@ -44,10 +45,11 @@ Declared = Environment | Host | StreamGraph
 class Store:
     """An open store. `Store.open` locks the folder: two controllers on one state would sign two truths."""
 
-    def __init__(self, db: Database, lock: int, galaxy: str) -> None:
+    def __init__(self, db: Database, lock: int, galaxy: str, memory: Memory) -> None:
         self._db = db
         self._lock = lock
         self._galaxy = galaxy
+        self._memory = memory
 
     @classmethod
     def open(cls, state: Path, galaxy: str) -> Self:
@@ -65,10 +67,11 @@ class Store:
                     conn.execute(f"pragma {pragma}")
                 db = Database(conn, execute_plugins=False)
                 migrate(db)
+                memory = Memory(conn)
         except BaseException:
             os.close(lock)
             raise
-        return cls(db, lock, galaxy)
+        return cls(db, lock, galaxy, memory)
 
     def close(self) -> None:
         """End the connection and let another controller have the folder."""
@@ -90,13 +93,21 @@ class Store:
 
     def snapshot(self, now_ms: int, presence: Mapping[str, Presence], listening_ms: int = 0) -> Snapshot:
         """Everything as it stands, joined with what the sessions know of each host's presence, and for how long they have listened."""
-        with self.transaction() as conn:
-            return read_snapshot(conn, self._galaxy, now_ms, presence, listening_ms)
+        if self._db.conn.in_transaction:  # what is seen in the middle of one may be undone yet
+            with faults():
+                return read_rows(self._db.conn).snapshot(self._galaxy, now_ms, presence, listening_ms)
+        try:
+            with self.transaction() as conn:
+                rows = self._memory.read(conn)
+        except BaseException:
+            self._memory.forget()
+            raise
+        return rows.snapshot(self._galaxy, now_ms, presence, listening_ms)
 
     def seen(self, host: str) -> Seen:
         """What is stored of one host's last state."""
         with faults():
-            return read_seen(self._db.conn, 0, {}, host)
+            return read_told(self._db.conn, host).seen(0, None)
 
     def reports(self, host: str, limit: int) -> tuple[Report, ...]:
         """The newest reports of a host, oldest first."""

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from halftrack_controller.snapshot import Held, Host, Rollout
+    from halftrack_controller.snapshot import Held, Host, Published, Rollout
     from halftrack_model.graph import StreamGraph
     from halftrack_model.plan import Plan
     from halftrack_model.swap import SwapSpec
@@ -65,6 +65,19 @@ class Rollouts(tuple["Rollout", ...]):
     def of_graph(self, environment: str, graph: str) -> tuple[Rollout, ...]:
         """All that this graph has had, oldest first."""
         return self._by_graph.get((environment, graph), ())
+
+
+class Releases(dict[tuple[str, str], "Published"]):
+    """All releases, by product and version. Not to be changed once it is made."""
+
+    @cached_property
+    def _by_content(self) -> Mapping[tuple[str, str, str], tuple[tuple[str, str], ...]]:
+        releases = ((key, published.release) for key, published in self.items())
+        return _grouped(((each.artifact.digest, each.entry, each.version), key) for key, each in releases)
+
+    def of_content(self, artifact: str, entry: str, version: str) -> tuple[tuple[str, str], ...]:
+        """Product and version of those that vouch for such a workload."""
+        return self._by_content.get((artifact, entry, version), ())
 
 
 class Graphs(tuple["StreamGraph", ...]):

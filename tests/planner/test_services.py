@@ -284,3 +284,18 @@ def test_what_people_are_shown_is_where_it_runs() -> None:
     assert (back.starts, back.stops) == ((NAME,), ())
     away = host_step(HostChange("tank-b", 1, plan, replace(plan, holdings=(Holding(NAME, idle=True),))))
     assert (away.starts, away.stops) == ((), (NAME,))
+
+
+# invariant: O1
+def test_whether_the_controller_is_cut_off_is_asked_anew_though_nothing_of_the_service_changes() -> None:
+    fleet = Fleet(service())
+    here = fleet.world.seen["tank-b"]
+    far = [f"far-{number}" for number in range(6)]
+    fleet.world.hosts |= {name: host(name) for name in far}
+    fleet.lose("tank-a", LOST_MS)
+    fleet.settle()
+    assert fleet.planned() == ("tank-a",), "of ten, three are seen"
+    fleet.world.settle()  # it remembers the very rows that stand now
+    fleet.world.seen |= {name: replace(here, observed=Observed(name, 0, (), (), ())) for name in far}
+    fleet.settle()
+    assert fleet.runs() == ("tank-b",)
