@@ -50,7 +50,7 @@ class Certificate:
         self.rng = world.rng(f"certificate {host.name}")
         self.ends_ms = self.kept_ms = self.world.real_ms() + life_ms  # by the controller's clock; as the disk has it
         self.state = renewal.begun(self.rng.randint)
-        self.renewals = 0
+        self.renewals = self.renewals_late = 0  # and of those, after it had ended
         self._turned = 0  # jumps of the controller's clock when it was last looked at
         self._in_time = False  # was there a quarter of its life left when that was?
         self._asked = 0
@@ -114,6 +114,7 @@ class Certificate:
         if not (controller.alive and self.world.up(self.host.name)) or not self._proved():
             self.state = renewal.failed(self.state, now_ms, self.rng.randint)
             return
+        self.renewals_late += not self.good()
         self.ends_ms = controller.clock_ms() + self.life_ms
         self.kept_ms = self.kept_ms if self.host.disk.full else self.ends_ms
         self.state = renewal.renewed(self.state, self.life_ms, now_ms, self.rng.randint)

@@ -16,6 +16,7 @@ from halftrack_model.graph import Role, StreamGraph, Vertex
 from halftrack_model.ids import digest_of
 from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrategy
 from tests.sim import certificates, fleet_faults
+from tests.sim.absences import Absences
 from tests.sim.certificates import LIVES_MS, Certificate
 from tests.sim.controller import ENVIRONMENT
 from tests.sim.fleet_controller import FleetController
@@ -54,9 +55,9 @@ class Outcome:
     violation: str
     story: str
     faults: Counter[str]
-    replaced: int
     rollouts: tuple[str, ...]
-    renewed: int
+    proofs: Counter[str]  # that it has exercised something: how often which
+    longest_away_ms: int
 
 
 class Fleet:
@@ -83,6 +84,7 @@ class Fleet:
             name: Certificate(self, host, number, life_ms) for number, (name, host) in enumerate(self.hosts.items())
         }
         self.faults = fleet_faults.FleetFaults(self)
+        self.absences = Absences(self)
 
     def rng(self, name: str) -> random.Random:
         """Randomness of its own for each concern."""
@@ -114,19 +116,24 @@ class Fleet:
 
     def cut(self, name: str, directions: tuple[str, ...], lasts_ms: int) -> None:
         """For so long. Whoever notices within it has lost the session; who does not goes on with it."""
+        self.sever(name, directions)
+        self.timeline.after(lasts_ms, lambda: self.mend(name, directions))
+
+    def sever(self, name: str, directions: tuple[str, ...]) -> None:
+        """Until it is mended."""
         line = self.lines[name]
         if self.up(name):
             line.cut_ms = self.now_ms
             self._noticing(name)
         line.cuts.update(directions)
 
-        def mended() -> None:
-            line.cuts.subtract(directions)
-            if self.up(name):
-                self.certificates[name].back(self.now_ms - line.cut_ms)
-                self.reconnect(self.hosts[name])
-
-        self.timeline.after(lasts_ms, mended)
+    def mend(self, name: str, directions: tuple[str, ...]) -> None:
+        """Of all that cut it, this is over."""
+        line = self.lines[name]
+        line.cuts.subtract(directions)
+        if self.up(name):
+            self.certificates[name].back(self.now_ms - line.cut_ms)
+            self.reconnect(self.hosts[name])
 
     def _noticing(self, name: str) -> None:
         number, host = self.lines[name].number, self.hosts[name]
@@ -170,7 +177,7 @@ class Fleet:
         number = line.number
 
         def arrives() -> None:
-            if line.number != number:
+            if line.number != number or not self._stands(name, number):
                 return
             if not self.up(name):  # it is sent again when the line is back, if the session has lived through that
                 self.timeline.after(500, arrives)
@@ -178,6 +185,10 @@ class Fleet:
             what()
 
         self.timeline.after(at_ms - self.now_ms, arrives)
+
+    def _stands(self, name: str, number: int) -> bool:
+        """Has either side not yet given that session up?"""
+        return number in (self.hosts[name].session, self.controller.sessions.get(name))
 
     def say(self, host: ServiceHost, word: tuple[object, ...]) -> None:
         """To the controller, in this session."""
@@ -224,8 +235,20 @@ class Fleet:
         ends = tuple(f"{r.rollout_id} {r.phase.value}" for r in self.controller.rollouts.values())
         return Outcome(
             self.seed, self.now_ms, self.story.digest(), violation, self.story.recent(), self.struck,
-            self.controller.replaced, ends, sum(each.renewals for each in self.certificates.values()),
+            ends, self._proofs(), max(self.absences.over, default=0),
         )  # fmt: skip
+
+    def _proofs(self) -> Counter[str]:
+        certificates, hosts = self.certificates.values(), self.hosts.values()
+        proofs = Counter(f"rollouts {each.phase.value}" for each in self.controller.rollouts.values())
+        proofs["hosts replaced"] = self.controller.replaced
+        proofs["certificates renewed"] = sum(each.renewals for each in certificates)
+        proofs["certificates renewed after their end"] = sum(each.renewals_late for each in certificates)
+        proofs["sessions"] = sum(line.number for line in self.lines.values())
+        proofs["starts of agents"] = sum(host.life for host in hosts)
+        proofs["boots of hosts"] = sum(host.boots for host in hosts)
+        proofs["absences of months"] = len(self.absences.over)
+        return proofs
 
     def _begin(self) -> None:
         for host in self.hosts.values():
@@ -246,18 +269,21 @@ class Fleet:
 
     def _settle(self) -> None:
         """R1, O2: faults have ended, and everything comes to rest where it should."""
-        while self.now_ms < self.faults.until_ms:  # a fault that strikes late lasts longer
-            self._until(self.faults.until_ms)
-        over = any(not each.good() for each in self.certificates.values())
+        while self.now_ms < (
+            end_ms := max(self.faults.until_ms, self.absences.lost_ms())
+        ):  # a fault that strikes late lasts longer
+            self._until(end_ms)
+        here = [each for name, each in self.certificates.items() if name not in self.absences.away]
+        over = any(not each.good() for each in here)
         patience_ms = PATIENCE_MS + (certificates.PATIENCE_MS if over else 0)
         end_ms = self.now_ms + patience_ms
         while waits := unsettled(self):
             if self.now_ms > end_ms:
-                over = any(not each.good() for each in self.certificates.values())
+                over = any(not each.good() for each in here)
                 raise Violation("C2" if over else "R1", f"{patience_ms} ms after the last fault, {waits}")
             self._until(self.now_ms + 2_000)
         self.watch.rested()
-        for each in self.certificates.values():
+        for each in here:
             each.rested()
 
     def _jump(self) -> None:

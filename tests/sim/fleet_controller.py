@@ -30,6 +30,9 @@ class FleetController(SimController):
         self.up_ms: dict[str, int] = {}  # each host's clock at its last word, and when that was
         self.listens_ms = 0
         self.replaced = 0
+        self.recent: dict[
+            str, None
+        ] = {}  # rollouts that have moved since all was last at rest, or that have not ended since
         self._due = False
         self._seen: dict[str, Seen] = {}
         rules = {
@@ -60,8 +63,13 @@ class FleetController(SimController):
         return self._seen
 
     def _verdict(self, new: Rollout) -> None:
+        self.recent[new.rollout_id] = None
         if new.phase is RolloutPhase.FAILED and not self.world.killed[new.graph]:
             raise Violation("O1", f"{new.rollout_id} has failed, and none of its programs was killed: {new.reason}")
+
+    def rested(self) -> None:
+        """What has ended by now is told of no more."""
+        self.recent = {name: None for name in self.recent if not self.rollouts[name].phase.ended}
 
     # ---- turns ----------------------------------------------------------------------------------------------------------
 

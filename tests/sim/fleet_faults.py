@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from tests.sim.service_host import ServiceHost
 
 YEAR_MS = 31_557_600_000
-STORM = (6, 40)  # faults in one
+STORM = (6, 60)  # faults in one
+CROWD = 25  # of more hosts, several are struck in the same time
 EVERY_MS = (50, 20_000, 240_000)  # between two of them: close together, or not
 
 
@@ -52,8 +53,10 @@ class FleetFaults:
         """Some of them, one after the other."""
         kinds = sorted(self._kinds if self.world.only is None else self.world.only)
         at_ms, most_ms = 0, self.rng.choice(EVERY_MS[1:])
-        for _ in range(self.rng.randint(*STORM) * (1 + len(self.world.hosts) // 5)):
-            at_ms += self.rng.randint(1, EVERY_MS[0] if self.rng.random() < 0.3 else most_ms)
+        crowd = max(1, len(self.world.hosts) // CROWD)
+        self.world.absences.storm()
+        for _ in range(self.rng.randint(*STORM) * (1 + len(self.world.hosts) // 5) if kinds else 0):
+            at_ms += self.rng.randint(1, EVERY_MS[0] if self.rng.random() < 0.3 else most_ms) // crowd
             kind = self.rng.choice(kinds)
             self.world.timeline.after(at_ms, lambda kind=kind: self._strike(kind))  # type: ignore[misc]
         self._lasting(at_ms)
@@ -137,12 +140,16 @@ class FleetFaults:
         if not host.on:
             return False
         lasts_ms = self.rng.choice((self.rng.randint(2_000, 60_000), self.rng.randint(60_000, 4_000_000)))
+        self.switch_off(host, lasts_ms)
+        self._lasting(lasts_ms + 10_000)
+        return True
+
+    def switch_off(self, host: ServiceHost, lasts_ms: int) -> None:
+        """All that runs there is gone, until it is switched on."""
         for name in host.instances:
             self.world.killed[name.partition(".")[0]] += 1
         self.world.watch.rebooted.add(host.name)
         host.power_off(lasts_ms)
-        self._lasting(lasts_ms + 10_000)
-        return True
 
     def _controller_killed(self) -> bool:
         if not self.world.controller.alive:

@@ -29,7 +29,7 @@ class FleetWatch(Watch):
 
     def __init__(self, world: Fleet) -> None:
         super().__init__(world)  # type: ignore[arg-type]
-        self.deeds = 0  # starts and stops
+        self.deeds = 0  # starts and stops, of those that are not away for months
         self.rot: set[str] = set()  # hosts that lost their journal and have no plan since: nothing is stopped there
         self.rebooted: set[str] = set()  # while out of step
 
@@ -37,9 +37,8 @@ class FleetWatch(Watch):
         """Just before an action is carried out."""
         super().acting(agent, action)  # type: ignore[arg-type]
         if isinstance(action, ev.Start):
-            self.deeds += 1
             self._starting(agent, action.workload.name)
-        self.deeds += isinstance(action, ev.Stop)
+        self.deeds += isinstance(action, ev.Start | ev.Stop) and agent.name not in self.world.absences.away
 
     def _starting(self, starter: ServiceHost, name: str) -> None:
         """Whoever runs in the place of a host that nobody can reach, and that host too."""
@@ -89,8 +88,9 @@ class FleetWatch(Watch):
 
     def rested(self) -> None:
         """All is where it should be: what was forgiven is so no longer."""
-        self.rot.clear()
-        self.rebooted.clear()
+        self.world.controller.rested()
+        self.rot &= self.world.absences.away.keys()
+        self.rebooted &= self.world.absences.away.keys()
 
 
 def unsettled(world: Fleet) -> str:
@@ -100,12 +100,14 @@ def unsettled(world: Fleet) -> str:
 
 def _faults(world: Fleet) -> Iterator[str]:
     controller = world.controller
-    for each in controller.rollouts.values():
-        if not each.phase.ended:
+    for each in (controller.rollouts[name] for name in controller.recent):
+        if not each.phase.ended and not world.absences.excuses(each):
             yield f"rollout {each.rollout_id} is {each.phase.value}: {each.reason}"
-        elif each.phase is RolloutPhase.FAILED and not world.killed[each.graph]:
+        if each.phase is RolloutPhase.FAILED and not world.killed[each.graph]:
             yield f"rollout {each.rollout_id} has failed: {each.reason}"
     for name, host in world.hosts.items():
+        if name in world.absences.away:
+            continue
         held = controller.held.get(name)
         if not host.alive or not host.session or controller.sessions.get(name) != host.session:
             yield f"{name} is not connected"
@@ -123,6 +125,7 @@ def _faults(world: Fleet) -> Iterator[str]:
     for graph in world.graphs:
         vertex = graph.vertices[0]
         workload = f"{graph.name}.{vertex.name}"
-        count = sum(host.running(workload) for host in world.hosts.values())
-        if count != (vertex.instances or len(vertex.hosts)):
-            yield f"{count} instances of {workload} run, {vertex.instances} are wanted"
+        count = sum(host.running(workload) for name, host in world.hosts.items() if name not in world.absences.away)
+        due = (vertex.instances or len(vertex.hosts)) - world.absences.missing(graph)
+        if count != due:
+            yield f"{count} instances of {workload} run, {due} are wanted"

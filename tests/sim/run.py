@@ -1,115 +1,186 @@
 """`python -m tests.sim.run`: HOURS of simulated time over HOSTS hosts, from SEED on; sim.json says what came of it.
 
 Of HOSTS hosts, two at a time carry a stream that is swapped while faults strike (`world`), and all of them, five to a galaxy, run services for days
-(`fleet`); of more than `GROUP` some runs are of one galaxy of them all, under one controller. HOURS are those of each host. The seeds are shared out between two processes; what comes of them depends on neither.
+(`fleet`). Where the hours allow it, one galaxy is of all of them, under one controller, for as long as two months; and one in `LONG_EVERY` of five
+lasts four, so that hosts are away for up to a hundred days in one piece. HOURS are those of each host. The seeds are shared out between two processes, the longest first; what comes of them depends on neither.
 
-Exit status 1 when any run broke an invariant; its seed and the story of its last events are printed.
+Exit status 1 when any run broke an invariant (its seed and the story of its last events are printed), and when a run of many hours has exercised nothing
+of some kind that it is there for: that it broke nothing would then mean nothing.
 """
 
-import itertools
 import json
 import multiprocessing
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from tests.sim.absences import DAY_MS
 from tests.sim.fleet import GROUP, Fleet, Outcome
 from tests.sim.world import Result, World
 
 STREAMS_EVERY = 6  # galaxies of services for one pair that carries a stream, which costs about as much
 FLEET_DAYS = 4.0
-GALAXY_EVERY = 20  # galaxies of five for one of all hosts: about a third of the time, since a fault there costs several times as much
-GALAXY_DAYS = 1.0
-BATCH = 10  # runs between two looks at the hours: which seeds run does not depend on how fast they are
+LONG_DAYS, LONG_EVERY = 120.0, 30  # about half of the hours
+GALAXY_DAYS, GALAXY_SHARE = 60.0, 6  # at most a sixth of the hours, since a fault there costs several times as much
+MANY_HOST_HOURS = 20_000.0  # of which each of `EXERCISED` must have some
+EXERCISED = (
+    "swaps done",
+    "swaps undone",
+    "rollouts succeeded",
+    "hosts replaced",
+    "certificates renewed",
+    "certificates renewed after their end",
+    "sessions",
+    "starts of agents",
+    "boots of hosts",
+)
+MONTHS = "absences of months"  # and of these, if any piece was long enough for them
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One run: of streams if its seed is a number, else of services."""
+
+    seed: str
+    hosts: int
+    days: float
+
+    @property
+    def hours(self) -> float:
+        """Of all its hosts; those of services last at least for so long, those of streams take seconds."""
+        return 0.0 if self.seed.isdecimal() else self.hosts * self.days * 24
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """One run, of either kind. `host_ms`: simulated time, of all its hosts together."""
+    """What came of one. `host_ms`: simulated time, of all its hosts together."""
 
     seed: str
     host_ms: int
     faults: Counter[str]
-    swaps: tuple[str, ...]
-    replaced: int
+    proofs: Counter[str]
+    longest_away_ms: int
     lost: int
     violation: str
     story: str
 
 
-def ran(seed: str, hosts: int, days: float) -> Ran:
-    """The run of that seed: `N` is of streams, `services N` and `galaxy N` of services."""
-    if seed.startswith(("services ", "galaxy ")):
-        outcome = Fleet(seed, hosts, days).run()
-        host_ms = outcome.simulated_ms * hosts
-        return Ran(seed, host_ms, outcome.faults, (), outcome.replaced, 0, outcome.violation, outcome.story)
-    result = World(seed, hosts=hosts, rounds=2).run()
-    lost, ends = result.declared_lost, result.ends
-    return Ran(seed, result.simulated_ms * hosts, result.faults, ends, 0, lost, result.violation, result.story)
+def ran(piece: Piece) -> Ran:
+    """That run."""
+    if not piece.seed.isdecimal():
+        outcome = Fleet(piece.seed, piece.hosts, piece.days).run()
+        host_ms, away_ms = outcome.simulated_ms * piece.hosts, outcome.longest_away_ms
+        return Ran(piece.seed, host_ms, outcome.faults, outcome.proofs, away_ms, 0, outcome.violation, outcome.story)
+    result = World(piece.seed, hosts=piece.hosts, rounds=2).run()
+    ends = Counter(f"swaps {end.split()[0]}" for end in result.ends)
+    host_ms = result.simulated_ms * piece.hosts
+    return Ran(piece.seed, host_ms, result.faults, ends, 0, result.declared_lost, result.violation, result.story)
 
 
-def seeds(first: int, hosts: int, days: float) -> Iterator[tuple[str, int, float]]:
-    """For ever."""
+def pieces(first: int, hosts: int, hours: float) -> Iterator[Piece]:
+    """For so many hours of each host, or a little more."""
+    left, days = hours * hosts, min(FLEET_DAYS, hours / 24)
+    if hosts > GROUP:
+        whole = Piece(f"galaxy {first}", hosts, min(GALAXY_DAYS, hours / GALAXY_SHARE / 24))
+        left -= whole.hours
+        yield whole
     sizes = [min(GROUP, hosts - n) for n in range(0, hosts, GROUP)]
-    for number in range(1 << 62):
+    number = 0
+    while left > 0:
         if number % STREAMS_EVERY == 0:
-            yield str(first + number // STREAMS_EVERY), min(hosts, 2), days
-        yield f"services {first + number}", sizes[number % len(sizes)], days
-        if hosts > GROUP and number % GALAXY_EVERY == GALAXY_EVERY - 1:
-            yield f"galaxy {first + number // GALAXY_EVERY}", hosts, min(days, GALAXY_DAYS)
+            yield Piece(str(first + number // STREAMS_EVERY), min(hosts, 2), days)
+        size = sizes[number % len(sizes)]
+        long = number % LONG_EVERY == 0 and left > 2 * LONG_DAYS * 24 * size and days == FLEET_DAYS
+        piece = Piece(f"services {first + number}", size, LONG_DAYS if long else days)
+        yield piece
+        left, number = left - piece.hours, number + 1
 
 
-def _one(what: tuple[str, int, float]) -> Ran:
-    return ran(*what)
+def _numbered(what: tuple[int, Piece]) -> tuple[int, Ran]:
+    return what[0], ran(what[1])
+
+
+def all_ran(due: list[Piece], host_ms: float, limit_s: float) -> list[Ran]:
+    """What came of the first of them that fill the hours, or of those that came in time. Violations are told at once."""
+    found: dict[int, Ran] = {}
+    began_s, filled, full = time.monotonic(), 0, 0.0
+    with multiprocessing.get_context("fork").Pool(min(2, os.cpu_count() or 1)) as pool:
+        coming = pool.imap_unordered(_numbered, enumerate(due))
+        try:
+            while full < host_ms and len(found) < len(due):
+                number, each = coming.next(max(0.0, limit_s - (time.monotonic() - began_s)))
+                found[number] = each
+                if each.violation:
+                    print(told(each), flush=True)
+                while filled in found:
+                    filled, full = filled + 1, full + found[filled].host_ms
+        except multiprocessing.TimeoutError:
+            filled = len(due)
+    return [each for number, each in sorted(found.items()) if number < filled or each.violation]
+
+
+def idle(proofs: Counter[str], hours: float, long: bool) -> list[str]:
+    """What so many host-hours should have exercised, and have not."""
+    wanted = (*EXERCISED, *((MONTHS,) if long else ()))
+    return [name for name in wanted if not proofs[name]] if hours >= MANY_HOST_HOURS else []
 
 
 def main() -> int:
     """Run seeds until the hours are full."""
     hours, hosts = float(os.environ.get("HOURS", "1")), int(os.environ.get("HOSTS", "2"))
-    first, limit_s = int(os.environ.get("SEED", "0")), float(os.environ.get("SECONDS_AT_MOST", "inf"))
+    first, limit_s = int(os.environ.get("SEED", "0")), float(os.environ.get("SECONDS_AT_MOST", "1e9"))
     if hosts < 2 or hosts % 2 or hours <= 0:
         print("HOSTS must be an even number from 2 on, and HOURS more than 0", file=sys.stderr)
         return 2
-    faults: Counter[str] = Counter()
-    ends: Counter[str] = Counter()
-    violations: list[Ran] = []
-    host_ms, runs, lost, replaced, began_s = 0, 0, 0, 0, time.monotonic()
-    days, due_ms = min(FLEET_DAYS, hours / 24), hours * 3_600_000 * hosts
-    to_come = seeds(first, hosts, days)
-    with multiprocessing.get_context("fork").Pool(min(2, os.cpu_count() or 1)) as pool:
-        while host_ms < due_ms and time.monotonic() - began_s < limit_s:
-            for each in pool.imap(_one, itertools.islice(to_come, BATCH)):
-                runs, host_ms = runs + 1, host_ms + each.host_ms
-                lost, replaced = lost + each.lost, replaced + each.replaced
-                faults.update(each.faults)
-                ends.update(end.split()[0] for end in each.swaps)
-                if each.violation:
-                    violations.append(each)
-                    print(told(each), flush=True)
-    report = {
-        "simulated_hours": round(host_ms / hosts / 3_600_000, 3),
+    began_s, due = time.monotonic(), list(pieces(first, hosts, hours))
+    runs = all_ran(due, hours * hosts * 3_600_000, limit_s)
+    report = reported(runs, hosts, first, time.monotonic() - began_s)
+    played = {run.seed for run in runs}
+    long = any(piece.days >= LONG_DAYS for piece in due if piece.seed in played)
+    missing = idle(Counter(report["exercised"]), report["simulated_hours"] * hosts, long)
+    report["not_exercised"] = missing
+    Path("sim.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    print(summary(report))
+    return 1 if report["violations"] or missing else 0
+
+
+def reported(runs: Iterable[Ran], hosts: int, first: int, seconds: float) -> dict[str, Any]:
+    """sim.json."""
+    runs = list(runs)
+    faults, proofs = Counter[str](), Counter[str]()
+    for each in runs:
+        faults.update(each.faults)
+        proofs.update(each.proofs)
+    return {
+        "simulated_hours": round(sum(each.host_ms for each in runs) / hosts / 3_600_000, 3),
         "hosts": hosts,
         "faults": faults.total(),
         "faults_by_class": dict(sorted(faults.items())),
-        "swaps": dict(sorted(ends.items())),
-        "replaced": replaced,
-        "declared_lost": lost,
-        "violations": [{"seed": each.seed, "text": each.violation} for each in violations],
+        "exercised": {name: proofs[name] for name in sorted({*EXERCISED, MONTHS, *proofs})},
+        "longest_absence_days": round(max((each.longest_away_ms for each in runs), default=0) / DAY_MS, 1),
+        "declared_lost": sum(each.lost for each in runs),
+        "violations": [{"seed": each.seed, "text": each.violation} for each in runs if each.violation],
         "seed": first,
-        "runs": runs,
-        "seconds": round(time.monotonic() - began_s, 1),
+        "runs": len(runs),
+        "seconds": round(seconds, 1),
     }
-    Path("sim.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    print(
-        f"{report['simulated_hours']} h of {hosts} hosts in {report['seconds']:.0f} s: {runs} runs from seed {first} on, "
-        f"{faults.total()} faults, {ends.total()} swaps ({', '.join(f'{n} {end}' for end, n in sorted(ends.items()))}), "
-        f"{replaced} hosts replaced, {len(violations)} violations"
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """In words."""
+    proofs = report["exercised"]
+    missing = f"; NOT EXERCISED: {', '.join(report['not_exercised'])}" if report["not_exercised"] else ""
+    return (
+        f"{report['simulated_hours']} h of {report['hosts']} hosts in {report['seconds']:.0f} s: {report['runs']} runs from seed "
+        f"{report['seed']} on, {report['faults']} faults, {proofs['swaps done']} swaps done and {proofs['swaps undone']} undone, "
+        f"{proofs['rollouts succeeded']} rollouts of services, {proofs['hosts replaced']} hosts replaced, {proofs['absences of months']} "
+        f"absences of months, {proofs['certificates renewed']} certificates renewed, {len(report['violations'])} violations{missing}"
     )
-    return 1 if violations else 0
 
 
 def told(run: Ran | Result | Outcome) -> str:

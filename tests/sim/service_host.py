@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LOOK_MS = (100, 250)
 SLOW_LOOK_MS = 4_000
+AWAY_TIMES = 150
 GRACE_MS = (5, 2_000)
 RESTART_MS = (500, 4_000)
 
@@ -229,7 +230,8 @@ class ServiceHost:
             self._gap_ms = LOOK_MS[1]
             self._look_in(self.rng.randint(*LOOK_MS))
             return
-        self._gap_ms = min(2 * self._gap_ms, SLOW_LOOK_MS)
+        away = self.name in self.world.absences.away  # what it waits for may not come for months
+        self._gap_ms = min(2 * self._gap_ms, SLOW_LOOK_MS * (AWAY_TIMES if away else 1))
         rows = self.state.instances.items()
         calm = all(row.phase is Phase.RUNNING and self.state.verdicts[n].health is Health.HEALTHY for n, row in rows)
         calm = calm and len(rows) == len(self._wanted())

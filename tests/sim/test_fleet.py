@@ -1,6 +1,7 @@
 """Galaxies of services in simulation: hosts that are cut off for long, replaced, and come back; disks, clocks and controllers that fail meanwhile."""
 
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -9,13 +10,14 @@ import pytest
 from halftrack_agent import cutoff, renewal, timekeeping
 from halftrack_controller import services
 from halftrack_model.disconnect import ColdBoot
-from tests.sim import certificates
+from tests.sim import absences, certificates
 from tests.sim.fleet import Fleet
 from tests.sim.run import told
 
 BUDGET_S = 2.5  # on a machine that is busy with other things, fewer seeds are tried, but never less than ENOUGH
 ENOUGH = 6
 PLANTED_SEEDS = 40
+MONTHS = ("months 5", "months 1")  # one is replaced meanwhile; one is switched off, with a certificate for a day
 
 
 # invariants: O1, O2, C1, C2, D1, P1, P2, P3, R1, R2, R3
@@ -24,7 +26,7 @@ def test_no_seed_breaks_an_invariant() -> None:
     for seed in range(60):
         outcome = Fleet(f"test {seed}", hosts=5, days=0.4).run()
         assert not outcome.violation, told(outcome)
-        replaced += outcome.replaced
+        replaced += outcome.proofs["hosts replaced"]
         if seed >= ENOUGH and time.monotonic() - began > BUDGET_S:
             break
     assert replaced, "faults must not be harmless"
@@ -45,6 +47,25 @@ def test_clocks_that_are_years_wrong_and_jump_move_nothing() -> None:
     newer = len(outcome.rollouts) // len(fleet.graphs) - 1
     assert newer > 0
     assert fleet.watch.deeds == instances + newer * 2 * instances, "each release is started once, and nothing else"
+
+
+# invariants: C2, O2, R2
+def test_hosts_that_were_away_for_months_are_where_all_others_are() -> None:
+    over = Counter[str]()
+    for seed in MONTHS:
+        outcome = Fleet(seed, days=absences.SHORTEST_RUN_DAYS, only=()).run()
+        assert not outcome.violation, told(outcome)
+        assert outcome.longest_away_ms >= absences.DAYS[0] * absences.DAY_MS
+        over += outcome.proofs
+    assert over["absences of months"] == len(MONTHS)
+    assert over["certificates renewed after their end"], "of some the certificate has ended meanwhile"
+    assert over["hosts replaced"], "and some were replaced"
+
+
+# invariant: C2
+def test_months_in_which_a_certificate_ends_show_who_renews_in_sessions_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    _asks_in_sessions_only(monkeypatch)
+    assert Fleet(MONTHS[1], days=absences.SHORTEST_RUN_DAYS, only=()).run().violation.startswith("C2")
 
 
 def _forgets_the_last_minute(patch: pytest.MonkeyPatch) -> None:
