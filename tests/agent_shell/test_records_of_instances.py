@@ -80,9 +80,10 @@ def test_a_record_from_before_they_had_sums_is_read_if_it_has_its_form(
 
 @given(st.binary(max_size=300), st.binary(max_size=300))
 def test_what_has_no_form_is_no_order(before: bytes, after: bytes) -> None:
-    for data in (before, before + b",sum\0" + after, before + procfs.write_order(ORDER)[-13:]):
+    for data in (b"", b"no end", before, before + b",sum\0" + after, before + procfs.write_order(ORDER)[-13:]):
         try:
             assert set(procfs.read_order(data)) <= procfs._BEFORE_SUMS
+            assert data.endswith(b"\0")
         except ValueError:
             continue
 

@@ -51,8 +51,9 @@ def renewed(
     nonce: Callable[[bytes], bytes] = lambda nonce: nonce,
     name: str = "",
     shown: ec.EllipticCurvePublicKey | None = None,
+    heard: list[RenewRequest] | None = None,
 ) -> RenewReply:
-    """As an agent does it, but for what is given."""
+    """As an agent does it, but for what is given. `heard`: who listens repeats what is in it, or else finds there what was said."""
     key = key or key_of(who)
     ca_key = x509.load_pem_x509_certificate(who.ca_pem).public_key()
     with grpc.secure_channel(live.enrolment, grpc.ssl_channel_credentials(who.ca_pem), CLIENT_OPTIONS) as channel:
@@ -65,6 +66,9 @@ def renewed(
                 serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
             )
             proof = RenewRequest(name or who.name, got, der, key.sign(signed, ec.ECDSA(hashes.SHA256())))
+            if heard is not None:
+                proof = heard[0] if heard else proof
+                heard[:] = [proof]
             return renewal_codec.renew_reply_of(stub.Renew(renewal_codec.renew_request_message(proof), timeout=10))
         except grpc.RpcError as error:
             raise error_of(error) from None
@@ -147,6 +151,24 @@ def test_a_challenge_lasts_a_minute(random: bytes, made_ms: int, age_ms: int) ->
     for other in (Challenges(b"t" * 32), challenges):
         with pytest.raises(Untrusted):
             other.check("tank-b" if other is challenges else "tank-a", nonce, made_ms)
+
+
+def test_a_proof_that_is_repeated_gives_nobody_anything_that_the_host_has_not(
+    live: LiveController, tank_a: Credentials
+) -> None:
+    """Challenges are not used up. A second answer is a certificate for the key that the host alone has; and none once another key speaks for it."""
+    # invariants: P1, P3
+    heard: list[RenewRequest] = []
+    replies = [renewed(live, tank_a, heard=heard) for _ in range(2)]
+    for reply in replies:
+        certificate = x509.load_der_x509_certificate(reply.certificate_der)
+        assert certificate.public_key() == key_of(tank_a).public_key()
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.UniformResourceIdentifier) == [host_uri("milkyway", "tank-a")]
+    with live.operator() as client:
+        enrol(live, client.create_token("tank-a", 600).token, "tank-a")
+    with pytest.raises(Untrusted, match="another key speaks for 'tank-a' now"):
+        renewed(live, tank_a, heard=heard)
 
 
 def test_who_was_removed_or_replaced_is_told_so(live: LiveController, tank_a: Credentials) -> None:

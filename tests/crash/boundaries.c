@@ -22,7 +22,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum kind { POINT = 1, WRITE, CUT, SYNC, RENAME, UNLINK, MKDIR, RMDIR, CREATE };
+enum kind { POINT = 1, WRITE, CUT, SYNC, RENAME, UNLINK, MKDIR, RMDIR, CREATE, LINK };
 enum how { KILL = 0, HALF = 1, FAIL = 2 };  /* before it; in the middle, if it is a write; let a sync say that the disk has failed */
 
 static char folder[PATH_MAX];
@@ -195,6 +195,20 @@ int renameat(int from_fd, const char *from, int to_fd, const char *to) {
     return result;
 }
 int rename(const char *from, const char *to) { return renameat(AT_FDCWD, from, AT_FDCWD, to); }
+
+int linkat(int from_fd, const char *from, int to_fd, const char *to, int flags) {
+    REAL(int, linkat, int, const char *, int, const char *, int);
+    char rooms[2][PATH_MAX];
+    const char *whole_from = whole(from_fd, from, rooms[0]), *whole_to = whole(to_fd, to, rooms[1]);
+    if (!watching() || !below(whole_to)) return real_linkat(from_fd, from, to_fd, to, flags);
+    pthread_mutex_lock(&lock);
+    point("link", whole_to);
+    int result = real_linkat(from_fd, from, to_fd, to, flags);
+    if (!result) record(LINK, 0, 0, whole_from, whole_to, "", 0);
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+int link(const char *from, const char *to) { return linkat(AT_FDCWD, from, AT_FDCWD, to, 0); }
 
 static int opened(int at_fd, const char *path, int flags, mode_t mode) {
     REAL(int, openat64, int, const char *, int, ...);

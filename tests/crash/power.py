@@ -28,6 +28,7 @@ class Kind(IntEnum):
     MKDIR = 7
     RMDIR = 8
     CREATE = 9
+    LINK = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Disk:
         if record.kind is Kind.CREATE:
             number = len(self._files)
             self._files[number], self._by_inode[record.inode] = _File(bytearray()), number
-        elif record.kind is Kind.RENAME:
+        elif record.kind in (Kind.RENAME, Kind.LINK):
             if record.name not in self._now:
                 self._now[record.name] = len(self._files)
                 data = self._found(record.other) if record.name in self._synced_of_others else b""
@@ -179,6 +180,8 @@ def _rename(names: dict[str, int], change: Record, number: int) -> None:
         case Kind.UNLINK | Kind.RMDIR:
             for path in [path for path in names if path == change.name or path.startswith(f"{change.name}/")]:
                 del names[path]
+        case Kind.LINK:
+            names[change.other] = number
         case Kind.RENAME:
             names[change.other] = number
             names.pop(change.name, None)

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import dataclasses
 import functools
+import json
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halftrack_agent import daemon as agent_daemon
-from halftrack_agent import journal, ledger
+from halftrack_agent import files, journal, ledger
 from halftrack_agent import outbox as outbox_file
 from halftrack_agent.agent import Agent  # noqa: F401 - imported before the fork
 from halftrack_agent.drivers import procfs
@@ -32,6 +33,7 @@ from halftrack_controller import daemon as controller_daemon
 from halftrack_controller import galaxy
 from halftrack_controller.operator_client import OperatorClient
 from halftrack_model import canonical
+from halftrack_model.errors import InvalidInput
 from halftrack_model.observed import Observed
 from halftrack_model.plan import Plan
 from halftrack_model.report import Report
@@ -98,6 +100,24 @@ def until(condition: Callable[[], object], what: str, seconds: float = WAIT_S) -
         if time.monotonic() > end:
             raise Stuck(f"not within {seconds:.0f} s: {what}")
         time.sleep(LOOK_S)
+
+
+def of_another_boot(data: bytes) -> bytes:
+    """A file's bytes, had they been written in another boot, which has another name. Those that bear it have sums: an order, a record, a note."""
+    boot = procfs.boot_id().encode()
+    other = data.replace(boot, b"0" * len(boot))
+    if other == data:
+        return data
+    if procfs.is_whole(data):
+        return procfs.record({name: value for name, value in json.loads(other).items() if name != "sum"})
+    with contextlib.suppress(ValueError):
+        words = procfs.read_order(data)
+        return procfs.write_order(
+            [(n, v.replace(boot.decode(), "0" * len(boot))) for n, vs in words.items() for v in vs]
+        )
+    with contextlib.suppress(InvalidInput):  # without a line's end it has no sum
+        return other if b"\n" not in data else files.summed(files.unsummed(data).replace(boot, b"0" * len(boot)))
+    return other  # damaged, and so it stays
 
 
 class Stage:
@@ -201,13 +221,11 @@ class Stage:
         root = self.roots[side]
         modes = {str(path): path.stat().st_mode & 0o777 for path in root.rglob("*") if path.exists()}
         shutil.rmtree(root)
-        boot = procfs.boot_id().encode()
         for path, data in image.items():
             if data is None:
                 Path(path).mkdir(mode=0o700)
             elif not path.endswith("-shm"):  # shared memory of SQLite's, which it makes anew
-                # Another boot has another name. Nothing that bears it has a checksum.
-                Path(path).write_bytes(data.replace(boot, b"0" * len(boot)))
+                Path(path).write_bytes(of_another_boot(data))
                 Path(path).chmod(modes.get(path, 0o600))
         if side == AGENT:
             shutil.rmtree(self.places.run, ignore_errors=True)

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from halftrack_agent import files
+from halftrack_agent.drivers import procfs
 from tests.crash.power import SECTOR, Disk, Kind, Record
 from tests.crash.run import HOWS, Matrix, Outcome, Point, added, boundary_of, drawn, points_of
+from tests.crash.stage import of_another_boot
 from tests.soak.short_form import short_form
 
 # What stands for the matrix in the suite: each kind of fault, in each of the programs that a host has. No update, which is three programs more.
@@ -82,6 +85,31 @@ def test_what_another_process_wrote_is_kept_by_our_sync_of_it() -> None:
         disk.apply(change(Kind.RENAME, "/s/.theirs", "/s/a"))
         disk.apply(change(Kind.SYNC, "/s", inode=9, offset=1))
         assert disk.lost()["/s/a"] == (b"theirs" if synced else b"")
+
+
+@given(st.integers(0, 1 << 32))
+def test_a_second_name_of_a_file_lasts_with_its_folder_and_keeps_what_the_first_one_loses(seed: int) -> None:
+    disk = Disk({"/s/a": (1, b"old")}, frozenset({"/s"}))
+    disk.apply(change(Kind.LINK, "/s/a", "/s/a.before"))
+    disk.apply(change(Kind.CREATE, "/s/.a.new", inode=2))
+    disk.apply(change(Kind.RENAME, "/s/.a.new", "/s/a"))
+    assert disk.lost() == {"/s": None, "/s/a": b"old"}
+    torn = disk.torn(Random(seed))
+    assert torn["/s/a"] == b"old" or torn["/s/a.before"] == b"old", "one of the two has it, whatever is kept"
+    disk.apply(change(Kind.SYNC, "/s", inode=9, offset=1))
+    assert disk.lost() == {"/s": None, "/s/a": b"", "/s/a.before": b"old"}
+
+
+def test_what_bears_the_name_of_a_boot_is_whole_in_another() -> None:
+    boot, tree = procfs.boot_id(), {"workload": "a", "boot_id": procfs.boot_id()}
+    note = files.summed(b'{"boot_id":"%s"}' % boot.encode())
+    for data in (note, procfs.record({**tree}), procfs.write_order(list(tree.items()))):
+        other = of_another_boot(data)
+        assert (len(other), boot.encode() in other) == (len(data), False)
+    assert files.unsummed(of_another_boot(note)) != note
+    assert procfs.is_whole(of_another_boot(procfs.record({**tree})))
+    assert procfs.read_order(of_another_boot(procfs.write_order(list(tree.items()))))["workload"] == ["a"]
+    assert of_another_boot(b"nothing of it") == b"nothing of it"
 
 
 def test_a_name_below_a_folder_that_is_lost_is_lost_with_it() -> None:

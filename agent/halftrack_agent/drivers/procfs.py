@@ -148,15 +148,14 @@ def read_order(data: bytes) -> dict[str, list[str]]:
     """The values of an order, in order, by name. ValueError when it has changed since it was written."""
     rest, end = data[:-_SUM_BYTES], data[-_SUM_BYTES:]
     has_sum = end.startswith(_ORDER_SUM)
-    if has_sum and end != _ORDER_SUM + sum_of(rest).encode() + b"\0":
+    if not data.endswith(b"\0") or (has_sum and end != _ORDER_SUM + sum_of(rest).encode() + b"\0"):
         raise ValueError("the order has changed since it was written")
     words = (rest if has_sum else data).decode("utf-8", "surrogateescape").split("\0")[:-1]
     found: dict[str, list[str]] = {}
     for name, value in zip(words[::2], words[1::2], strict=True):
         found.setdefault(name, []).append(value)
-    if (
-        not has_sum and set(found) - _BEFORE_SUMS
-    ):  # of an agent before, or one whose sum is no longer to be known as one
+    # Without a sum: of an agent before, or one whose sum is no longer to be known as one.
+    if not has_sum and set(found) - _BEFORE_SUMS:
         raise ValueError("the order has changed since it was written")
     return found
 
