@@ -172,7 +172,7 @@ def test_that_a_controller_is_alive_is_nothing_to_look_for_news_for(
         await until(lambda: controller.sessions and len(controller.said(Heartbeat)) > 1, "a heartbeat")
         asked, beats = bench.asked, len(controller.said(Heartbeat))
         await until(lambda: len(controller.said(Heartbeat)) > beats + 3, "more heartbeats")
-        assert bench.asked - asked <= len(controller.said(Heartbeat)) - beats + 1
+        assert bench.asked - asked <= len(controller.said(Heartbeat)) - beats + 3  # some may be on their way
 
     together(tmp_path, controller, work, monkeypatch)
 
