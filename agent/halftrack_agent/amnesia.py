@@ -8,7 +8,8 @@ that began with record 1 again would be ignored and wait for ever, or later take
 * Until a record is there, greens that run stay. They may be what counts, or what takes over.
 * The owner table is the truth about a cut. If green counts, the swap goes on behind the cut, in the second leg if the second green has its
   ring here, which it has from that leg's first moment on. Else nothing of green's counts, and the swap begins anew.
-* Numbers and epochs go on far above all that was used before.
+* Numbers and epochs go on far above all that was used before. A life that is lost before it has shown anything here may have used epochs all the same:
+  the number that the other host has heard says how many lives there were, and each has epochs of its own.
 """
 
 from collections.abc import Iterable
@@ -25,7 +26,7 @@ LIFE_EPOCHS = (
     10_000  # of `swap.EPOCHS`: tries at a fence that a lost life may have made, each withdrawn and so not to be seen
 )
 TOLD = "the record of this swap was lost here with the journal; it goes on from what the host shows"
-assert LIFE_EPOCHS * 10 < swap.EPOCHS  # noqa: S101
+LIVES = swap.EPOCHS // LIFE_EPOCHS - 1  # what a swap has epochs for; a peer that claims more gets no others
 
 
 def is_lost(spec: SwapSpec, record: SwapRecord | None, status: SeatStatus | None, view: HostView) -> bool:
@@ -46,7 +47,8 @@ def resumed(
     second = spec.strategy.surge == 1 and ring_of(spec.seats[1].green) in view.rings
     fresh = swap.opening(spec, now_ms)
     known = max(0 if record is None else record.number, 0 if status is None else status.number)
-    number, epoch = (known // LIFE + 1) * LIFE, max(fresh.epoch, 0 if top is None else top.epoch) + LIFE_EPOCHS
+    number, shown = (known // LIFE + 1) * LIFE, -1 if top is None else (top.epoch - fresh.epoch) // LIFE_EPOCHS
+    epoch = fresh.epoch + min(max(number // LIFE, shown + 1), LIVES) * LIFE_EPOCHS
     if not counts:
         return replace(fresh, number=number, epoch=epoch)
     leg, phase = (1, Phase.JOINING) if second else (0, Phase.DRAINING)

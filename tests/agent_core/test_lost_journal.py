@@ -68,6 +68,30 @@ def test_the_other_hosts_word_for_a_record_that_the_leader_has_lost_makes_it_beg
     assert not journaled(play(state, [(word(record.number, False), 30)])[1]), "once is enough"
 
 
+# invariant: P2
+@given(st.lists(st.tuples(st.integers(0, 500), st.booleans(), st.booleans()), min_size=1, max_size=6))
+def test_however_often_a_journal_is_lost_no_epoch_that_the_other_host_has_heard_comes_again(
+    lives: list[tuple[int, bool, bool]],
+) -> None:
+    """Whether or not a row of it is in the owner table, and though the leader may have begun before it heard the other's word."""
+    record = swap.opening(SWAP, 0)
+    for tries, shown, hasty in lives:
+        used, heard = record.epoch + tries, record.number + tries
+        view = host_with(GREEN)
+        rows = (ev.CutSeen(used, SWAP.green.generation, 99, None),) if shown else ()
+        merged = replace(view.rings[SWAP.merged_ring], cuts=rows)
+        view = replace(view, rings={**view.rings, merged.name: merged})
+        begun = amnesia.resumed(SWAP, None, None, view, 0) if hasty else None
+        record = amnesia.resumed(SWAP, begun, replace(answer(heard).status, number=heard), view, 0)
+        assert record.epoch > used
+        assert record.number > heard
+
+
+def test_a_peer_that_claims_a_large_number_gets_no_epoch_of_the_next_swap() -> None:
+    heard = replace(answer(1).status, number=amnesia.LIFE * 5_000)
+    assert amnesia.resumed(SWAP, None, heard, host_with(GREEN), 0).epoch < FIRST_EPOCH + swap.EPOCHS
+
+
 # invariant: S1
 def test_a_green_that_runs_stays_while_nobody_knows_what_is_to_become_of_it() -> None:
     """The follower's plan comes back before its leader's record does."""

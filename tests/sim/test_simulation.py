@@ -62,6 +62,13 @@ def test_an_undisturbed_swap_is_done_and_costs_no_pause(surge: int, alone: bool)
     assert result.longest_pause_ms <= 100, "the output goes on through both cuts"
 
 
+# invariant: P2
+def test_a_journal_that_is_lost_twice_in_one_swap_repeats_no_epoch() -> None:
+    """What a year of a hundred hosts has found: the second life after a loss had the epochs of the first."""
+    result = World("60", rounds=2).run()
+    assert not result.violation, told(result)
+
+
 # invariant: O2
 def test_a_pair_with_a_dead_controller_link_finishes_its_swap_and_the_other_pair_too() -> None:
     away = Fault("partition", Phase.JOINING, 0, 0, 15_000, 3)
