@@ -23,7 +23,7 @@ from tests.sim.absences import DAY_MS
 from tests.sim.fleet import GROUP, Fleet, Outcome
 from tests.sim.world import Result, World
 
-STREAMS_EVERY = 6  # galaxies of services for one pair that carries a stream, which costs about as much
+STREAMS_EVERY = 6  # galaxies of services for one pair that carries a stream, which costs a third of one
 FLEET_DAYS = 4.0
 LONG_DAYS, LONG_EVERY = 120.0, 30  # about half of the hours
 GALAXY_DAYS, GALAXY_SHARE = 60.0, 6  # at most a sixth of the hours, since a fault there costs several times as much
