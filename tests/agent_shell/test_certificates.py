@@ -13,10 +13,9 @@ from cryptography import x509
 
 from halftrack_agent import core, identity
 from halftrack_agent.journal import Journal
-from halftrack_agent.timekeeping import Floor
+from halftrack_agent.notes import clock_of
 from halftrack_controller import ca, galaxy
 from halftrack_controller.service import wall_ms
-from halftrack_model import canonical
 from halftrack_model.observed import Health
 from tests.agent_shell.test_agent import SINK, SOURCE, AgentProcess, publish, until
 from tests.controller_shell.shell_harness import ENVIRONMENT, LiveController, graph, host
@@ -117,7 +116,8 @@ def test_what_is_over_blocks_nothing_whatever_the_clock_says(
         agent.end(signal.SIGKILL)
         agent.start_at(86_400 - wall_ms() // 1000)
         until(lambda: "years behind the controller's" in problems(live), "and with one that begins at the beginning")
-        floor = canonical.decode(Floor, agent.places.clock.read_bytes())
+        floor = clock_of(agent.places.clock).read()
+        assert floor is not None
         assert abs(floor.wall_ms - wall_ms()) < 600_000, "what a wrong clock says is no reason to believe it"
     finally:
         live.stop()

@@ -7,7 +7,7 @@ import pytest
 
 from halftrack_controller import documents, manifests
 from halftrack_controller.manifests import BadManifests
-from halftrack_controller.operator_client import _document
+from halftrack_controller.operator_client import document_of
 from halftrack_controller.snapshot import Host
 from halftrack_model.bandwidth import BandwidthWindow
 from halftrack_model.errors import InvalidInput
@@ -37,7 +37,7 @@ def test_windows_are_what_the_manifest_says(tmp_path: Path) -> None:
     text = '[{limit: 256kbit/s, from: "08:00", to: "18:00"}, {limit: 2MB/s, from: "22:00"}, {limit: 0, to: "00:30"}]'
     found = declared(tmp_path, text)
     assert found.bandwidth == WINDOWS
-    assert documents.declared(_document(found)) == found
+    assert documents.declared(document_of(found)) == found
     assert declared(tmp_path, "[]").bandwidth == ()
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from halftrack_controller import documents, manifests, sites
 from halftrack_controller.manifests import BadManifests
-from halftrack_controller.operator_client import _document
+from halftrack_controller.operator_client import document_of
 from halftrack_controller.snapshot import Environment
 from halftrack_model import canonical
 from halftrack_model.errors import InvalidInput
@@ -77,7 +77,7 @@ def test_a_site_is_declared_stored_and_a_store_of_before_has_none(tmp_path: Path
     path.write_text(MANIFEST.replace("SITE", "ridge"))
     (found,) = manifests.read([str(path)]).hosts
     assert found.site == "ridge"
-    assert documents.declared(_document(found)) == found
+    assert documents.declared(document_of(found)) == found
     path.write_text(MANIFEST.replace("SITE", "The Ridge"))
     with pytest.raises(BadManifests):
         manifests.read([str(path)])
