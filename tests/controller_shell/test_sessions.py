@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -25,6 +26,7 @@ from halftrack_model.report import Happened, Report
 from halftrack_model.seals import Sealed
 from halftrack_proto import messages as said
 from halftrack_proto.gauges import RingGauge
+from halftrack_proto.status import error_of
 from halftrack_proto.v1 import operator_pb2, operator_pb2_grpc
 from tests.controller_shell.shell_harness import (
     ENVIRONMENT,
@@ -233,9 +235,20 @@ def test_strangers_are_refused(live: LiveController, client: OperatorClient, tan
     mine = galaxy.load_operator(live.folder / "operator")
     operator = dataclasses.replace(tank_a, key_pem=mine.identity.key_pem, certificate_pem=mine.identity.certificate_pem)
     assert ended_by(live, operator, "tank-a").reason == "wrong-caller"
-    with channel_as(live, tank_a) as channel, pytest.raises(grpc.RpcError) as caught:
-        operator_pb2_grpc.OperatorStub(channel).ListHosts(operator_pb2.ListHostsRequest(), timeout=10)
-    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED  # type: ignore[attr-defined]
+
+
+METHODS = tuple(operator_pb2.DESCRIPTOR.services_by_name["Operator"].methods)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_a_host_gets_nothing_of_what_operators_may(live: LiveController, tank_a: Credentials, method: Any) -> None:
+    # invariant: P1
+    with channel_as(live, tank_a) as channel:
+        stub = getattr(operator_pb2_grpc.OperatorStub(channel), method.name)
+        asked = getattr(operator_pb2, method.input_type.name)()
+        with pytest.raises(grpc.RpcError) as caught:
+            (next if method.server_streaming else id)(stub(asked, timeout=10))
+    assert error_of(caught.value).reason == "wrong-caller"
 
 
 def test_who_enrols_anew_takes_the_place(live: LiveController, client: OperatorClient, tank_a: Credentials) -> None:
