@@ -355,18 +355,11 @@ class Agent:
         self._wall.told(said.now_ms)
 
     def _problems(self) -> tuple[str, ...]:
-        own = (
-            tuple(filter(None, (self._trouble, self._reserve.problem))) + self._renewing.problems + self._wall.problems
-        )
-        own += self._siblings.problems + self._updating.problems
-        return (
-            *own,
-            *self._findings,
-            *self._driver.problems,
-            *self._rings.problems,
-            *self._sight.problems,
-            *self._outbox.problems,
-        )
+        own = tuple(filter(None, (self._trouble, self._reserve.problem)))
+        first = (self._renewing, self._wall, self._siblings, self._updating)
+        then = (self._driver, self._rings, self._sight, self._outbox)
+        words = [[text for each in some for text in each.problems] for some in (first, then)]
+        return (*own, *words[0], *self._findings, *words[1])
 
     def _hello(self) -> Hello:
         plan = self._loop.state.plan

@@ -63,6 +63,7 @@ def _by_the_controller(terminal: Terminal, found: Found) -> Changes | None:
     if terminal.config is None or found.refused or not found.texts:
         return None
     from halftrack_controller import operator_link, papers
+    from halftrack_proto.status import UNREACHABLE
 
     try:
         operator = papers.of_operator(Path(terminal.config))
@@ -70,7 +71,7 @@ def _by_the_controller(terminal: Terminal, found: Found) -> Changes | None:
     except InvalidInput:
         raise
     except HalftrackError as error:  # met again, and told in better words, by who imports what is needed for that
-        if error.reason != "unreachable":
+        if error.reason != UNREACHABLE:
             return None
         from halftrack_controller import applying
 

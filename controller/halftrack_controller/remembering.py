@@ -105,15 +105,16 @@ class Memory:
 
     def _facts(self, snapshot: Snapshot, rows: Rows, declared: Disconnect) -> list[Basis]:
         """What is read of each of its hosts: the same for as long as the very same rows of it stand."""
-        held, memory = snapshot.held, self.facts.setdefault((rows.environment, rows.name), {})
-        facts = []
+        held, before = snapshot.held, self.facts.get((rows.environment, rows.name), {})
+        facts: dict[str, Fact] = {}
         for host, seen, machine in zip(rows.hosts, rows.seen, rows.machines, strict=True):
-            plan, known = held.get(host), memory.get(host)
+            plan, known = held.get(host), before.get(host)
             same = known is not None and known[0] is seen and known[1] is machine
             if known is None or not same or known[2] is not plan or known[3] is not declared:
-                known = memory[host] = (seen, machine, plan, declared, _of_host(snapshot, host, declared))
-            facts.append(known[4])
-        return facts
+                known = (seen, machine, plan, declared, _of_host(snapshot, host, declared))
+            facts[host] = known
+        self.facts[rows.environment, rows.name] = facts
+        return [fact[-1] for fact in facts.values()]
 
     def _blind(self, snapshot: Snapshot, environment: str) -> bool:
         """Worked out once for a snapshot."""
