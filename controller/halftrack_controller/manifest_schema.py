@@ -156,11 +156,11 @@ class StateFields(Strict):
         description="In place of snapshots: its state is a function of its last inputs.",
         examples=[{"frames": 1024}],
     )
-    on_loss: Literal["wait", "restart"] = Field(
-        default="wait",
+    on_loss: Literal["resume", "restart", "wait"] | None = Field(
+        default=None,
         alias="onLoss",
-        description="When no member has it any more: wait, or begin with an empty one behind a declared gap.",
-        examples=["restart"],
+        description="When no member can go on from it any more, behind a declared gap: resume the newest that there is (default), restart with an empty one; or wait.",
+        examples=["wait"],
     )
 
     @model_validator(mode="after")
@@ -178,7 +178,7 @@ class StateFields(Strict):
             one_way=self.one_way,
             replay_frames=self.replay.frames if self.replay else 0,
             replay_ms=self.replay.time_ms if self.replay else 0,
-            on_loss=OnStateLoss(self.on_loss),
+            on_loss=OnStateLoss(self.on_loss or ("resume" if self.writes else "wait")),
         )
 
 

@@ -18,7 +18,7 @@ from halftrack_dataplane.frames import Evicted, Frame, RingError, RingFull
 from halftrack_dataplane.kept import Kept
 from halftrack_dataplane.parts import NONE, is_none
 from halftrack_dataplane.ring import Reader, Ring, Writer
-from halftrack_dataplane.runspec import RunSpec
+from halftrack_dataplane.runspec import RESUME, RunSpec
 from halftrack_dataplane.runtime import EXIT_GAP, EXIT_RING, TICK_S, Stop, Unable, load_program, open_ring, ring_writer
 from halftrack_dataplane.sdk import Counting, Vertex
 from halftrack_dataplane.snapshots import Snapshot, SnapshotFolder
@@ -246,6 +246,8 @@ class Member:
         return progress.take(frame) if counted else progress.pass_alone(frame)
 
     def _refuse_gap(self, first: int, end: int) -> None:
+        if self._spec.state_on_loss == RESUME and not self._progress.suppress:
+            self._save()  # should nobody have a state of behind the gap, the next life resumes all that this one knows
         with contextlib.suppress(
             OSError
         ):  # without room for the mark, the next life meets the gap once more, and says so again

@@ -1,8 +1,8 @@
-"""When nobody has the state any more: may a member begin with an empty one, from which input, and under which number?
+"""When nobody can go on from the state any more: may a member begin without all inputs, with which state, and under which number?
 
-An empty state is begun with only where the release says `onLoss: restart`, by one member only, and when everybody who could still have the state
-has said that he has not: a host that is silent may have it (O1). What the others then need, a snapshot of the empty state, is there before
-the first output. All numbers that may have been published stay as they are; the next one is declared lost, and stands for what is missing.
+The release says whether with the newest snapshot that there is (`onLoss: resume`) or with an empty state (`restart`); by one member only, and when
+everybody who could still go on has said that he cannot: a host that is silent may (O1). What the others then need, a snapshot of that state, is there
+before the first output. All numbers that may have been published stay as they are; the next one is declared lost, and stands for what is missing.
 """
 
 import time
@@ -15,9 +15,9 @@ from halftrack_dataplane.frames import RingError, reader_name
 from halftrack_dataplane.merge import owner_of
 from halftrack_dataplane.restoring import Begin, Make
 from halftrack_dataplane.ring import Reader, Ring
-from halftrack_dataplane.runspec import RunSpec, SnapshotPeer
+from halftrack_dataplane.runspec import RESUME, WAIT, RunSpec, SnapshotPeer
 from halftrack_dataplane.runtime import EXIT_NO_STATE, Stop, Unable
-from halftrack_dataplane.snapshots import SnapshotFolder, Young
+from halftrack_dataplane.snapshots import Entry, SnapshotFolder, Young, fits
 from halftrack_dataplane.standing import Standing
 
 AGAIN_S = 0.2  # between two looks at whether somebody has the state after all
@@ -32,9 +32,9 @@ class Place:
 
 
 def refusal(place: Place, here: Standing, twins: Sequence[tuple[str, Standing | None]]) -> str:
-    """Why it must not begin with an empty state now, in prose; empty when it may."""
+    """Why it must not begin without all inputs now, in prose; empty when it may."""
     if place.in_force is not None and here.members and place.member != here.members[0]:
-        return f"member {here.members[0]} decides whether to begin anew, and has not"
+        return f"member {here.members[0]} decides whether to go on without, and has not"
     if place.in_force is False:
         return "its release is not the one that counts, so it waits for that one's state"
     if here.hopes:
@@ -48,7 +48,7 @@ def refusal(place: Place, here: Standing, twins: Sequence[tuple[str, Standing | 
 
 
 def restart_at(here: Standing, twins: Sequence[Standing]) -> int:
-    """The first number that an empty state may put out: behind the one that stands for what is missing."""
+    """The first number that such a state may put out: behind the one that stands for what is missing."""
     return max([here.published, *(twin.published for twin in twins)]) + 1
 
 
@@ -61,12 +61,12 @@ def begin(
     stop: Stop,
     passed: Callable[[int], object] = lambda _: None,
 ) -> tuple[Reader, Begin]:
-    """As `restoring.begin`; and where that finds nothing and the release says so, with an empty state.
+    """As `restoring.begin`; and where that finds nothing and the release says so, with the newest state that there was, or an empty one.
 
     While it waits for another's state, `passed` is told up to which number it will bring nothing: the merge may wait for that very word,
     the other member for the merge, and the input, full of what that one has not read, would never show a snapshot that could be begun from.
     """
-    if not spec.state_restarts:
+    if spec.state_on_loss == WAIT:
         return restoring.begin(spec, make, source, target, folder, stop)
     deadline = time.monotonic() + restoring.PEER_WAIT_S
     while True:
@@ -80,7 +80,7 @@ def begin(
                 return _anew(spec, make, source, target, folder, at)
             passed(_known_out(spec, folder))
             if time.monotonic() >= deadline or stop.asked:
-                raise Unable(EXIT_NO_STATE, f"{error}. It may begin with an empty state, but {reason}") from None
+                raise Unable(EXIT_NO_STATE, f"{error}. It may go on without these inputs, but {reason}") from None
         stop.sleep(AGAIN_S)
 
 
@@ -138,11 +138,42 @@ def _anew(
     reader = source.reader(policy="lossless", name=reader_name(spec.name), start=start)
     first = reader.cursor
     known = max((entry.next_in for entry in folder.entries() if entry.next_in <= first), default=0)
-    young = Young(folder.young(instance).losses + 1, known, first, at)
     try:
+        found = _resumed(spec, make, folder, first) if spec.state_on_loss == RESUME else None
+        young = Young(folder.young(instance).losses + 1, known, first, at)
+        if found is not None:
+            young = replace(young, known_in=found.next_in, kept=True)
         folder.mark_young(instance, young)
-        vertex = make(spec.params)
+        vertex = make(spec.params) if found is None else found.vertex
     except BaseException:
         reader.close()
         raise
-    return reader, Begin(vertex, first, at, 0, True, young.text(), spec.release)
+    suppress, whose = (0, spec.release) if found is None else (found.suppress, found.whose)
+    return reader, Begin(vertex, first, at, suppress, True, young.text(), whose)
+
+
+def _resumed(spec: RunSpec, make: Make, folder: SnapshotFolder, first: int) -> Begin | None:
+    """The newest state of before input `first` that this host or the twin's has; None when there is none that it can read."""
+    readable = restoring.readable(spec)
+
+    def usable() -> list[Entry]:
+        heads = [(entry, folder.head(entry)) for entry in folder.entries() if entry.next_in <= first]
+        return [
+            entry for entry, head in heads if head is not None and fits(head, spec.release, spec.state_writes, readable)
+        ]
+
+    for peer in [peer for peer in spec.snapshot_peers if peer.twin]:
+        _fetch(spec, peer, max((entry.next_in + 1 for entry in usable()), default=0), folder)
+    for entry in usable():  # the newest first
+        found = restoring.restored(spec, make, folder, entry, entry.release == spec.release, "")
+        if found is not None:
+            return found
+    return None
+
+
+def _fetch(spec: RunSpec, peer: SnapshotPeer, least: int, folder: SnapshotFolder) -> None:
+    """What that host has of `least` on comes into the folder, if it has any."""
+    from halftrack_dataplane.snapshot_fetch import fetch
+
+    vertex, instance = restoring.vertex_of(spec), restoring.instance_of(spec)
+    fetch(spec, peer, vertex, least, restoring.readable(spec), instance, folder)

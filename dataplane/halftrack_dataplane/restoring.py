@@ -14,7 +14,7 @@ from typing import Any
 from halftrack_dataplane import replaying
 from halftrack_dataplane.frames import reader_name
 from halftrack_dataplane.ring import Reader, Ring
-from halftrack_dataplane.runspec import RunSpec, StateWay
+from halftrack_dataplane.runspec import RESUME, RunSpec, StateWay
 from halftrack_dataplane.runtime import EXIT_DONE, EXIT_NO_STATE, EXIT_PROGRAM, EXIT_SPEC, Stop, Unable, load_program
 from halftrack_dataplane.sdk import ByView, Vertex
 from halftrack_dataplane.snapshot_form import parts_of, size_of
@@ -91,7 +91,7 @@ def begin(
     """The pinned input and the vertex to feed it to; Unable when there is nothing to begin from, with peers after `patience_s`."""
     entries = folder.entries()
     head = source.head  # read after the folder: whoever wrote there has read less than this, or another life's ring
-    folder.drop(entry for entry in entries if entry.next_in > head or _outlived(spec, entry, source.tail))
+    folder.drop(entry for entry in entries if entry.next_in > head or _outlived(spec, entry, entries, source.tail))
     deadline = time.monotonic() + patience_s
     while not stop.asked:
         window, known = look(spec, source, target, folder), folder.entries()
@@ -151,9 +151,11 @@ def _function(spec: RunSpec, entry: str) -> Callable[[bytes], State]:
     return found
 
 
-def _outlived(spec: RunSpec, entry: Entry, oldest: int) -> bool:
-    """Is it another release's, and behind all that the ring still holds? Then nobody can begin from it any more."""
-    return entry.release != spec.release and entry.next_in < oldest
+def _outlived(spec: RunSpec, entry: Entry, entries: tuple[Entry, ...], oldest: int) -> bool:
+    """Is it another release's, and behind all that the ring still holds? Then it is only of use to who resumes, and has no newer one."""
+    newest = max((each.next_in for each in entries if each.release == spec.release), default=0)
+    kept = spec.state_on_loss == RESUME and entry.next_in > newest
+    return entry.release != spec.release and entry.next_in < oldest and not kept
 
 
 def _candidates(spec: RunSpec, make: Make, source: Ring, window: Window, folder: SnapshotFolder) -> Iterator[Begin]:
@@ -203,13 +205,13 @@ def _own_first(
         for entry, head in usable:
             if (head.release == spec.release) != same:
                 continue
-            found = _restored(spec, make, folder, entry, same, whose) if gapless(head, 0) else None
+            found = restored(spec, make, folder, entry, same, whose) if gapless(head, 0) else None
             if found is not None and gapless(head, found.suppress):
                 yield found
             else:
                 late.append(entry)
         for entry in late:
-            found = _restored(spec, make, folder, entry, same, whose)
+            found = restored(spec, make, folder, entry, same, whose)
             if found is not None:
                 yield found
 
@@ -219,7 +221,8 @@ def _leaves_gap(begin: Begin, window: Window) -> bool:
     return window.published is not None and begin.next_out + begin.suppress > window.published
 
 
-def _restored(spec: RunSpec, make: Make, folder: SnapshotFolder, entry: Entry, same: bool, whose: str) -> Begin | None:
+def restored(spec: RunSpec, make: Make, folder: SnapshotFolder, entry: Entry, same: bool, whose: str) -> Begin | None:
+    """A vertex that goes on from that snapshot; None when it is gone or damaged."""
     snapshot = folder.read(entry)
     if snapshot is None:
         return None  # dropped meanwhile, or damaged: then the next one is tried, and this one is counted

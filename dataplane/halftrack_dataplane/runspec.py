@@ -52,6 +52,8 @@ POLICIES = ("lossless", "lossy", "sample")
 MAX_INPUTS = 32  # each is a part header in every joined frame, and one of the 64 readers that its ring can have
 MAX_GENERATIONS = 8  # of inputs: the one in force, and edits that have not come into force yet
 MAX_GENERATION = 1 << 40  # far more edits than anybody makes, far less than an epoch can be
+WAIT, RESTART, RESUME = "", "restart", "resume"
+ON_LOSS = (WAIT, RESTART, RESUME)  # nothing; an empty state; the newest that there was
 BY_NUMBER = ("", "sequence", "union")  # joins that keep the numbers of their inputs
 MAX_PARTS = 4096  # of a partition
 
@@ -115,8 +117,8 @@ class RunSpec:
 
     `snapshot_dir` of a member is the vertex's own folder, `ROOT/GRAPH/VERTEX`; that of a bridge server is `ROOT`. `state_inward` leads from
     schemas of others to one that it reads, `state_outward` from its own to those of releases before it. With `replay_frames` or
-    `replay_ms` it keeps no snapshots, and begins that far back; with `state_restarts` it may begin with an empty state. An inlet joins `inputs` by
-    `join`, in order of time by buckets of `join_width_ns`; with `join_partial` a sequence that some inputs have lost passes without them.
+    `replay_ms` it keeps no snapshots, and begins that far back. `state_on_loss` says what it may begin with when nobody has its state any more
+    (`ON_LOSS`). An inlet joins `inputs` by `join`, in order of time by buckets of `join_width_ns`; with `join_partial` a sequence that some inputs have lost passes without them.
     A keeper holds `feeds`, and hands them out in `feed_dir`, where a source asks for them, to the process that the file `taker_path` names (empty: to
     whoever of its own user may enter).
     """
@@ -136,7 +138,7 @@ class RunSpec:
     state_outward: tuple[StateWay, ...] = ()
     replay_frames: int = 0
     replay_ms: int = 0
-    state_restarts: bool = False
+    state_on_loss: str = ""
     snapshot_dir: str = ""
     data_dir: str = ""
     status_path: str = ""
@@ -182,8 +184,7 @@ def load(data: bytes) -> RunSpec:
             _expect(type(values[entry.name]) is str, entry.name, "a string")
     for name in ("generation", "join_width_ns", "replay_frames", "replay_ms"):
         _expect(type(values[name]) is int and values[name] >= 0, name, "an integer from 0 on")
-    for name in ("join_partial", "state_restarts"):
-        _expect(type(values[name]) is bool, name, "a truth value")
+    _expect(type(values["join_partial"]) is bool, "join_partial", "a truth value")
     values["state_reads"] = _strings(values["state_reads"], "state_reads")
     for name in ("state_inward", "state_outward"):
         values[name] = _ways(values[name], name)
@@ -216,6 +217,7 @@ def _check(spec: RunSpec) -> None:
     for name in _PATHS:
         path = getattr(spec, name)
         _expect(path == "" or path.startswith("/"), name, f"an absolute path, not {path!r}")
+    _expect(spec.state_on_loss in ON_LOSS, "state_on_loss", f"nothing, or one of {', '.join(ON_LOSS[1:])}")
     module, colon, kind = spec.entry.partition(":")
     _expect(not spec.entry or (colon and module and kind.isidentifier()), "entry", "module:Class")
     if spec.role == "inlet":

@@ -60,23 +60,32 @@ _VERIFIERS = 2  # threads that check a large state: one reads half as fast as th
 
 @dataclass(frozen=True, slots=True)
 class Young:
-    """A state that was begun with nothing: how often that was, and from which input and output on the last one is.
+    """A state that does not know all inputs: how often it was so begun, and from which input and output on the last one is.
 
-    The newest snapshot before it knew the inputs below `known_in`. Output `first_out - 1` stands for all that is missing.
+    The newest snapshot before it knew the inputs below `known_in`: it was `kept`, or the state is one that was begun with nothing. Output
+    `first_out - 1` stands for all that is missing.
     """
 
     losses: int = 0
     known_in: int = 0
     first_in: int = 0
     first_out: int = 0
+    kept: bool = False
 
     def text(self) -> str:
         """For people."""
         if not self.losses:
             return ""
-        lost = f", and with it inputs {self.known_in} to {self.first_in - 1}" if self.known_in < self.first_in else ""
+        inputs = f"inputs {self.known_in} to {self.first_in - 1}" if self.known_in < self.first_in else ""
+        if self.kept:
+            told = (
+                f"{inputs or 'no inputs'} were lost before the state knew them: it goes on with input {self.first_in}"
+            )
+        else:
+            lost = f", and with it {inputs}" if inputs else ""
+            told = f"the state was lost{lost}: it is made anew from input {self.first_in} on"
         return (
-            f"the state was lost{lost}: it is made anew from input {self.first_in} on, and outputs from {self.first_out} on are made of it; "
+            f"{told}, and outputs from {self.first_out} on are made of it; "
             f"output {self.first_out - 1} is declared lost for all that are missing"
         )
 
@@ -307,6 +316,11 @@ class SnapshotFolder:
         draft.write_text(str(end))
         os.replace(draft, self._folder / f"{instance}.gap")
 
+    def gaps_end(self, below: int) -> int:
+        """The first input that nobody here has met a gap before, of those up to `below`: a mark beyond is from before the ring was made anew."""
+        instances = (path.name.removesuffix(".gap") for path in self._folder.glob("*.gap"))
+        return max((end for instance in instances if (end := self.gap_end(instance)) <= below), default=0)
+
     def gap_end(self, instance: str) -> int:
         """The first input that `instance` may begin with; 0 when it never met a gap."""
         try:
@@ -314,22 +328,24 @@ class SnapshotFolder:
         except (OSError, ValueError):
             return 0
 
-    # So must it tell every later life that the state was once begun with nothing: it is reported until it is known.
+    # So must it tell every later life that the state does not know all inputs: it is reported until it is known.
 
     def mark_young(self, instance: str, young: Young) -> None:
-        """Remember that `instance` has begun with an empty state."""
+        """Remember that `instance` has begun with such a state."""
         self._folder.mkdir(parents=True, exist_ok=True)
         draft = self._folder / f".{instance}.young.draft"
-        draft.write_text(f"{young.losses} {young.known_in} {young.first_in} {young.first_out}")
+        draft.write_text(f"{young.losses} {young.known_in} {young.first_in} {young.first_out} {young.kept:d}")
         os.replace(draft, self._folder / f"{instance}.young")
 
     def young(self, instance: str) -> Young:
         """Whether and when it has."""
         try:
-            losses, known_in, first_in, first_out = map(int, (self._folder / f"{instance}.young").read_text().split())
+            losses, known_in, first_in, first_out, *kept = map(
+                int, (self._folder / f"{instance}.young").read_text().split()
+            )
         except (OSError, ValueError):
             return Young()
-        return Young(losses, known_in, first_in, first_out)
+        return Young(losses, known_in, first_in, first_out, kept == [1])
 
 
 def _share(fd: int, path: Path) -> None:

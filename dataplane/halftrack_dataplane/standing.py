@@ -59,6 +59,7 @@ def _hopes(path: Path, snapshots: SnapshotFolder, writers: set[int], release: st
         return False
     if any(reader.pid in writers for reader in stats.readers):
         return True
-    near = [entry for entry in snapshots.entries() if stats.tail <= entry.next_in <= stats.head]
+    begin = max(stats.tail, snapshots.gaps_end(stats.head))  # no member here can pass a gap in the input that it reads
+    near = [entry for entry in snapshots.entries() if begin <= entry.next_in <= stats.head]
     heads = [(entry, head) for entry in near if (head := snapshots.head(entry)) is not None]
     return any((entry.release == release and not entry.form) or head.schema in reads for entry, head in heads)

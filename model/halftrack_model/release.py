@@ -35,10 +35,11 @@ class Compare(Enum):
 
 
 class OnStateLoss(Enum):
-    """What a vertex does when nobody has its state any more: wait for somebody who brings it, or begin again with an empty one."""
+    """What a vertex does when nobody can go on from its state: wait for somebody who can, begin with an empty one, or resume the newest that there is."""
 
     WAIT = "wait"
     RESTART = "restart"
+    RESUME = "resume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class StateSchemas:
     `migrations` lead from schemas of others to one that it reads, and from the one that it writes back to others'. `one_way` gives
     the way back up: once green counts, nobody's order undoes it. With `replay_frames` or `replay_ms` the state is a function of
     the last inputs, so there are no snapshots and nothing to read: a member begins that far back. `on_loss` speaks of a state that no
-    member can go on from: an empty one is never begun with unless it says so.
+    member can go on from: `RESUME` is what a manifest means that says nothing, and `WAIT` is what a release means that was published before there was a choice.
     """
 
     writes: str
@@ -196,8 +197,10 @@ def state_faults(state: StateSchemas) -> list[str]:
                 f"the migration from {source} to {target} leads neither to a schema that is read nor from the one that is written: "
                 "drop it, or add the step that is missing"
             )
-    if state.on_loss is OnStateLoss.RESTART and not state.writes:
-        faults.append("`onLoss: restart` is for a state that is written: without one there is nothing to lose, drop it")
+    if state.on_loss is not OnStateLoss.WAIT and not state.writes:
+        faults.append(
+            f"`onLoss: {state.on_loss.value}` is for a state that is written: without one there is nothing to lose, drop it"
+        )
     if state.one_way and not state.writes:
         faults.append("`oneWay` says that no release before can read the state, but none is written: drop it")
     return faults

@@ -133,7 +133,7 @@ def test_a_vertex_without_a_twin_writes_its_ring_itself_and_keeps_its_snapshots_
     assert (restoring.vertex_of(orders), restoring.instance_of(orders)) == ("spectra/spectrometer", "m@1.0.0")
 
 
-def test_only_where_outputs_are_merged_may_a_member_begin_with_an_empty_state(launcher: Launcher) -> None:
+def test_only_where_outputs_are_merged_may_a_member_go_on_without_a_state(launcher: Launcher) -> None:
     # invariant: S1
     member = member_workload("a", "1.0.0")
     state = replace(member.state, writes="s/1", on_loss=OnStateLoss.RESTART)
@@ -149,9 +149,11 @@ def test_only_where_outputs_are_merged_may_a_member_begin_with_an_empty_state(la
         return load(launcher(workload).orders)
 
     found = orders(member, member, merge, other)
-    assert found.state_restarts
+    assert found.state_on_loss == "restart"
     assert [peer.twin for peer in found.snapshot_peers] == [False, True], "only the twin's host can have its state"
-    assert not orders(member, member, other).state_restarts
+    assert not orders(member, member, other).state_on_loss
     waits = replace(member, state=replace(state, on_loss=OnStateLoss.WAIT))
-    assert not orders(waits, waits, merge, other).state_restarts
-    assert orders(replace(member, writes_ring=vertex), member).state_restarts, "without a twin"
+    assert not orders(waits, waits, merge, other).state_on_loss
+    resumes = replace(member, state=replace(state, on_loss=OnStateLoss.RESUME))
+    assert orders(resumes, resumes, merge, other).state_on_loss == "resume"
+    assert orders(replace(member, writes_ring=vertex), member).state_on_loss == "restart", "without a twin"

@@ -330,7 +330,8 @@ def test_migrations_and_windows_are_read() -> None:
     assert found.inward() == {"s/1": (Migration("s/1", "s/2", "a:there"),)}
     assert found.outward() == {"s/1": (Migration("s/2", "s/1", "a:back"),)}
     assert read("{writes: s/2, reads: [s/2], oneWay: true}").one_way
-    assert read("{writes: s/2, reads: [s/2], onLoss: restart}").on_loss is OnStateLoss.RESTART
+    for said, meant in ((", onLoss: restart", "restart"), (", onLoss: wait", "wait"), ("", "resume")):
+        assert read(f"{{writes: s/2, reads: [s/2]{said}}}").on_loss is OnStateLoss(meant)
     assert read("{replay: {frames: 1024}}") == StateSchemas("", (), replay_frames=1024)
     assert read("{replay: {time: 30s}}") == StateSchemas("", (), replay_ms=30_000)
 

@@ -16,7 +16,7 @@ from halftrack_dataplane.member import Outlet
 from halftrack_dataplane.restarting import Place, begin, refusal, restart_at
 from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.runspec import RunSpec, SnapshotPeer
-from halftrack_dataplane.runtime import EXIT_NO_STATE, Stop, Unable
+from halftrack_dataplane.runtime import EXIT_GAP, EXIT_NO_STATE, Stop, Unable
 from halftrack_dataplane.snapshot_fetch import standing_of
 from halftrack_dataplane.snapshots import Snapshot, SnapshotFolder, Young
 from halftrack_dataplane.standing import Standing
@@ -86,9 +86,11 @@ def merged(stage: Stage, generation: int = 0) -> Ring:
     return ring
 
 
-def of_a_young_state(first_in: int, end: int, first_out: int) -> dict[int, bytes]:
-    """What a Chain puts out that has seen nothing before input `first_in`."""
+def of_a_young_state(first_in: int, end: int, first_out: int, state: bytes = b"") -> dict[int, bytes]:
+    """What a Chain puts out that goes on from `state`, or has seen nothing, before input `first_in`."""
     vertex = Chain({"flavour": "1.0.0"})
+    if state:
+        vertex.restore(state, same_release=True)
     numbers = itertools.count(first_out)
     found: dict[int, bytes] = {}
     for seq in range(first_in, end):
@@ -104,14 +106,15 @@ def of_a_young_state(first_in: int, end: int, first_out: int) -> dict[int, bytes
     deaths=st.lists(st.integers(0, 20), max_size=3),
     every=st.integers(1, 9),
     published=st.integers(0, 30),
+    on_loss=st.sampled_from(["restart", "resume"]),
 )
-@settings(max_examples=50, deadline=None)
-def test_a_member_that_may_begins_anew_once_and_every_later_life_goes_on_from_there(
-    before: int, slots: int, deaths: list[int], every: int, published: int
+@settings(max_examples=80, deadline=None)
+def test_a_member_that_may_goes_on_without_some_inputs_once_and_every_later_life_from_there(
+    before: int, slots: int, deaths: list[int], every: int, published: int, on_loss: str
 ) -> None:
-    # invariant: S1 S2
+    # invariant: S1 S2 R1
     with staged(slots) as stage:
-        one = stage.spec("1.0.0", every, state_restarts=True, **ONE)
+        one = stage.spec("1.0.0", every, state_on_loss=on_loss, **ONE)
         output = merged(stage)
         stage.feed(min(before, slots))
         stage.live(one, Chain)
@@ -121,28 +124,99 @@ def test_a_member_that_may_begins_anew_once_and_every_later_life_goes_on_from_th
         own = stage.target("1.0.0").head
         stage.feed(before + 3 * slots)  # nobody reads: all that the snapshots would need is gone
         oldest = stage.source.tail
-        known = max(entry.next_in for entry in stage.snapshots.entries())
+        newest = stage.snapshots.read(stage.snapshots.entries()[0])
+        assert newest is not None
         for death in deaths:
             stage.killed(one, Chain, death)
         stage.live(one, Chain)
         first_out = max(own, published) + 1
         young = stage.snapshots.young("a@1.0.0")
-        assert young == Young(1, known, oldest, first_out)
+        resumes = on_loss == "resume"
+        assert young == Young(1, newest.next_in, oldest, first_out, resumes)
         whole = outputs_of(min(before, slots) // WINDOW, "1.0.0", 64)
-        anew = of_a_young_state(oldest, stage.source.head, first_out)
+        anew = of_a_young_state(oldest, stage.source.head, first_out, bytes(newest.state) if resumes else b"")
         assert stage.outputs("1.0.0") == dict(enumerate(whole)) | anew
         assert stage.covered("1.0.0"), "what nobody can bring is declared"
+
+
+@given(before=st.integers(1, 40), lost=st.integers(1, 30), after=st.integers(1, 40), every=st.integers(1, 50))
+@settings(max_examples=40, deadline=None)
+def test_over_a_declared_gap_a_state_is_resumed_with_all_that_came_before_it(
+    before: int, lost: int, after: int, every: int
+) -> None:
+    """And at once: what was taken before a gap is no hope of anybody that reads the same input."""
+    # invariant: S1 S2 R1
+    with staged() as stage:
+        one = stage.spec("1.0.0", every, state_on_loss="resume", **ONE)
+        merged(stage)
+        stage.feed(before)
+        with stage.source.writer() as writer:
+            writer.gap(lost)
+        stage.feed(before + lost + after)
+        with pytest.raises(Unable, match=f"input frames {before} to {before + lost - 1} are declared lost") as caught:
+            stage.live(one, Chain)
+        assert caught.value.code == EXIT_GAP
+        stage.live(one, Chain)
+        whole = outputs_of(before // WINDOW, "1.0.0", 64)
+        vertex = Chain({"flavour": "1.0.0"})
+        for seq in range(before):
+            vertex.process(Frame(seq, 0, 0, frame_of(seq, 64)))
+        first_out = len(whole) + 1
+        assert stage.snapshots.young("a@1.0.0") == Young(1, before, before + lost, first_out, True)
+        resumed = of_a_young_state(before + lost, stage.source.head, first_out, vertex.snapshot())
+        assert stage.outputs("1.0.0") == dict(enumerate(whole)) | resumed
+        assert "were lost before the state knew them" in stage.message
+
+
+def test_a_state_of_the_release_before_is_resumed_where_this_one_has_none_of_its_own() -> None:
+    # invariant: S2 R1
+    with staged(16) as stage:
+        blue = stage.spec("1.0.0", 4, **ONE)
+        green = stage.spec("2.0.0", 4, state_on_loss="resume", generation=2, **ONE)
+        merged(stage, 2)
+        stage.feed(14)
+        stage.live(blue, Chain)
+        stage.feed(64)
+        stage.live(green, Chain)
+        young = stage.snapshots.young("a@2.0.0")
+        assert (young.known_in, young.first_in, young.kept) == (14, 48, True)
+        # In mid-window the first output would mix two releases, so it is declared lost as well.
+        first = young.first_out + 1
+        assert sorted(stage.outputs("2.0.0")) == list(range(first, first + 3))
+        assert stage.covered("2.0.0")
+
+
+def test_what_the_twin_has_is_resumed_where_it_is_newer(hosts: Hosts) -> None:
+    # invariant: S2 R1
+    with staged(16) as stage:
+        twin = SnapshotPeer(hosts.address, hosts.keys["server"].public, twin=True)
+        links = {name: getattr(hosts.member, name) for name in ("curve_secret_path", "curve_public")}
+        one = stage.spec("1.0.0", state_on_loss="resume", snapshot_peers=(twin,), **links, **ONE)
+        one = replace(one, output_ring=str(stage.folder / "s" / "chain.a@1.0.0.ring"))
+        (stage.folder / "s").mkdir()
+        stage.targets["1.0.0"] = Ring.create(one.output_ring, capacity_bytes=1 << 16, slots=64)
+        output = Ring.create(stage.folder / "s" / "chain.ring", capacity_bytes=1 << 16, slots=64)
+        output.propose_cut(1, 0, None, "")
+        output.apply_cut(1, 0)
+        stage.source = Ring.create(stage.folder / "s" / "in.ring", capacity_bytes=1 << 16, slots=16)
+        one = replace(one, input_ring=stage.source.path)
+        state = Chain({"flavour": "1.0.0"}).snapshot()
+        stage.snapshots.write("a@1.0.0", Snapshot("chain/1", "1.0.0", 5, 1, state))
+        hosts.there.write("b@1.0.0", Snapshot("chain/1", "1.0.0", 9, 2, state))
+        stage.feed(64)
+        stage.live(one, Chain)
+        assert stage.snapshots.young("a@1.0.0").known_in == 9
 
 
 def test_without_the_word_or_the_merge_or_as_second_member_it_waits() -> None:
     # invariant: S1
     with staged(16) as stage:
-        one = stage.spec("1.0.0", state_restarts=True, **ONE)
+        one = stage.spec("1.0.0", state_on_loss="restart", **ONE)
         stage.feed(16)
         stage.live(one, Chain)
         stage.feed(64)
         for why, spec, make_merged in (
-            ("nothing to begin from", replace(one, state_restarts=False), None),
+            ("nothing to begin from", replace(one, state_on_loss=""), None),
             ("not the one that counts", one, None),  # there is no merge here
             ("not the one that counts", one, 7),  # another release is in force: this one is a green on trial
         ):
@@ -163,7 +237,7 @@ def test_who_waits_for_a_state_says_which_numbers_it_will_not_bring() -> None:
     """Or the merge would wait for it, the other member for the merge, and it for a snapshot that the full input does not follow any more."""
     # invariant: S1
     with staged(16) as stage:
-        one = stage.spec("1.0.0", state_restarts=True, **ONE)
+        one = stage.spec("1.0.0", state_on_loss="restart", **ONE)
         merged(stage)
         stage.feed(16)
         stage.live(one, Chain)
@@ -227,10 +301,12 @@ def test_a_host_says_how_a_vertex_stands_there(hosts: Hosts) -> None:
 class LossyHost(PairHost):
     """A pair on one host with one folder of snapshots, whose source does not wait."""
 
+    on_loss = ""
+
     def member(self, member: str, release: str, generation: int, **params: str | int | bool) -> RunSpec:
         spec = super().member(member, release, generation, **params)
         folder = self.folder / "snapshots" / "s" / "chain"
-        self.specs[spec.name] = replace(spec, snapshot_dir=str(folder), state_restarts=True)
+        self.specs[spec.name] = replace(spec, snapshot_dir=str(folder), state_on_loss=self.on_loss)
         return self.specs[spec.name]
 
     def begun(self, name: str) -> bool:
@@ -238,8 +314,12 @@ class LossyHost(PairHost):
         return "@" not in name or any(reader.name == name for reader in self._made[0].stats().readers)
 
 
-def test_both_members_killed_and_the_ring_run_on_the_stream_goes_on_behind_a_declared_gap(folder: Path) -> None:
-    # invariant: S1 S2
+@pytest.mark.parametrize("on_loss", ["restart", "resume"])
+def test_both_members_killed_and_the_ring_run_on_the_stream_goes_on_behind_a_declared_gap(
+    folder: Path, on_loss: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # invariant: S1 S2 R1
+    monkeypatch.setattr(LossyHost, "on_loss", on_loss)
     host = LossyHost(folder / "host", slots=512)
     members = ["s.chain.a@1.0.0", "s.chain.b@1.0.0"]
     try:
@@ -265,6 +345,7 @@ def test_both_members_killed_and_the_ring_run_on_the_stream_goes_on_behind_a_dec
         young = SnapshotFolder(host.specs[members[0]].snapshot_dir).young("a@1.0.0")
         (gap,) = (row for row in rows if row[1])
         assert young.first_out == gap[0] + 1
+        assert young.kept == (on_loss == "resume")
 
         def told() -> bool:
             merge = host.status("s.chain.merge")

@@ -20,7 +20,8 @@ from halftrack_model import canonical
 from halftrack_model.plan import Plan
 from halftrack_model.seals import Sealed
 from halftrack_model.swap import Phase, SwapRecord, SwapSpec
-from halftrack_model.workload import Member, Runs
+from halftrack_model.workload import Member, Runs, Workload
+from tests.sim import resuming
 from tests.sim.disk import Found
 from tests.sim.processes import right_output
 from tests.sim.rings import SimRing
@@ -73,6 +74,8 @@ class Watch:
         self.durable: dict[str, Durable] = {}
         self.outputs: dict[str, Output] = {}
         self.declared_lost = 0
+        self.resumptions = 0
+        self._resumed: dict[str, int] = {}  # by merged ring: the output that a state of not all inputs was resumed at
         self._said: set[tuple[str, Phase]] = set()  # swaps and phases that a host has made durable, lost since or not
         self._genuine: dict[str, set[bytes]] = {}
         self._decided: dict[str, dict[int, Phase]] = {}  # by swap and number: what its leader has journaled
@@ -296,6 +299,16 @@ class Watch:
             output.longest_pause_ms = max(output.longest_pause_ms, now_ms - output.moved_ms)
         output.moved_ms = now_ms
 
+    def resumed(self, host: SimHost, workload: Workload, output: int) -> None:
+        """O1: a state is gone on with without some inputs only where nobody has it whole, asked by nobody and seen from outside."""
+        assert workload.member is not None
+        ring = f"{workload.member.graph}/{workload.member.vertex}"
+        whole = [other.name for other in self.world.hosts.values() if resuming.standing(other, workload).hopes]
+        _hold("O1", not whole, f"{workload.name} goes on without some inputs, and {whole} can go on with all of them")
+        self.world.story.tell(host.name, f"{workload.name} goes on without some inputs, at output {output}")
+        self._resumed[ring] = output
+        self.resumptions += 1
+
     def lost(self, host: SimHost, target: SimRing, count: int, epoch: int) -> None:
         """Declared, not silent; and only when both members were struck at about the same time, which is no single failure (S2)."""
         now_ms, pair = self.world.now_ms, self.world.pair_of(target.spec.name)
@@ -303,7 +316,8 @@ class Watch:
         struck = [self.world.harmed_ms.get(seat, -DOUBLE_MS) for seat in seats]
         rows: Sequence[Cut] = target.owners.cuts()
         text = f"{host.name} declares {count} outputs from {target.head} on lost in epoch {epoch}: {rows}"
-        _hold("S1", all(now_ms - at_ms < DOUBLE_MS for at_ms in struck), text)
+        resumed = target.head + count <= self._resumed.get(target.spec.name, 0)
+        _hold("S1", resumed or all(now_ms - at_ms < DOUBLE_MS for at_ms in struck), text)
         self.world.story.tell(host.name, text)
         self.declared_lost += count
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from halftrack_model.release import OnStateLoss
 from halftrack_model.workload import Runs, Workload
+from tests.sim import resuming
 from tests.sim.rings import SimRing
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ SLICE_MS = 20
 BLOCK = 2  # inputs for one output
 SNAPSHOT_EVERY = 15  # inputs; odd, so that half of the snapshots are taken in mid-block
 PEER_WAIT_MS = 10_000
+RESUMED = "what was left"  # the state of who goes on without some inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +189,14 @@ class Member(Process):
             if now_ms - self._began_ms >= PEER_WAIT_MS:
                 raise Ended(4, "no ring")
             return False
-        found = self._candidates(source, target)
+        found = self._candidates(source, target) or self._resumed(source)
         if not found:
             if now_ms - self._began_ms >= PEER_WAIT_MS:
                 raise Ended(3, "nothing to begin from")
             return False
         begin = found[0]
         same = begin.version in ("", self.workload.version)
-        self._state, self._foreign = begin, not same
+        self._state, self._foreign = begin, not same or begin.instance == RESUMED
         self._suppress = 0 if same else self._mixed(begin)
         self._source, self._target = source, target
         self.host.story.tell(
@@ -217,6 +220,19 @@ class Member(Process):
         local = ranked(self.host.snapshots_of(self._vertex), 0)
         peers = [] if local else ranked(self.host.peer_snapshots(self._vertex), source.spec.slots)
         return [*local, *peers, *([Snapshot("", "", 0, 0, 0)] if source.floor == 0 else [])]
+
+    def _resumed(self, source: SimRing) -> list[Snapshot]:
+        """Without the inputs that are missing, from the oldest block that is there."""
+        if self.workload.state.on_loss is not OnStateLoss.RESUME or resuming.refusal(self.host, self.workload):
+            return []
+        block = -(-source.floor // BLOCK)
+        self.host.world.watch.resumed(self.host, self.workload, block)
+        return [Snapshot(RESUMED, self.workload.version, block * BLOCK, block, 0)]
+
+    @property
+    def begun(self) -> bool:
+        """Has it a state?"""
+        return self._source is not None
 
     @staticmethod
     def _mixed(snapshot: Snapshot) -> int:

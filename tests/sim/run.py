@@ -23,7 +23,6 @@ from tests.sim.absences import DAY_MS
 from tests.sim.fleet import GROUP, Fleet, Outcome
 from tests.sim.world import Result, World
 
-STREAMS_EVERY = 6  # galaxies of services for one pair that carries a stream, which costs a third of one
 FLEET_DAYS = 4.0
 LONG_DAYS, LONG_EVERY = 120.0, 30  # about half of the hours
 GALAXY_DAYS, GALAXY_SHARE = 60.0, 6  # at most a sixth of the hours, since a fault there costs several times as much
@@ -92,8 +91,7 @@ def pieces(first: int, hosts: int, hours: float) -> Iterator[Piece]:
     sizes = [min(GROUP, hosts - n) for n in range(0, hosts, GROUP)]
     number = 0
     while left > 0:
-        if number % STREAMS_EVERY == 0:
-            yield Piece(str(first + number // STREAMS_EVERY), min(hosts, 2), days)
+        yield Piece(str(first + number), min(hosts, 2), days)
         size = sizes[number % len(sizes)]
         long = number % LONG_EVERY == 0 and left > 2 * LONG_DAYS * 24 * size and days == FLEET_DAYS
         piece = Piece(f"services {first + number}", size, LONG_DAYS if long else days)

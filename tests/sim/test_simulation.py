@@ -69,6 +69,22 @@ def test_a_journal_that_is_lost_twice_in_one_swap_repeats_no_epoch() -> None:
     assert not result.violation, told(result)
 
 
+# invariant: R1 S2
+def test_a_pair_whose_input_has_outrun_every_snapshot_goes_on_once_nobody_can_have_its_state() -> None:
+    """A disk that was full for ten seconds while a release failed: both members waited for each other, for ever."""
+    world = World("278", rounds=2)
+    result = world.run()
+    assert not result.violation, told(result)
+    assert world.watch.resumptions == 1
+    assert result.declared_lost
+
+
+# invariant: O1
+def test_who_goes_on_without_asking_the_other_host_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("halftrack_dataplane.restarting.refusal", lambda *_: "")
+    assert World("278", rounds=2).run().violation.startswith("O1")
+
+
 # invariant: O2
 def test_a_pair_with_a_dead_controller_link_finishes_its_swap_and_the_other_pair_too() -> None:
     away = Fault("partition", Phase.JOINING, 0, 0, 15_000, 3)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
 from halftrack_model.ids import digest_of
-from halftrack_model.release import Artifact, Release, StateSchemas, SwapStrategy
+from halftrack_model.release import Artifact, OnStateLoss, Release, StateSchemas, SwapStrategy
 from halftrack_model.swap import SwapRecord, SwapSpec
 from halftrack_model.verdict import Check, Verdict
 from halftrack_model.workload import Workload
@@ -277,6 +277,8 @@ def _graph(pair: Pair, slots: int) -> StreamGraph:
 
 def _release(product: str, version: str, surge: int = 1, verdict: Verdict | None = None) -> Release:
     artifact = Artifact(digest_of(f"{product} {version}".encode()), 1000)
-    state = StateSchemas("sum", ("sum",)) if product == "spectrometer" else StateSchemas("", ())
+    state = (
+        StateSchemas("sum", ("sum",), on_loss=OnStateLoss.RESUME) if product == "spectrometer" else StateSchemas("", ())
+    )
     strategy = replace(STRATEGY, surge=surge, verdict=verdict)
     return Release(product, version, artifact, f"{product}:Main", {}, state, strategy)

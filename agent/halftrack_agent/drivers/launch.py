@@ -14,6 +14,7 @@ from halftrack_agent.drivers import egress
 from halftrack_agent.drivers.instances import Launch
 from halftrack_agent.identity import Identity
 from halftrack_agent.places import Places
+from halftrack_dataplane import runspec
 from halftrack_dataplane.runspec import RunSpec, SnapshotPeer, SpecError, StateWay, dump
 from halftrack_model.errors import InvalidInput
 from halftrack_model.params import filled
@@ -22,6 +23,11 @@ from halftrack_model.release import Migration, OnStateLoss
 from halftrack_model.workload import Runs, Workload
 
 _LINKED = frozenset({Runs.BRIDGE_SERVER, Runs.BRIDGE_RECEIVER})  # these speak with other hosts
+_ON_LOSS = {
+    OnStateLoss.WAIT: runspec.WAIT,
+    OnStateLoss.RESTART: runspec.RESTART,
+    OnStateLoss.RESUME: runspec.RESUME,
+}
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -121,7 +127,7 @@ class Launcher:
             state_outward=_ways(workload.state.outward()),
             replay_frames=workload.state.replay_frames,
             replay_ms=workload.state.replay_ms,
-            state_restarts=workload.state.on_loss is OnStateLoss.RESTART and self._decides(workload),
+            state_on_loss=_ON_LOSS[workload.state.on_loss] if self._decides(workload) else runspec.WAIT,
             snapshot_dir="" if snapshots is None else str(snapshots),
             data_dir=str(places.data(workload.name)) if runs is Runs.SINK else "",
             status_path=str(places.status / f"{workload.name}.json"),
