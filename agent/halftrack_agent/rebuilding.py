@@ -1,7 +1,7 @@
 """An artifact from a parcel: zstd with an artifact that is here as its dictionary. A child process, so that its memory ends with it.
 
-`python -m halftrack_agent.rebuilding BASE PARCEL OUT SIZE`: BASE may be empty. Writes not a byte more than SIZE. Vouches for nothing: the
-digest of what it wrote is for the caller to look at. Exit status 1 when the parcel is nothing that can be unpacked.
+`python -m halftrack_agent.rebuilding BASE PARCEL OUT SIZE AGENT`: BASE may be empty. Writes not a byte more than SIZE, and ends with the process AGENT: the next one
+writes the same file. Vouches for nothing: the digest of what it wrote is for the caller to look at. Exit status 1 when the parcel is nothing that can be unpacked.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
+from halftrack_agent.drivers import confine
 from halftrack_model.errors import HostFault, Untrusted
 
 if sys.version_info >= (3, 14):
@@ -27,7 +28,7 @@ _BAD, _FULL = 1, 3
 
 async def rebuild(base: Path | None, parcel: Path, out: Path, size_bytes: int) -> None:
     """Make `out` from the parcel, at most `size_bytes` long. Untrusted when that cannot be done; HostFault when the host is at fault."""
-    words = ["" if base is None else str(base), str(parcel), str(out), str(size_bytes)]
+    words = ["" if base is None else str(base), str(parcel), str(out), str(size_bytes), str(os.getpid())]
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "halftrack_agent.rebuilding", *words, stdin=asyncio.subprocess.DEVNULL, cwd="/"
     )
@@ -71,7 +72,8 @@ def unpack(base: bytes | None, parcel: Path, out: int, size_bytes: int) -> bool:
 
 def main() -> int:
     """The child."""
-    base, parcel, out, size = sys.argv[1:]
+    base, parcel, out, size, agent = sys.argv[1:]
+    confine.end_with(int(agent))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), int(size)))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -3,6 +3,7 @@
     STATE/unpacked/HEX/files.json   what was unpacked: the digest, the right and the name of each file
     STATE/unpacked/HEX/tree/        that
     STATE/unpacked/.HEX.new         one that is being made, or was when the power went: removed
+    STATE/unpacked/.HEX.gone        one that is being removed
 
 Owns that folder. What is in an archive is read by a child alone (`drivers.unpack`).
 """
@@ -37,6 +38,7 @@ class Unpacked:
         """All that are in `folder`, or `only` the one: then nothing else is looked at."""
         self._folder = files.make_folder(folder)
         self._seen: dict[str, str] = {}  # with how the folder looked when it was read
+        self._making: set[str] = set()
         self.findings: tuple[str, ...] = ()
         for path in sorted(self._folder.iterdir()) if not only else [self._path(only)]:
             if path.name.startswith("."):
@@ -75,33 +77,44 @@ class Unpacked:
         """Make the folder of `digest` from its file. InvalidInput when nobody may unpack that; HostFault when this host cannot now."""
         if digest in self._seen:
             return
-        final = self._path(digest)
-        fresh = final.with_name(f".{final.name}.new")
+        final, fresh = self._path(digest), self._fresh(digest)
+        self._making.add(digest)
         try:
             _remove(fresh)
             (fresh / _TREE).mkdir(mode=0o700, parents=True)
             listing = await self._made(digest, archive, fresh / _TREE)
             files.replace(fresh / _LISTING, listing)
             files.sync_folder(fresh)
+            if final.exists():  # one that could not be removed when it was found damaged, or went out of use
+                self._drop(final)
             fresh.rename(final)
             files.sync_folder(self._folder)
         except OSError as error:
             raise files.fault(error, fresh) from error
         finally:
             _remove(fresh)
+            self._making.discard(digest)
         self._seen[digest] = _looks(final)
 
     def retain(self, wanted: Collection[str]) -> None:
-        """Remove all others, but for those from which something runs."""
-        for digest in sorted(self._seen.keys() - set(wanted)):
-            path = self._path(digest)
-            if not _runs(path):
-                del self._seen[digest]
+        """Remove all others, but for those from which something runs; and what an earlier removal has left."""
+        made = {self._fresh(digest) for digest in self._making}
+        try:
+            found = sorted(self._folder.iterdir())
+        except OSError:  # a disk that cannot be read: all of it goes later
+            return
+        for path in found:
+            digest = f"sha256:{path.name}"
+            if path.name.startswith("."):
+                if path not in made:
+                    _remove(path)
+            elif digest not in wanted and not _runs(path):
+                self._seen.pop(digest, None)
                 self._drop(path)
 
     async def _made(self, digest: str, archive: Path, folder: Path) -> bytes:
         """Let the child unpack it; returns its listing."""
-        argv = (sys.executable, "-I", "-m", unpack.__name__, str(archive), str(folder))
+        argv = (sys.executable, "-I", "-m", unpack.__name__, str(archive), str(folder), str(os.getpid()))
         try:
             status, listing, said = await asked(argv, PATIENCE_S, MAX_LISTING)
         except TimeoutError:
@@ -118,10 +131,14 @@ class Unpacked:
     def _drop(self, path: Path) -> None:
         """Away with it, never half of it under its name."""
         gone = path.with_name(f".{path.name}.gone")
+        _remove(gone)
         with contextlib.suppress(OSError):
             path.rename(gone)
             files.sync_folder(self._folder)
         _remove(gone)
+
+    def _fresh(self, digest: str) -> Path:
+        return self._folder / f".{self._path(digest).name}.new"
 
     def _path(self, digest: str) -> Path:
         return self._folder / checked_digest(digest).removeprefix("sha256:")

@@ -1,6 +1,7 @@
 """Unpacking: whatever an archive says, nothing but its own folder changes, and what is found there is what was in it."""
 
 import asyncio
+import errno
 import gzip
 import io
 import os
@@ -17,10 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from halftrack_agent import unpacking
 from halftrack_agent.unpacking import Unpacked
 from halftrack_model import archives
 from halftrack_model.errors import HostFault, InvalidInput
 from halftrack_model.ids import digest_of
+from tests.agent_shell.waiting import opened_by_a_reader
 
 NAMES = st.one_of(
     st.sampled_from(["a", "b", "a/b", "a/b/c", "../x", "/etc/x", "a/../../x", ".", "./a", "a//b", "", "a/", "..", "a\0b", "x" * 300, "d/" * 40 + "f"]),
@@ -208,6 +211,63 @@ print("held")
 """
     ran = subprocess.run([sys.executable, "-I", "-c", program], check=False, capture_output=True, text=True, timeout=60)
     assert (ran.stdout, ran.stderr) == ("held\n", "")
+
+
+# invariant: R1
+@pytest.mark.parametrize("disk_takes_no_change", [False, True])
+def test_what_a_removal_has_left_goes_with_the_next_plan_and_stands_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk_takes_no_change: bool
+) -> None:
+    """On a disk that is full, or read-only for a while, nothing can be renamed or removed."""
+    folder, made = tmp_path / "unpacked", {}
+    store = Unpacked(folder)
+    for content in (b"one", b"other"):
+        data = plain(**{"bin/run": content})
+        digest, archive = digest_of(data), tmp_path / content.decode()
+        archive.write_bytes(data)
+        asyncio.run(store.unpack(digest, archive))
+        made[digest] = archive
+    one, other = made
+    with monkeypatch.context() as refusing:
+        refusing.setattr(unpacking, "_remove", lambda _path: None)
+        if disk_takes_no_change:
+            refusing.setattr(Path, "rename", refused)
+        store.retain([other])
+    assert store.digests == {other}
+    assert len(os.listdir(folder)) == 2, "what goes later"
+    if disk_takes_no_change:
+        (folder / f".{one.removeprefix('sha256:')}.gone" / "tree").mkdir(parents=True)
+        asyncio.run(store.unpack(one, made[one]))
+        store.look(one)
+    for name in (".left.new", ".left.gone", ".left"):
+        (folder / name / "tree").mkdir(parents=True)
+    store.retain([other])
+    assert os.listdir(folder) == [other.removeprefix("sha256:")]
+    store.look(other)
+
+
+def refused(_path: Path, _to: Path) -> None:
+    raise OSError(errno.ENOSPC, "no room")
+
+
+# invariant: R1
+def test_a_new_plan_leaves_alone_what_is_being_unpacked(tmp_path: Path) -> None:
+    archive, folder = tmp_path / "archive", tmp_path / "unpacked"
+    os.mkfifo(archive)
+
+    async def work() -> None:
+        store = Unpacked(folder)
+        unpacks = asyncio.create_task(store.unpack(digest_of(b""), archive))
+        writer = await opened_by_a_reader(archive)
+        before = everything(folder)
+        store.retain([])
+        assert everything(folder) == before != {}
+        os.close(writer)
+        with pytest.raises(InvalidInput):
+            await unpacks
+        assert everything(folder) == {}
+
+    asyncio.run(work())
 
 
 def everything(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -92,7 +92,9 @@ def _left(stage: Stage, was: Before) -> Iterator[str]:
     for root in stage.roots.values():
         for path in root.rglob("*"):
             reserved = path.name == "exit.json.new"  # of an instance that runs: the room for its record
-            if (path.name.endswith((".new", ".part", ".tmp")) and not reserved) or ".quarantined" in path.name:
+            if (
+                path.name.endswith((".new", ".gone", ".part", ".built", ".tmp")) and not reserved
+            ) or ".quarantined" in path.name:
                 yield f"{path.relative_to(stage.folder)} was left behind"
     for path in stage.places.instances.glob(".*"):
         yield f"{path.relative_to(stage.folder)} was left behind"

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from halftrack_agent import identity, outbox
+from halftrack_agent import identity, outbox, retention
 from halftrack_agent.drivers.processes import Process
 from halftrack_agent.events import ForgetSwap, JournalSwap
 from halftrack_agent.journal import Journal
 from halftrack_agent.outbox import Outbox
+from halftrack_agent.places import Places
 from halftrack_controller import galaxy
 from halftrack_controller.operator_client import OperatorClient
+from halftrack_model.plan import Plan
 from halftrack_model.report import Happened
 from halftrack_model.swap import Phase, SwapRecord
 from tests.agent_shell.test_agent import SOURCE, publish
@@ -71,16 +73,26 @@ def joined(stage: Stage) -> bool:
 
 
 def served(stage: Stage) -> bool:
-    """The newest plan is in force, all that it names runs, and the controller has been told all of it."""
+    """The newest plan is in force, all that it names is here and runs, and the controller has been told all of it."""
     newest, observed = stage.plan(), stage.observed()
     if newest is None or observed is None or newest[0] != observed.revision:
         return False
     revision, plan = newest
+    if not brought(plan, stage.places):
+        return False
     running = {item.workload for item in observed.instances if item.phase == "running"}
     if running != {workload.name for workload in plan.workloads} or running != set(pids(stage)):
         return False
     told = stage.asked("select upto from report_marks where host = ?", HOST)
     return stage.accepted() == revision and bool(told and told[0][0] == stage.unsent()[0] - 1)
+
+
+def brought(plan: Plan, places: Places) -> bool:
+    """All that its releases are is here under its name, unpacked if it is to be: also what nothing runs (any more), which comes while all else is as it must be."""
+    named = {digest for digests in retention.artifacts_of(plan).values() for digest in digests}
+    wanted = [places.artifacts / digest.removeprefix("sha256:") for digest in named]
+    wanted += [places.unpacked / digest.removeprefix("sha256:") for digest in retention.archives_of(plan)]
+    return all(path.exists() for path in wanted)
 
 
 def published(stage: Stage) -> bool:

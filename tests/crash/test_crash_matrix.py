@@ -1,7 +1,9 @@
 """The crash matrix in short, and what a disk keeps: the model that decides what is left after a power cut is held against real files."""
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -9,9 +11,17 @@ from hypothesis import strategies as st
 
 from halftrack_agent import files
 from halftrack_agent.drivers import procfs
+from halftrack_agent.places import Places
+from halftrack_model import canonical, seals
+from halftrack_model.ids import digest_of
+from halftrack_model.release import Artifact, Release
+from halftrack_model.seals import Sealed
+from tests.agent_core.plans import service_plan, service_release
 from tests.crash.power import SECTOR, Disk, Kind, Record
 from tests.crash.run import HOWS, Matrix, Outcome, Point, added, boundary_of, drawn, points_of
+from tests.crash.scenarios import brought
 from tests.crash.stage import of_another_boot
+from tests.sim import keys
 from tests.soak.short_form import short_form
 
 # What stands for the matrix in the suite: each kind of fault, in each of the programs that a host has. No update, which is three programs more.
@@ -154,6 +164,29 @@ def test_what_is_no_point_says_how_one_is_written() -> None:
     assert points_of("swap, agent #7 killed") == [Point("swap, agent", 7, "killed", 0)]
     with pytest.raises(ValueError, match="'swap, agent #7 burnt' is no point: write 'SCENARIO #NUMBER"):
         points_of("swap, agent #7 burnt")
+
+
+@given(st.sets(st.sampled_from(["page", "packed", "packed, unpacked", "packed, being unpacked"])))
+def test_nothing_is_judged_before_all_that_a_plan_names_has_come(here: set[str]) -> None:
+    """What nothing runs comes last: of a version that was given up, the folder is made anew after a power cut, beside all that is as it must be again."""
+    packed = replace(service_release(), product="agent", artifact=Artifact(digest_of(b"packed"), 6), unpack=True)
+    plan = replace(service_plan(), releases=tuple(map(sealed_as, (service_release(), packed))))
+    page, archive = (made.artifact.digest.removeprefix("sha256:") for made in (service_release(), packed))
+    with TemporaryDirectory() as folder:
+        places = Places(Path(folder), Path(folder) / "run")
+        paths = {
+            "page": places.artifacts / page,
+            "packed": places.artifacts / archive,
+            "packed, unpacked": places.unpacked / archive,
+            "packed, being unpacked": places.unpacked / f".{archive}.new",
+        }
+        for name in here:
+            paths[name].mkdir(parents=True)
+        assert brought(plan, places) is (here >= {"page", "packed", "packed, unpacked"})
+
+
+def sealed_as(made: Release) -> Sealed:
+    return keys.sealed(seals.RELEASE, canonical.encode(made), keys.RELEASE)
 
 
 def test_what_did_not_converge_or_was_never_played_is_counted() -> None:

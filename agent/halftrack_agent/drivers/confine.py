@@ -7,6 +7,7 @@ when the kernel refuses; the shim then does not start the workload.
 import ctypes
 import fcntl
 import os
+import signal
 import struct
 
 if __name__ == "__main__":  # the probe of `halftrack_agent.abilities`: started by path, like the shim
@@ -20,6 +21,7 @@ from halftrack_agent.drivers import procfs
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
+_PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
@@ -59,6 +61,13 @@ def effective() -> int:
 def become_subreaper() -> None:
     """Orphans among our descendants become our children: PID 1 of a container may reap late or never."""
     _checked(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "PR_SET_CHILD_SUBREAPER")
+
+
+def end_with(parent: int) -> None:
+    """This process is killed when the thread of `parent` that began it ends, or now, if that is over: what it writes, the next one writes anew."""
+    _checked(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "PR_SET_PDEATHSIG")
+    if os.getppid() != parent:  # ended before the kernel knew
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def enter_own_network() -> None:

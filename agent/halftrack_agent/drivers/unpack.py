@@ -1,4 +1,5 @@
-"""The child that unpacks: `python -I -m halftrack_agent.drivers.unpack ARCHIVE FOLDER`. Writes below FOLDER, which is empty, and nowhere else.
+"""The child that unpacks: `python -I -m halftrack_agent.drivers.unpack ARCHIVE FOLDER AGENT`. Writes below FOLDER, which is empty, and nowhere else, for as long as
+the process AGENT lives: the next agent removes what is half done.
 
 Before it reads the first byte it has dropped every capability, bound its memory and time, and, where the kernel has Landlock (5.13), given up every
 place but FOLDER to write to, and all to execute. Files are made by descriptors, from the folder down, never through a link. Prints the listing of the
@@ -36,8 +37,9 @@ _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15  # since the second, t
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def main(archive: str, folder: str) -> int:
+def main(archive: str, folder: str, agent: str) -> int:
     """Unpack; returns the exit status."""
+    confine.end_with(int(agent))
     with open(archive, "rb") as file:
         top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         _confine(top)
@@ -136,4 +138,4 @@ def _entered(top: int, folders: tuple[str, ...]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    sys.exit(main(*sys.argv[1:]))
