@@ -208,6 +208,28 @@ def test_of_whom_two_records_are_damaged_it_is_known_only_that_it_lives(bench: B
     go(work())
 
 
+# invariants: R2, D1
+def test_who_is_known_by_nothing_but_its_life_takes_no_record_of_another_with_it(bench: Bench) -> None:
+    async def work() -> None:
+        async with bench.running() as first:
+            for name in ("a", "b"):
+                first.start(python(name, FOREVER))
+            await until(lambda: len(first.pids()) == 2, "both run")
+            remains(bench.folder / "run" / "a", "spec.json order", cut)
+            kept = {path: path.read_bytes() for path in (bench.folder / "run" / "b").iterdir()}
+            other = bench.driver()
+            assert await other.adopt() == ("a", "b")
+            other.stop("a")
+            await until(lambda: not other.seen()["a"].running, "it has ended")
+            other.forget("a")
+            await until(lambda: not other.busy, "what is left of it is gone")
+            assert {path: path.read_bytes() for path in (bench.folder / "run" / "b").iterdir()} == kept
+            assert os.listdir(bench.folder / "run") == ["b"]
+            await other.close()
+
+    go(work())
+
+
 # invariant: R2
 def test_while_a_shim_lives_that_cannot_be_found_nobody_is_started_in_its_place(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
