@@ -94,6 +94,12 @@ class Places:
         """A sink's or a service's own durable folder."""
         return self.state / "data" / workload
 
+    def numbers(self, ring: str) -> Path:
+        """What numbers a ring may have given out. Releases come and go, a seat's numbers go on."""
+        graph, _, name = ring.partition("/")
+        vertex, at, _ = name.partition("@")
+        return self.state / "numbers" / graph / (vertex.replace(".", "@") if at else vertex)
+
     @property
     def contact(self) -> Path:
         """When this host was last in step with its controller."""

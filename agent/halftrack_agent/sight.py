@@ -43,7 +43,7 @@ SAMPLE_EVERY_MS = 5_000  # a burst becomes one report with a sum, not one report
 # A member without a twin tells of its own, an inlet of what it was to get without loss and did not find, and a spool of what it could not keep.
 # What a source counts as lost is a capture's: packets that network or kernel dropped, by number.
 _LOST = {"merge": ("gap_frames", "lost"), "bridge-receiver": ("lost",), "member": ("lost",), "source": ("lost",),
-         "spool": ("lost", "missed", "corrupt"), "inlet": ("lost",)}  # fmt: skip
+         "spool": ("lost", "missed", "corrupt"), "inlet": ("lost",), "sink": ("missed",)}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ class Datagrams:
     """One packet, one frame. Params: `feed` (the only one's name), `frame_bytes`, `numbers` (none, le64, be64: a packet's first 8 bytes, no part of
     the frame), `window` (how many packets one may be out of order by), `full` (block, drop, overwrite: what a full ring does).
 
-    Frames have the packets' numbers; what is lost is declared. A sender that begins again gets the next epoch.
+    Frames have the packets' numbers; what is lost is declared. A sender that begins again gets the next epoch. Without numbers a stream goes on, after
+    a power cut too, behind all that it may have given out.
     """
 
     def __init__(self, params: Mapping[str, Param]) -> None:
@@ -43,6 +44,9 @@ class Datagrams:
             size = place_bytes(self._frame_bytes, self._window)
             before = capture_place.left(read(taking.place), taking.ring.head, self._frame_bytes, self._numbers)
             inode = os.fstat(kept.fileno()).st_ino
+            arrival = self._numbers == "arrival"
+            if arrival and before is None:
+                taking.numbering.start(taking.ring, writer)
             with drafted(taking.place, size) as (memory, settle):
                 capture = Capture(
                     writer,
@@ -62,7 +66,7 @@ class Datagrams:
                     capture.feed(held.number, held.frame, held.timestamp_ns or time.time_ns())
                 settle()
                 while not taking.stop.asked:
-                    capture.step()
+                    capture.step(taking.numbering.left(taking.ring.head) if arrival else None)
                     taking.feeds.attend()
                     taking.offer(counts(capture))
 

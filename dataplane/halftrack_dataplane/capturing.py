@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from halftrack_dataplane.feeds import Feeds
+from halftrack_dataplane.numbering import Numbering
 from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.runtime import EXIT_SPEC, Stop, Unable
 from halftrack_dataplane.sdk import Param
@@ -19,7 +20,8 @@ from halftrack_dataplane.sdk import Param
 
 @dataclass(frozen=True, slots=True)
 class Taking:
-    """What a capture works with. `place` is a file that lives and dies with the ring; `offer` shows counts."""
+    """What a capture works with. `place` is a file that lives and dies with the ring; `offer` shows counts. Who numbers frames as they come has
+    its numbers from `numbering`, which outlives the ring."""
 
     name: str
     ring: Ring
@@ -27,6 +29,7 @@ class Taking:
     stop: Stop
     place: Path
     offer: Callable[[Mapping[str, int]], None]
+    numbering: Numbering
 
 
 @runtime_checkable

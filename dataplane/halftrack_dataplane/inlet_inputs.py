@@ -130,7 +130,7 @@ def numbered(spec: RunSpec) -> bool:
 
 def place_of(spec: RunSpec, ring: Ring) -> Place | None:
     """Where the newest frame of the output says that its inputs go on; None if there never was one."""
-    if ring.head == ring.base_seq:
+    if ring.head in (ring.base_seq, begins_at(ring)):
         return None
     frame = ring.peek(ring.head - 1)
     if frame is None or frame.gap or frame.payload[:8] != parts.MAGIC:

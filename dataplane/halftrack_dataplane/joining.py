@@ -13,6 +13,7 @@ from halftrack_dataplane.anchor import Anchor
 from halftrack_dataplane.frames import Evicted, RingError, RingFull, reader_name
 from halftrack_dataplane.inlet_inputs import AHEAD, AHEAD_BYTES, LEAST_NS, Generation, Grip, Input, Place
 from halftrack_dataplane.join import Drop, Lose, Pass, Take, Wait
+from halftrack_dataplane.numbering import Numbering
 from halftrack_dataplane.ring import Ring, Writer
 from halftrack_dataplane.runspec import InletInput, RunSpec, SpecError
 from halftrack_dataplane.runtime import TICK_S, Orders, Stop, open_ring, ring_writer
@@ -32,6 +33,7 @@ class Inlet:
         self._spec = spec
         self._ring = ring
         self._writer = writer
+        self._numbering = Numbering(spec.numbers_path)
         self._counters = {"passed": 0, "gap_frames": 0, "late": 0, "rejoined": 0, "splices": 0}
         self._past = {"late": 0, "left_out": 0, "missed": 0, "lost": 0}  # of inputs that have left
         self._numbered = inlet_inputs.numbered(spec)
@@ -56,6 +58,7 @@ class Inlet:
 
     def close(self) -> None:
         """Let go of all inputs; the output's writer is whoever's who opened it."""
+        self._numbering.close()
         for each in (self._now, *self._later):
             each.close()
         if self._anchor is not None:
@@ -70,9 +73,7 @@ class Inlet:
             self._spec, mine, self._placed({each: rings[each] for each in orders[mine]}), self._writer
         )
         if self._numbered and self._ring.head == self._ring.base_seq:
-            begin = max(each.branch.first for each in self._inputs)
-            if begin > self._ring.head:
-                self._writer.start_at(begin)
+            self._writer.start_at(max(self._ring.head, *(each.branch.first for each in self._inputs)))
         if self._numbered:
             for source in self._inputs:
                 source.branch.skip_to(self._ring.head)
@@ -85,8 +86,8 @@ class Inlet:
 
     def _placed(self, rings: dict[InletInput, Ring]) -> list[Input]:
         """The inputs in force, where the output says that they go on."""
-        fresh = self._ring.head == self._ring.base_seq
-        place = Place() if self._numbered or fresh else inlet_inputs.place_of(self._spec, self._ring)
+        place = Place() if self._numbered else inlet_inputs.place_of(self._spec, self._ring)
+        fresh = place is None or self._ring.head == self._ring.base_seq
         if place is not None and place.inputs:
             self._floor, self._last_ns = place.floor, place.last_ns
         found, told = [], []
@@ -243,7 +244,7 @@ class Inlet:
         each = self._inputs[decision.input]
         branch = each.branch
         count = branch.count if decision.before_ns is None else branch.before(decision.before_ns)
-        before = self._ring.head
+        before = self._taken()
         done, self._last_ns = self._now.seam.ordered(decision.input, count, self._last_ns, timeout_s)
         self._settle(each, done)
         self._counters["passed"] += self._ring.head - before
@@ -270,7 +271,7 @@ class Inlet:
         more = any(over and again for _, over, again in chunks)
         counts = [count for count, _, _ in chunks]
         begin_ns = decision.bucket * self._spec.join_width_ns
-        before = self._ring.head
+        before = self._taken()
         if not self._now.seam.placed(counts, parts.MORE if more else 0, begin_ns, begin_ns, timeout_s):
             return ()
         for each, count in zip(self._inputs, counts, strict=True):
@@ -279,6 +280,12 @@ class Inlet:
             self._floor = decision.bucket + (not more)
             self._counters["passed"] += 1
         return ()
+
+    def _taken(self) -> int:
+        """The next number, which may be given now. Where the inputs have begun is known with the first output, and not before."""
+        self._numbering.start(self._ring, self._writer, [each.branch.first for each in self._inputs])
+        self._numbering.give(self._ring.head + AHEAD)  # more than a step brings
+        return self._ring.head
 
     def _settle(self, each: Input, count: int) -> None:
         lost = each.branch.settle(count)
@@ -349,8 +356,7 @@ class Inlet:
         which = [number for number, each in enumerate(mine.inputs) if each in waiting]
         mine.patience.waits(which, held, now)
         # Joins but the union need all of these, so whichever is waited for, the others are not late.
-        several = self._later or mine.join == "union"
-        seconds = SLICE_S if several else TICK_S
+        seconds = SLICE_S if self._later or mine.join == "union" else TICK_S
         waiting[0].branch.wait(int(min(seconds, mine.patience.due_s(now)) * 1e9) + 1)
 
     def _status(self) -> Status:
@@ -366,7 +372,7 @@ class Inlet:
         out = ", ".join(mine.inputs[which].spec.name for which in sorted(mine.patience.gone(time.monotonic())))
         left_out = f"left out, since silent: {out}" if out else ""
         spools = [each.refill.trouble for each in mine.inputs if each.refill is not None]
-        message = "; ".join(filter(None, [self._message, self._waits, left_out, *spools]))
+        message = "; ".join(filter(None, [self._message, self._waits, left_out, self._numbering.trouble, *spools]))
         lag = max(each.lag_frames for each in mine.inputs)
         inputs = {
             each.spec.name: each.counts(late, mine.patience.outs.get(which, 0))

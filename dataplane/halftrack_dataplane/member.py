@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from halftrack_dataplane import replaying, restarting, restoring
 from halftrack_dataplane.frames import Evicted, Frame, RingError, RingFull
 from halftrack_dataplane.kept import Kept
+from halftrack_dataplane.numbering import Numbering
 from halftrack_dataplane.parts import NONE, is_none
 from halftrack_dataplane.ring import Reader, Ring, Writer
 from halftrack_dataplane.runspec import RESUME, RunSpec
@@ -79,10 +80,11 @@ def _listed(output: bytes | Sequence[bytes] | None) -> Sequence[bytes]:
 class Outlet:
     """The output ring: takes numbered outputs, drops what a former life has published, declares what nobody computes."""
 
-    def __init__(self, ring: Ring, writer: Writer, stop: Stop) -> None:
+    def __init__(self, ring: Ring, writer: Writer, stop: Stop, numbering: Numbering | None = None) -> None:
         self._ring = ring
         self._writer = writer
         self._stop = stop
+        self.numbering = numbering or Numbering("")
         self.recomputed = 0
         self.gap_frames = 0
         self.losses = Losses()
@@ -100,6 +102,7 @@ class Outlet:
         if number < self._ring.head:
             self.recomputed += 1
             return True
+        self.numbering.give(number)
         while True:
             try:
                 self._writer.write(output, timestamp_ns=timestamp_ns, timeout_s=TICK_S)
@@ -246,7 +249,7 @@ class Member:
         return progress.take(frame) if counted else progress.pass_alone(frame)
 
     def _refuse_gap(self, first: int, end: int) -> None:
-        if self._spec.state_on_loss == RESUME and not self._progress.suppress:
+        if self._spec.state_on_loss == RESUME and first and not self._progress.suppress:
             self._save()  # should nobody have a state of behind the gap, the next life resumes all that this one knows
         with contextlib.suppress(
             OSError
@@ -309,7 +312,7 @@ class Member:
             self._progress.next_out,
             self._reader.lag_frames,
             counters,
-            message=self._young.text() or self._message,
+            message=self._young.text() or self._message or self._outlet.numbering.trouble,
             lost=self._outlet.losses.ranges,
         )
 
@@ -317,11 +320,12 @@ class Member:
 def run(spec: RunSpec, stop: Stop) -> None:
     """The role's loop."""
     source, target = open_ring(spec.input_ring, stop), open_ring(spec.output_ring, stop)
-    with ring_writer(target, spec.name, stop) as writer:
+    counted = spec.numbers_path if spec.state_writes else ""
+    with ring_writer(target, spec.name, stop) as writer, Numbering(counted) as numbering:
         make = load_program(spec.program, spec.entry)
         folder = SnapshotFolder(spec.snapshot_dir)
-        outlet, file = Outlet(target, writer, stop), StatusFile(spec.status_path, STARTING)
+        outlet, file = Outlet(target, writer, stop, numbering), StatusFile(spec.status_path, STARTING)
         outlet.beat = lambda: file.offer(lambda: Status(spec.name, spec.role, message="it is about to begin"))
-        reader, begin = restarting.begin(spec, make, source, target, folder, stop, outlet.advance)
+        reader, begin = restarting.begin(spec, make, source, target, folder, stop, outlet.advance, numbering)
         with reader:
             Member(spec, begin, source, reader, outlet, folder).run(stop)

@@ -175,6 +175,11 @@ class Merge:
     def _lose(self, count: int, epoch: int) -> None:
         first = self._ring.head
         try:
+            if (
+                first == self._ring.base_seq
+            ):  # it begins there: what a power cut took of one before, the sink's place knows
+                self._writer.start_at(first + count)
+                return
             self._writer.gap(count, epoch=epoch, timeout_s=TICK_S)
         except RingFull:
             return  # decided again on the next step, by what is true then

@@ -13,6 +13,7 @@ from pathlib import Path
 from halftrack_dataplane import restoring, standing
 from halftrack_dataplane.frames import RingError, reader_name
 from halftrack_dataplane.merge import owner_of
+from halftrack_dataplane.numbering import Numbering, others_of
 from halftrack_dataplane.restoring import Begin, Make
 from halftrack_dataplane.ring import Reader, Ring
 from halftrack_dataplane.runspec import RESUME, WAIT, RunSpec, SnapshotPeer
@@ -20,6 +21,7 @@ from halftrack_dataplane.runtime import EXIT_NO_STATE, Stop, Unable
 from halftrack_dataplane.snapshots import Entry, SnapshotFolder, Young, fits
 from halftrack_dataplane.standing import Standing
 
+NONE_KNOWN = 1  # what `restart_at` says when nobody has ever seen an output
 AGAIN_S = 0.2  # between two looks at whether somebody has the state after all
 
 
@@ -60,6 +62,7 @@ def begin(
     folder: SnapshotFolder,
     stop: Stop,
     passed: Callable[[int], object] = lambda _: None,
+    numbering: Numbering | None = None,
 ) -> tuple[Reader, Begin]:
     """As `restoring.begin`; and where that finds nothing and the release says so, with the newest state that there was, or an empty one.
 
@@ -77,7 +80,7 @@ def begin(
                 raise
             reason, at = _asked(spec, target, folder)
             if not reason:
-                return _anew(spec, make, source, target, folder, at)
+                return _anew(spec, make, source, target, folder, at, numbering or Numbering(""))
             passed(_known_out(spec, folder))
             if time.monotonic() >= deadline or stop.asked:
                 raise Unable(EXIT_NO_STATE, f"{error}. It may go on without these inputs, but {reason}") from None
@@ -129,9 +132,12 @@ def _name_of(path: str) -> str:
 
 
 def _anew(
-    spec: RunSpec, make: Make, source: Ring, target: Ring, folder: SnapshotFolder, at: int
+    spec: RunSpec, make: Make, source: Ring, target: Ring, folder: SnapshotFolder, at: int, numbering: Numbering
 ) -> tuple[Reader, Begin]:
-    """From the oldest input that is still there. The mark comes first: a life that ends right after it is told of all the same."""
+    """From the oldest input that is still there. The mark comes first: a life that ends right after it is told of all the same.
+
+    Where no ring knows an output, as after a power cut, the numbers on the disk say which there may have been.
+    """
     instance = restoring.instance_of(spec)
     window = restoring.look(spec, source, target, folder)
     start = max(window.oldest, window.gap_end)
@@ -140,6 +146,8 @@ def _anew(
     known = max((entry.next_in for entry in folder.entries() if entry.next_in <= first), default=0)
     try:
         found = _resumed(spec, make, folder, first) if spec.state_on_loss == RESUME else None
+        if at == NONE_KNOWN:
+            at += numbering.begin((first,) if found is None else None, others_of(spec.numbers_path))
         young = Young(folder.young(instance).losses + 1, known, first, at)
         if found is not None:
             young = replace(young, known_in=found.next_in, kept=True)

@@ -25,6 +25,7 @@ _PATHS = (
     "output_ring",
     "snapshot_dir",
     "data_dir",
+    "numbers_path",
     "status_path",
     "rings_dir",
     "curve_secret_path",
@@ -119,7 +120,7 @@ class RunSpec:
     schemas of others to one that it reads, `state_outward` from its own to those of releases before it. With `replay_frames` or
     `replay_ms` it keeps no snapshots, and begins that far back. `state_on_loss` says what it may begin with when nobody has its state any more
     (`ON_LOSS`). An inlet joins `inputs` by `join`, in order of time by buckets of `join_width_ns`; with `join_partial` a sequence that some inputs have lost passes without them.
-    A keeper holds `feeds`, and hands them out in `feed_dir`, where a source asks for them, to the process that the file `taker_path` names (empty: to
+    `numbers_path`: what numbers its ring may have given out, for whoever gives some that nobody can give again (`numbering`). A keeper holds `feeds`, and hands them out in `feed_dir`, where a source asks for them, to the process that the file `taker_path` names (empty: to
     whoever of its own user may enter).
     """
 
@@ -141,6 +142,7 @@ class RunSpec:
     state_on_loss: str = ""
     snapshot_dir: str = ""
     data_dir: str = ""
+    numbers_path: str = ""
     status_path: str = ""
     rings_dir: str = ""
     ring_name: str = ""

@@ -84,6 +84,9 @@ class Source(Protocol):
     def frames(self, next_seq: int) -> Iterator[Buffer]:
         """The frames from `next_seq` on. After a restart it is asked again: frame `s` must be the same each time.
 
+        A source that cannot have its frames again says `live = True` (one that is `Fed` is live anyway). Then it is not asked for old frames, and after
+        a power cut, which takes the ring, `next_seq` is behind every number that it may have given.
+
         It may wait for the next one for as long as it likes, unless its vertex declares `hangAfter`: whoever is silent for longer is killed then.
         """
 

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from halftrack_dataplane.branch import begins_at
 from halftrack_dataplane.frames import Evicted, Frame, reader_name
 from halftrack_dataplane.ring import Reader, Ring
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import TICK_S, Stop, load_program, open_ring
 from halftrack_dataplane.sdk import Away, Counting, Cut, Sink
-from halftrack_dataplane.status import BEYOND, Status, StatusFile
+from halftrack_dataplane.status import BEYOND, Losses, Status, StatusFile
 
 FLUSH_S = 0.1
 ASK_AGAIN_S = 0.05  # a sink that is away: short, since it paces its own attempts
@@ -35,6 +36,8 @@ class Feed:
         self._epoch = -1
         self._flush_due = 0.0
         self._gap_frames = 0
+        self._missed = 0
+        self._losses = Losses()
         self._rejoined = 0
         self._away = 0
         self._lag_frames = 0
@@ -109,7 +112,13 @@ class Feed:
     def _lose(self, gap: Frame) -> bool:
         if not self._done(lambda: self._sink.consume(gap)):
             return False
-        self._next = gap.seq + gap.gap
+        end = gap.seq + gap.gap
+        if self._next and end == begins_at(
+            self._ring
+        ):  # the stream was made anew: what we lack of the one before, nobody else knows
+            self._missed += end - self._next
+            self._losses.add(self._next, end)
+        self._next = end
         self._gap_frames += gap.gap
         return True
 
@@ -127,11 +136,12 @@ class Feed:
             self._done(self._sink.flush)
 
     def _status(self) -> Status:
-        own = {"gap_frames": self._gap_frames, "rejoined": self._rejoined, "away": self._away}
+        own = {"gap_frames": self._gap_frames, "missed": self._missed, "rejoined": self._rejoined, "away": self._away}
         own[BEYOND] = self._next if self._ring.head < self._next else 0
         counters = own | (self._sink.counters() if isinstance(self._sink, Counting) else {})
         name, role = self._spec.name, self._spec.role
-        return Status(name, role, self._next, self._next, self._lag_frames, counters, message=self._message)
+        message, lost = self._message, self._losses.ranges
+        return Status(name, role, self._next, self._next, self._lag_frames, counters, message=message, lost=lost)
 
 
 def run(spec: RunSpec, stop: Stop) -> None:

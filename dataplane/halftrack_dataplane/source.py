@@ -8,6 +8,7 @@ from halftrack_dataplane import fetching
 from halftrack_dataplane.capturing import Capturing, Taking, place_of
 from halftrack_dataplane.feeds import Feeds
 from halftrack_dataplane.frames import RingFull
+from halftrack_dataplane.numbering import Numbering
 from halftrack_dataplane.ring import Ring, Writer
 from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import EXIT_SPEC, TICK_S, Stop, Unable, load_program, open_ring, ring_writer
@@ -52,12 +53,16 @@ def run(spec: RunSpec, stop: Stop) -> None:
 
 
 def _capture(spec: RunSpec, source: Capturing, ring: Ring, feeds: Feeds, stop: Stop) -> None:
-    file = StatusFile(spec.status_path)
+    with Numbering(spec.numbers_path) as numbering:
+        file = StatusFile(spec.status_path)
 
-    def offer(counters: Mapping[str, int]) -> None:
-        file.offer(lambda: Status(spec.name, spec.role, seq_out=ring.head, counters=counters), last=stop.asked)
+        def offer(counters: Mapping[str, int]) -> None:
+            file.offer(
+                lambda: Status(spec.name, spec.role, seq_out=ring.head, counters=counters, message=numbering.trouble),
+                last=stop.asked,
+            )
 
-    source.capture(Taking(spec.name, ring, feeds, stop, place_of(spec.output_ring), offer))
+        source.capture(Taking(spec.name, ring, feeds, stop, place_of(spec.output_ring), offer, numbering))
 
 
 def _frames(spec: RunSpec, source: Source | Fetched, ring: Ring, feeds: Feeds, stop: Stop) -> None:
@@ -69,13 +74,18 @@ def _frames(spec: RunSpec, source: Source | Fetched, ring: Ring, feeds: Feeds, s
     if isinstance(source, Fetched):
         fetching.run(spec, source, ring, stop, Pace(rate).wait_s)
         return
-    with ring_writer(ring, spec.name, stop) as writer:
+    live = isinstance(source, Fed) or bool(getattr(source, "live", False))
+    with (
+        ring_writer(ring, spec.name, stop) as writer,
+        Numbering(spec.numbers_path if live else "") as numbering,
+    ):
+        numbering.start(ring, writer)
         pace, file = Pace(rate), StatusFile(spec.status_path)
         bytes_out, beats = 0, FREE
 
         def status() -> Status:
             own = {"bytes": bytes_out} | (source.counters() if isinstance(source, Counting) else {})
-            return Status(spec.name, spec.role, seq_out=ring.head, counters=own, beats=beats)
+            return Status(spec.name, spec.role, seq_out=ring.head, counters=own, message=numbering.trouble, beats=beats)
 
         def beat() -> None:
             file.offer(status)
@@ -84,6 +94,7 @@ def _frames(spec: RunSpec, source: Source | Fetched, ring: Ring, feeds: Feeds, s
         feeds.attended = beat
         try:
             for frame in source.frames(ring.head):
+                numbering.give(ring.head)
                 size = memoryview(frame).nbytes
                 stop.sleep(pace.wait_s(time.monotonic(), size), beat)
                 if not _put(writer, frame, stop, beat):

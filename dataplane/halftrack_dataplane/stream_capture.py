@@ -51,6 +51,7 @@ class Connections:
             )
         with ring_writer(taking.ring, taking.name, taking.stop) as writer:
             before = stream_place.read(read(taking.place))
+            taking.numbering.start(taking.ring, writer)
             with drafted(taking.place, stream_place.SIZE) as (memory, settle):
                 stream_place.begin(memory)
                 work = _Work(taking, writer, self._form, most, memory)
@@ -127,6 +128,7 @@ class _Work:
             return
         ring, length, offset = self._taking.ring, len(self._form.joined(frames)), self._offsets[connection.number]
         first, stamp = ring.head, time.time_ns()
+        self._taking.numbering.give(first + len(frames) - 1)
         stream_place.write(self._memory, stream_place.Turn(connection.number, offset, first, length))
         while (done := ring.head - first) < len(frames):
             if self._taking.stop.asked:

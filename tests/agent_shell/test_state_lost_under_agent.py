@@ -51,12 +51,12 @@ class Sink:
 PAIR = ("line.pair.a@1.0.0", "line.pair.b@1.0.0")
 
 
-def publish_member(client: Any, folder: Path) -> None:
-    """Release 1.0.0, which begins again when its state is lost."""
+def publish_member(client: Any, folder: Path, on_loss: OnStateLoss) -> None:
+    """Release 1.0.0."""
     path = folder / "member.py"
     path.write_bytes(MEMBER)
     client.put_artifact(path)
-    state = StateSchemas("count/1", ("count/1",), on_loss=OnStateLoss.RESTART)
+    state = StateSchemas("count/1", ("count/1",), on_loss=on_loss)
     artifact = Artifact(digest_of(MEMBER), len(MEMBER))
     made = Release("member", "1.0.0", artifact, "member:Counter", {}, state, SwapStrategy())
     client.publish_release(client.load_release_key().sealed(RELEASE, canonical.encode(made)))
@@ -81,7 +81,7 @@ def live(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LiveControl
             client.apply([ENVIRONMENT, host("tank-a"), graph(*request.param)])
             for product, entry, program in (("counter", "source:Source", SOURCE), ("keeper", "sink:Sink", SINK)):
                 publish(client, tmp_path, product, entry, program)
-            publish_member(client, tmp_path)
+            publish_member(client, tmp_path, OnStateLoss.RESTART)
         yield controller
     finally:
         controller.stop()

@@ -23,6 +23,9 @@ from halftrack_model.release import Migration, OnStateLoss
 from halftrack_model.workload import Runs, Workload
 
 _LINKED = frozenset({Runs.BRIDGE_SERVER, Runs.BRIDGE_RECEIVER})  # these speak with other hosts
+_NUMBERING = frozenset(
+    {Runs.SOURCE, Runs.MEMBER, Runs.INLET}
+)  # some of these number frames that they cannot give again
 _ON_LOSS = {
     OnStateLoss.WAIT: runspec.WAIT,
     OnStateLoss.RESTART: runspec.RESTART,
@@ -108,6 +111,8 @@ class Launcher:
             snapshots = files.make_folder(places.snapshots(member.graph, member.vertex))
         if runs is Runs.SINK:
             files.make_folder(places.data(workload.name))
+        if runs in _NUMBERING:
+            files.make_folder(places.numbers(workload.writes_ring).parent)
         files.make_folder(places.status)
         with contextlib.suppress(OSError):  # a process that never gets so far as to beat shall be missed all the same
             (places.status / f"{workload.name}.json").touch(exist_ok=False)
@@ -130,6 +135,7 @@ class Launcher:
             state_on_loss=_ON_LOSS[workload.state.on_loss] if self._decides(workload) else runspec.WAIT,
             snapshot_dir="" if snapshots is None else str(snapshots),
             data_dir=str(places.data(workload.name)) if runs is Runs.SINK else "",
+            numbers_path=str(places.numbers(workload.writes_ring)) if runs in _NUMBERING else "",
             status_path=str(places.status / f"{workload.name}.json"),
             rings_dir=str(places.rings) if runs in (Runs.MERGE, Runs.BRIDGE_SERVER) else "",
             ring_name=workload.reads_ring if runs is Runs.BRIDGE_RECEIVER else "",
