@@ -4,7 +4,6 @@ Owns the wiring. Decides nothing, and starts nothing before it has found what an
 """
 
 import asyncio
-import contextlib
 import importlib.metadata
 import logging
 import os
@@ -37,6 +36,7 @@ from halftrack_agent.notes import Notes
 from halftrack_agent.outbox import Outbox
 from halftrack_agent.peers import Heard, Peers
 from halftrack_agent.places import Places
+from halftrack_agent.posted import Posted
 from halftrack_agent.probing import Prober, StreamLook
 from halftrack_agent.renewing import Renewing
 from halftrack_agent.reserve import Reserve
@@ -59,8 +59,6 @@ from halftrack_model.seals import Sealed
 from halftrack_model.workload import Workload
 from halftrack_proto.gauges import TransferGauge
 from halftrack_proto.messages import Hello, Welcome
-
-SHOW_S = 0.5  # how often `halftrack-agent status` may learn something new
 
 log = logging.getLogger("halftrack.agent")
 
@@ -98,8 +96,8 @@ class Agent:
         self._journal = Journal(places.state, self._notes.floor)
         self._outbox = Outbox(places.state, identity.member.host)
         self._reserve = Reserve(places.state)
-        self._store, self._limiter = ArtifactStore(places.artifacts), Limiter()
-        self._rings = Rings(places.rings)
+        self._store, self._limiter, self._rings = ArtifactStore(places.artifacts), Limiter(), Rings(places.rings)
+        self._beat, self._posted = turned, Posted(places)
         alone = abilities.own_network()
         bridge = f"{listening.address}:{listening.bridge_port}"
         self._launcher = Launcher(places, identity, self._store, bridge, own_network=not alone)
@@ -136,7 +134,7 @@ class Agent:
             self._reserve,
         )
         self._updating = self._made_updating(trial)
-        self._loop = self._made_loop(state, turned)
+        self._loop = self._made_loop(state)
 
     def _made_bringing(self) -> tuple[Siblings, Bringing]:
         link, limiter = self._link, self._limiter
@@ -147,7 +145,7 @@ class Agent:
         self._peers.answer_by(Serving(self._store, bringing.standing).answer)
         return siblings, bringing
 
-    def _made_loop(self, state: AgentState, turned: Callable[[], None]) -> Loop:
+    def _made_loop(self, state: AgentState) -> Loop:
         return Loop(
             state,
             self._sight,
@@ -158,7 +156,7 @@ class Agent:
             self._link.stir,
             self._problems,
             self._stands,
-            turned,
+            self._turned,
             self._updating.seen,
         )
 
@@ -230,7 +228,6 @@ class Agent:
                 self._updating.run(),
                 self._watching.run(),
                 self._peers.serve(),
-                self._show(),
                 stop.wait(),
             )
         ]
@@ -374,20 +371,10 @@ class Agent:
             takes_parts=True,
         )
 
-    async def _show(self) -> None:
-        shown: Observed | None = None
-        moved: tuple[TransferGauge, ...] = ()
-        while True:
-            observed = self._loop.observed()
-            if observed != shown:
-                with contextlib.suppress(HalftrackError):  # a full disk costs that view only
-                    files.replace(self._places.observed, canonical.encode(observed), durable=False)
-                shown = observed
+    def _turned(self) -> None:
+        """The loop has looked. What is to be done every so often is done then: to wake up once more for it would cost more than it does."""
+        self._beat()
+        if self._posted.due(clock.boot_ms()):
+            self._posted.post(self._loop.observed(), self._bringing.gauges())
             self._wall.keep()
             self._inherited.reap()
-            moving = self._bringing.gauges()
-            if moving != moved:
-                with contextlib.suppress(HalftrackError):
-                    files.replace(self._places.transfers, canonical.encode(moving), durable=False)
-                moved = moving
-            await asyncio.sleep(SHOW_S)

@@ -36,7 +36,7 @@ class ContactSeen:
 
 IN_STEP = ContactSeen(0, True)
 NOTE_EVERY_MS = 60_000  # on the disk
-BEAT_EVERY_MS = 1_000  # in memory: an agent that is started again must not count the time since the last note as one of being cut off (R2)
+BEAT_EVERY_MS = 900  # in memory, at each of the looks that are a second apart: an agent that is started again must not count the time since the last note as one of being cut off (R2)
 UNKNOWN_MS = MAX_AFTER_MS  # longer than anybody can ask for
 
 

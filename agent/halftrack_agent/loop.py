@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-from halftrack_agent import clock, core, seats
+from halftrack_agent import clock, core, seats, together
 from halftrack_agent.cutoff import IN_STEP, ContactSeen
 from halftrack_agent.events import Action, CreateRing, Event, Looked, PlanArrived
 from halftrack_agent.hands import QUIET, Hands
@@ -29,9 +29,9 @@ log = logging.getLogger("halftrack.agent")
 QUICK_S = 0.02  # while something changes: a fence is a few dozen milliseconds wide at a hundred outputs a second
 OPEN_S = 0.1  # while a swap is open and nothing moves: its clocks are hundreds of milliseconds wide
 CALM_S = 0.2  # while a stream runs here, whose counters nobody announces. Deaths, plans and other agents' words do not wait for it
-STILL_S = 1.0  # else: what probes find comes by itself, and what is left are clocks of seconds
+# Else once a second: what probes find comes by itself, and what is left are clocks of seconds.
 LIVELY_MS = 2_000  # after a change, more of them are likely
-HOUSEKEEPING_MS = 1_000
+HOUSEKEEPING_MS = 900  # each of the looks that are a second apart
 WORDS_MAX = 256  # from other agents between two steps; said again anyway
 FAULT_SHOWN_MS = 10_000  # a step that still cannot be written comes back much sooner
 RETRY_PLAN_MS = 1_000  # a plan that the disk had no room for
@@ -105,15 +105,16 @@ class Loop:
         """Steps, for ever; cancel it to stop. Whatever is under way then is found again by the next agent."""
         if self._state.plan is not None:
             self._plan_in_force(self._state.plan)
+        loop = asyncio.get_running_loop()
         while True:
             self._woken.clear()
             self.step()
             self._turned()
+            timer = loop.call_at(self._next_s(loop.time()), self._woken.set)
             try:
-                async with asyncio.timeout(self._pause_s()):
-                    await self._woken.wait()
-            except TimeoutError:
-                continue
+                await self._woken.wait()
+            finally:
+                timer.cancel()
 
     def step(self) -> None:
         """Everything that has come, then one look."""
@@ -180,15 +181,16 @@ class Loop:
         """Is nothing under way: no swap open, and nothing changed lately?"""
         return clock.boot_ms() - self._changed_ms >= LIVELY_MS and not self._fault and not self._is_open()
 
-    def _pause_s(self) -> float:
+    def _next_s(self, now_s: float) -> float:
+        """When to look again, by the event loop's clock."""
         if self._fault:
-            return CALM_S
+            return now_s + CALM_S
         if clock.boot_ms() - self._changed_ms < LIVELY_MS:
-            return QUICK_S
+            return now_s + QUICK_S
         if self._is_open():
-            return OPEN_S
+            return now_s + OPEN_S
         plan = self._state.plan
-        return CALM_S if plan is not None and plan.plan.rings else STILL_S
+        return now_s + CALM_S if plan is not None and plan.plan.rings else together.next_second(now_s)
 
     def _is_open(self) -> bool:
         plan, records = self._state.plan, self._state.swaps

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from halftrack_agent import files
+from halftrack_agent import files, together
 from halftrack_agent.drivers import probes
 from halftrack_agent.drivers.probes import Blind, Where
 from halftrack_agent.events import InstanceSeen, ProbeSeen
@@ -19,6 +19,7 @@ from halftrack_model.probes import Probe, ProbeKind
 from halftrack_model.workload import Workload
 
 AT_ONCE = 16
+GIVE = 0.1  # of a period: what a look may be early or late by
 QUICK_S = 0.25  # between looks until the first good one: a start should not seem longer than it is
 
 
@@ -88,6 +89,7 @@ class Prober:
     async def _watch(self, workload: Workload, probe: Probe) -> None:
         period_s, kept = probe.period_ms / 1000, self._seen[workload.name]
         missing: int | None = None
+        loop = asyncio.get_running_loop()
         await asyncio.sleep(min(QUICK_S, period_s) * self._random.random())
         while True:
             async with self._room:
@@ -99,7 +101,13 @@ class Prober:
             pause_s = min(QUICK_S, period_s) if not now.good and before is None else period_s
             if before is not None and not before.good and not now.good and now.in_a_row < probe.failures:
                 pause_s = min(QUICK_S * now.in_a_row, period_s)  # still starting, perhaps
-            await asyncio.sleep(pause_s * (0.9 + 0.2 * self._random.random()))
+            await asyncio.sleep(self._next_s(probe, loop.time(), pause_s) - loop.time())
+
+    def _next_s(self, probe: Probe, now_s: float, pause_s: float) -> float:
+        """When to look again. What runs a program costs far more than to wake up for it, so those keep apart."""
+        if probe.kind is ProbeKind.EXEC:
+            return now_s + pause_s * self._random.uniform(1 - GIVE, 1 + GIVE)
+        return together.after(now_s, pause_s, GIVE, GIVE)
 
     async def _look(self, workload: Workload, probe: Probe, missing: int | None) -> tuple[str | None, int | None]:
         """What was wrong, None when nobody could tell; and the count that the next look goes on from."""

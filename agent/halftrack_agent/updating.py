@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from halftrack_agent import checking, clock, files, launching, slots
+from halftrack_agent import checking, clock, files, launching, slots, together
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.children import asked
 from halftrack_agent.drivers.procfs import start_ticks
@@ -114,13 +114,14 @@ class Updating:
         if self.on_trial:
             await asyncio.sleep(self._stable_s)
             await self._stay()
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 if self._wanted is not None:
                     await self._update(*self._wanted)
             except HalftrackError as error:
                 self._later(f"the agent's update waits: {error.message}")
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(together.next_second(loop.time()) - loop.time())
 
     # ------------------------------------------------------------------------------------------------- the version before
 
