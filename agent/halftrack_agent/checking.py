@@ -18,7 +18,7 @@ from halftrack_agent.places import Places
 from halftrack_model.errors import HostFault
 
 _FILES = ("journal", "outbox", "retained.json")
-_RECORDS = ("order", "spec.json", "instance.json", "exit.json", "leaving")
+_RECORDS = ("order", "spec.json", "instance.json", "exit.json", "ended.json", "leaving")
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,10 @@ def converged(stage: Stage, was: Before, kept: Iterable[str], on_disk: Iterable[
 def _left(stage: Stage, was: Before) -> Iterator[str]:
     for root in stage.roots.values():
         for path in root.rglob("*"):
-            reserved = path.name == "exit.json.new"  # of an instance that runs: the room for its record
+            reserved = path.name in (
+                "exit.json.new",
+                "ended.json.new",
+            )  # of an instance that runs: the room for its records
             if (
                 path.name.endswith((".new", ".gone", ".part", ".built", ".tmp")) and not reserved
             ) or ".quarantined" in path.name:

@@ -279,9 +279,8 @@ class ExecDriver:
         del self._instances[name]
         self._troubles.pop(name, None)
         self._release(instance)
-        aside = (
-            self._folder / f".{name}.{instance.ordered.started_ms}"
-        )  # never of what a record may lack: "." is all of them
+        # Not by a group's name, which a damaged record lacks: "." would be the folder of all.
+        aside = self._folder / f".{name}.{instance.ordered.started_ms}"
         with contextlib.suppress(OSError):
             instance.folder.path.rename(aside)
         self._spawn(self._clear(Folder(aside), instance.ordered.cgroup))

@@ -6,11 +6,12 @@
     instance.json  who the workload and the shim are (written before the workload executes)
     leaving        there once it was told to stop: it will end, whoever wants it again meanwhile
     exit.json      how it ended (written by the shim, last; the room for it is taken before the workload executes)
+    ended.json     the same of an exit of its own, and whose it was
     run.json       the data plane's own orders
     hosts          what stands where its /etc/hosts is, if it is to know other names
 
 Each has a sum (`procfs`), or is named with its sum in the order. A shim executes nothing of which a byte has changed; of a damaged record, another one tells
-the same: `order` what spec.json says, the processes themselves (`traces`) what instance.json says.
+the same: `order` what spec.json says, the processes themselves (`traces`) what instance.json says, `ended.json` what both spec.json and exit.json say.
 
 The folder lies below STATE, not below RUN, although it speaks about processes: how an instance ended must outlive a reboot, else
 a finished job would run again, and a release that has failed its trial would be tried again. Everything else in it is void after
@@ -37,6 +38,7 @@ from halftrack_model.resources import Resources
 
 GONE_TRIES = 100  # with 10 ms between: from a shim's last line to its end, on a host that does much else
 _INT_MAX = (1 << 63) - 1
+_ENDING: dict[str, type | tuple[type, ...]] = {"code": (int, NoneType), "signal": (int, NoneType), "detail": str}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,9 @@ class Folder:
             (name,), (digest,), (boot_id,) = words["workload"], words["digest"], words["boot_id"]
             ordered = Ordered(name, digest, self.group(), int(words["started_ms"][0]), boot_id)
         except (KeyError, ValueError):
-            return None
+            if (tree := self._ended()) is None:
+                return None
+            ordered = Ordered(tree["workload"], tree["digest"], "", 0, tree["boot_id"])
         with contextlib.suppress(HostFault):
             self._write_ordered(ordered)
         return ordered
@@ -171,6 +175,8 @@ class Folder:
                 return None
             # Somebody runs there, whatever a damaged record says. As nothing that is wanted, so that it is replaced in order.
             return Ordered(self.path.name, "", self.group(), now_ms, boot), None
+        if ending is not None and ending.code is not None:
+            self._mend(ordered, ending)
         if ordered.boot_id != boot:
             ordered = replace(ordered, started_ms=0)  # another boot's clock
         return ordered, ending
@@ -213,8 +219,25 @@ class Folder:
 
     def ending(self) -> Ending | None:
         """How it ended, if the shim could still tell."""
-        tree = self._read("exit.json", code=(int, NoneType), signal=(int, NoneType), detail=str)
+        tree = self._ended() or self._read("exit.json", **_ENDING)
         return None if tree is None else Ending(tree["code"], tree["signal"], tree["detail"])
+
+    def _ended(self) -> dict[str, Any] | None:
+        return self._read("ended.json", workload=str, digest=str, boot_id=str, **_ENDING)
+
+    def _mend(self, ordered: Ordered, ending: Ending) -> None:
+        """Both records of an exit of its own, where one was damaged: the next byte that changes may be the other's."""
+        tree: dict[str, str | int | None] = {"code": ending.code, "signal": ending.signal, "detail": ending.detail}
+        whose: dict[str, str | int | None] = {
+            "workload": ordered.workload,
+            "digest": ordered.digest,
+            "boot_id": ordered.boot_id,
+        }
+        with contextlib.suppress(HostFault):
+            if self._read("exit.json", **_ENDING) is None:
+                files.replace(self.path / "exit.json", procfs.record(tree))
+            if self._ended() is None:
+                files.replace(self.path / "ended.json", procfs.record(whose | tree))
 
     def lock(self) -> int | None:
         """The lock's descriptor, locked; None while a shim holds it."""
@@ -240,7 +263,7 @@ class Folder:
         for _ in range(GONE_TRIES):
             if not self.held():
                 return True
-            if not (self.path / "exit.json").exists():
+            if not any((self.path / name).exists() for name in ("ended.json", "exit.json")):
                 return False
             time.sleep(0.01)
         return False

@@ -107,8 +107,15 @@ def write_record(path: str, tree: "Mapping[str, str | int | None]", *, durable: 
         os.close(fd)
     os.replace(fresh, path)
     if durable:
-        folder = os.open(os.path.dirname(path), os.O_RDONLY)
+        sync_folder(os.path.dirname(path))
+
+
+def sync_folder(path: str) -> None:
+    """Put the names in it on the disk."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
         os.fsync(folder)
+    finally:
         os.close(folder)
 
 

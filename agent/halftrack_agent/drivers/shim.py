@@ -1,7 +1,7 @@
 """The shim: the parent of one workload, that outlives the agent. `python -I -S shim.py FOLDER READY_FD LOCK_FD`.
 
 Starts the workload confined, writes who it is (`instance.json`), waits, keeps its log within bounds, and writes how it ended
-(`exit.json`). Decides nothing: never restarts, never stops on its own account (SIGTERM is passed on to the workload).
+(`ended.json`, `exit.json`). Decides nothing: never restarts, never stops on its own account (SIGTERM is passed on to the workload).
 Standard library only; `-I -S` keeps `.pth` files and the environment out of a process that starts with all privileges. Few modules
 even of that, for the reason that `procfs` gives.
 
@@ -216,7 +216,8 @@ def run(order: Order, ready_fd: int, lock_fd: int, execute: "Execute") -> None:
         "shim_pid": os.getpid(),
         "shim_start_ticks": procfs.start_ticks(os.getpid()),
     }
-    procfs.reserve_record(f"{order.folder}/exit.json")
+    for name in ("ended.json", "exit.json"):
+        procfs.reserve_record(f"{order.folder}/{name}")
     # Not durable: it speaks of processes, which do not outlive the machine's power either.
     procfs.write_record(f"{order.folder}/instance.json", who, durable=False)
     order.pid = pid
@@ -236,8 +237,24 @@ def run(order: Order, ready_fd: int, lock_fd: int, execute: "Execute") -> None:
     if host_ends():
         return  # as after a power cut: nothing is said, and the next boot starts it again
     record = ending(status, trouble, told(status, killed, order.memory, tail_line(order.log, since)))
-    # An exit of its own ends a job and condemns a release on trial, after a reboot too. A death by signal is only tried again.
-    procfs.write_record(f"{order.folder}/exit.json", record, durable=record["code"] is not None)
+    tell(order.folder, {"workload": order.workload, "digest": order.digest, "boot_id": procfs.boot_id()}, record)
+
+
+def tell(folder: str, whose: dict[str, str | int | None], record: dict[str, str | int | None]) -> None:
+    """Write how it ended: an exit of its own twice, and once so that nothing else need be read to know whose it was.
+
+    It ends a job, and condemns a release on trial, after a reboot too, and when years have changed a byte. A death by signal is only tried again.
+    """
+    own, ended = record["code"] is not None, f"{folder}/ended.json"
+    with Ignoring():
+        if own:
+            procfs.write_record(ended, {**whose, **record}, durable=True)
+        else:
+            os.unlink(f"{ended}.new")  # the room for it
+    procfs.write_record(f"{folder}/exit.json", record, durable=own)
+    if own:
+        with Ignoring():
+            procfs.sync_folder(os.path.dirname(folder))  # its own name: nobody has waited for a disk when it began
 
 
 def host_ends(first: str = "/proc/1/comm") -> bool:
