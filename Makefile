@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help ready demo test check lint types house proto docs format sim spin museum soak cycles crash-matrix fleet swap-soak swap-table rewire-soak swap-verdict bench-ring bench-bridge bench-spool bench-swap bench-handover bench-delta bench-agent bench native dist bundle clean
+.PHONY: help ready demo test check lint types house proto docs format sim spin museum soak cycles crash-matrix fleet swap-soak swap-table rewire-soak swap-verdict power-cuts bench-ring bench-bridge bench-spool bench-swap bench-handover bench-delta bench-agent bench native dist bundle clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ crash-matrix: ready ## kill the real agent and the real controller at each write
 
 fleet: ready ## machines with their own systemd, the agents and the controller as their units: reboots and power cuts offline, watchdogs, updates of the agent, wrong clocks, full disks; needs Debian's systemd-container (ONLY=trial,trial); writes fleet.json
 	@$(PY) -m tests.fleet.run
+
+power-cuts: ready ## power cuts of either host of a pair, and of both, under a stream whose source cannot repeat itself (CUTS=, SEED=); writes power-cuts.json
+	@$(PY) -m tests.soak.power_run
 
 swap-verdict: ready ## greens that differ, are slow, or may pass, judged on two hosts (CASES=, 0: all; RATE=); writes swap-verdict.json
 	@$(PY) -m tests.soak.verdict_run

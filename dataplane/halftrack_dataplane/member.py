@@ -19,7 +19,7 @@ from halftrack_dataplane.kept import Kept
 from halftrack_dataplane.numbering import Numbering
 from halftrack_dataplane.parts import NONE, is_none
 from halftrack_dataplane.ring import Reader, Ring, Writer
-from halftrack_dataplane.runspec import RESUME, RunSpec
+from halftrack_dataplane.runspec import RunSpec
 from halftrack_dataplane.runtime import EXIT_GAP, EXIT_RING, TICK_S, Stop, Unable, load_program, open_ring, ring_writer
 from halftrack_dataplane.sdk import Counting, Vertex
 from halftrack_dataplane.snapshots import Snapshot, SnapshotFolder
@@ -249,7 +249,7 @@ class Member:
         return progress.take(frame) if counted else progress.pass_alone(frame)
 
     def _refuse_gap(self, first: int, end: int) -> None:
-        if self._spec.state_on_loss == RESUME and first and not self._progress.suppress:
+        if first and not self._progress.suppress:
             self._save()  # should nobody have a state of behind the gap, the next life resumes all that this one knows
         with contextlib.suppress(
             OSError

@@ -2,7 +2,7 @@
 
     python -m tests.soak.swap_publisher OPERATOR_FOLDER PROGRAM
 
-A line is `{"product", "version", "entry", "params", "state", "surge"}`, with `verdict` where the release asks for one on itself; what is published once is no news
+A line is `{"product", "version", "entry", "params", "state", "surge"}`, with `verdict` where the release asks for one on itself, and `on_loss` where it does not wait for a lost state; what is published once is no news
 the second time, so a line whose fate is unknown may be sent again. While the controller does not answer, it prints `{}` and tries again.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 from halftrack_controller.operator_client import OperatorClient
 from halftrack_model import canonical, seals
 from halftrack_model.errors import HalftrackError
-from halftrack_model.release import Artifact, Compare, Release, StateSchemas, SwapStrategy
+from halftrack_model.release import Artifact, Compare, OnStateLoss, Release, StateSchemas, SwapStrategy
 from halftrack_model.verdict import Check, FieldTolerance, Verdict
 
 INTERVAL_S = 0.1
@@ -50,7 +50,7 @@ def published(client: OperatorClient, program: Path, asked: dict[str, Any]) -> N
         Artifact(held.digest, held.size_bytes),
         asked["entry"],
         asked["params"],
-        StateSchemas(schema, (schema,) if schema else ()),
+        StateSchemas(schema, (schema,) if schema else (), on_loss=OnStateLoss(asked.get("on_loss", "wait"))),
         replace(STRATEGY, surge=asked["surge"], verdict=verdict_of(asked["verdict"]) if "verdict" in asked else None),
     )
     client.publish_release(client.load_release_key().sealed(seals.RELEASE, canonical.encode(release)))
