@@ -46,7 +46,7 @@ class Datagrams:
             inode = os.fstat(kept.fileno()).st_ino
             arrival = self._numbers == "arrival"
             if arrival and before is None:
-                taking.numbering.start(taking.ring, writer)
+                taking.numbering.start(writer)
             with drafted(taking.place, size) as (memory, settle):
                 capture = Capture(
                     writer,

@@ -33,7 +33,7 @@ class Inlet:
         self._spec = spec
         self._ring = ring
         self._writer = writer
-        self._numbering = Numbering(spec.numbers_path)
+        self._numbering = Numbering(spec.numbers_path, ring)
         self._counters = {"passed": 0, "gap_frames": 0, "late": 0, "rejoined": 0, "splices": 0}
         self._past = {"late": 0, "left_out": 0, "missed": 0, "lost": 0}  # of inputs that have left
         self._numbered = inlet_inputs.numbered(spec)
@@ -283,7 +283,7 @@ class Inlet:
 
     def _taken(self) -> int:
         """The next number, which may be given now. Where the inputs have begun is known with the first output, and not before."""
-        self._numbering.start(self._ring, self._writer, [each.branch.first for each in self._inputs])
+        self._numbering.start(self._writer, [each.branch.first for each in self._inputs])
         self._numbering.give(self._ring.head + AHEAD)  # more than a step brings
         return self._ring.head
 

@@ -321,7 +321,7 @@ def run(spec: RunSpec, stop: Stop) -> None:
     """The role's loop."""
     source, target = open_ring(spec.input_ring, stop), open_ring(spec.output_ring, stop)
     counted = spec.numbers_path if spec.state_writes else ""
-    with ring_writer(target, spec.name, stop) as writer, Numbering(counted) as numbering:
+    with ring_writer(target, spec.name, stop) as writer, Numbering(counted, target) as numbering:
         make = load_program(spec.program, spec.entry)
         folder = SnapshotFolder(spec.snapshot_dir)
         outlet, file = Outlet(target, writer, stop, numbering), StatusFile(spec.status_path, STARTING)

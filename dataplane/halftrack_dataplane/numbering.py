@@ -66,22 +66,23 @@ def taken(path: Path) -> Taken:
 
 
 class Numbering:
-    """The numbers of one ring, given by one process at a time. With an empty path it keeps nothing."""
+    """The numbers of one ring, given by one process at a time. With an empty path it keeps nothing; without the ring, whoever gives them starts it."""
 
     def __init__(
         self,
         path: str,
+        ring: Ring | None = None,
         sync: Callable[[int], None] = os.fdatasync,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._path, self._sync, self._now = Path(path), sync, now
+        self._path, self._ring, self._sync, self._now = Path(path), ring, sync, now
         self._kept = bool(path)
         self._taken = taken(self._path) if path else Taken()
         self._enough = self._taken.end if path else 1 << 62  # below, nothing is to be done
         self._block, self._at, self._from = LEAST // GROWTH, now(), 0
         self._taking: threading.Thread | None = None
         self._late = False  # the disk has kept us waiting once, and has not answered since
-        self._given = -1
+        self._given, self._floor = -1, 0
         self.trouble = ""
 
     def begin(self, origin: Sequence[int] | None, others: Iterable[Path] = ()) -> int:
@@ -91,16 +92,16 @@ class Numbering:
             return 0
         mark = bytes(16) if origin is None else hashlib.blake2b(repr(tuple(origin)).encode(), digest_size=16).digest()
         if origin is not None and mark == self._taken.origin:
-            self._given = self._taken.end - 1  # by a life before, which may have come further than this one will
+            self._floor = self._taken.end  # a life before may have come further than this one will
             return self._taken.begin
         first = max([self._taken.end, *(taken(path).end for path in others)])
         self._write(first, first, mark)
         return first
 
-    def start(self, ring: Ring, writer: Writer, origin: Sequence[int] | None = None) -> None:
+    def start(self, writer: Writer, origin: Sequence[int] | None = None) -> None:
         """As `begin`, for a ring that holds nothing yet; any other goes on."""
-        if ring.head == ring.base_seq:
-            writer.start_at(max(self.begin(origin), ring.head))
+        if self._ring is not None and self._ring.head == self._ring.base_seq:
+            writer.start_at(max(self.begin(origin), self._ring.head))
 
     def give(self, number: int) -> None:
         """`number` is about to be given, and all below it: returns when that is durable, or cannot be."""
@@ -117,8 +118,11 @@ class Numbering:
         """An orderly end: what was taken and not given is given back."""
         if self._taking is not None:
             self._taking.join()
-        if self._kept and -1 < self._given < self._taken.end - 1:
-            self._write(self._taken.begin, self._given + 1, self._taken.origin)
+        if not self._kept or self._given < 0:
+            return
+        end = max(self._floor, self._given + 1 if self._ring is None else self._ring.head)
+        if end < self._taken.end:
+            self._write(self._taken.begin, end, self._taken.origin)
 
     def __enter__(self) -> Self:
         return self

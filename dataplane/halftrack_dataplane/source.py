@@ -53,7 +53,7 @@ def run(spec: RunSpec, stop: Stop) -> None:
 
 
 def _capture(spec: RunSpec, source: Capturing, ring: Ring, feeds: Feeds, stop: Stop) -> None:
-    with Numbering(spec.numbers_path) as numbering:
+    with Numbering(spec.numbers_path, ring) as numbering:
         file = StatusFile(spec.status_path)
 
         def offer(counters: Mapping[str, int]) -> None:
@@ -77,9 +77,9 @@ def _frames(spec: RunSpec, source: Source | Fetched, ring: Ring, feeds: Feeds, s
     live = isinstance(source, Fed) or bool(getattr(source, "live", False))
     with (
         ring_writer(ring, spec.name, stop) as writer,
-        Numbering(spec.numbers_path if live else "") as numbering,
+        Numbering(spec.numbers_path if live else "", ring) as numbering,
     ):
-        numbering.start(ring, writer)
+        numbering.start(writer)
         pace, file = Pace(rate), StatusFile(spec.status_path)
         bytes_out, beats = 0, FREE
 

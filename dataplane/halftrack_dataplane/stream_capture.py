@@ -51,7 +51,7 @@ class Connections:
             )
         with ring_writer(taking.ring, taking.name, taking.stop) as writer:
             before = stream_place.read(read(taking.place))
-            taking.numbering.start(taking.ring, writer)
+            taking.numbering.start(writer)
             with drafted(taking.place, stream_place.SIZE) as (memory, settle):
                 stream_place.begin(memory)
                 work = _Work(taking, writer, self._form, most, memory)

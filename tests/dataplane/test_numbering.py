@@ -157,12 +157,14 @@ def test_a_ring_that_goes_on_is_left_as_it_is() -> None:
     with kept() as path, Ring.create(path.with_suffix(".ring"), capacity_bytes=1 << 16, slots=16) as ring:
         with Numbering(str(path)) as life:
             life.give(41)
-        with ring.writer(name="w") as writer, Numbering(str(path)) as life:
-            life.start(ring, writer)
+        with ring.writer(name="w") as writer, Numbering(str(path), ring) as life:
+            life.start(writer)
             assert (ring.head, ring.stats().gap_frames) == (42, 0), "what was before is no loss of this ring"
             writer.write(b"x")
-            life.start(ring, writer)
+            life.start(writer)
             assert ring.head == 43
+            life.give(43 + 1024)  # and then it is asked to stop
+        assert taken(path).end == 43, "what the ring does not have was not given"
 
 
 # ------------------------------------------------------------------------------------------------------------------ rings
