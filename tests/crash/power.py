@@ -7,7 +7,7 @@ a part of its own, in order; the last write that is kept may be torn at a sector
 
 import itertools
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from random import Random
@@ -53,6 +53,17 @@ def records(log: bytes) -> Iterator[Record]:
         name, other, data = (log[start:end] for start, end in itertools.pairwise(ends))
         yield Record(Kind(kind), inode, offset, name.decode(), other.decode(), data)
         at = ends[-1]
+
+
+def unsynced_from(log: Iterable[Record], path: str) -> int | None:
+    """The first byte of a file that was written and not synced since; None when there is none."""
+    found: int | None = None
+    for record in log:
+        if record.name == path and record.kind is Kind.WRITE:
+            found = record.offset if found is None else min(found, record.offset)
+        elif record.name == path and record.kind is Kind.SYNC:
+            found = None
+    return found
 
 
 @dataclass

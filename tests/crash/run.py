@@ -200,6 +200,8 @@ def _struck(scenario, stage, point, where):  # type: ignore[no-untyped-def]
     if wrong := _not_ended(victim, point, boundary):
         return wrong
     victim.end()
+    if point.how.startswith("power") and (hit[0].name, Path(hit[0].other).name) == ("fsync", "store.db-wal"):
+        stage.forget_unsynced(log)
     was, kept = judging.before(stage), ()
     if point.how.startswith("power"):
         for record in log:

@@ -17,7 +17,7 @@ import sqlite3
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from halftrack_model.plan import Plan
 from halftrack_model.report import Report
 from halftrack_model.seals import Sealed
 from halftrack_proto.tokens import token_of  # noqa: F401 - likewise
-from tests.crash.power import Disk, Kind, Record, records
+from tests.crash.power import Disk, Kind, Record, records, unsynced_from
 
 HOST = "tank-a"
 AGENT, CONTROLLER = "agent", "controller"
@@ -214,6 +214,13 @@ class Stage:
         return Disk(
             files, frozenset(str(path) for path in paths if path.is_dir()), lambda path: Path(path).read_bytes()
         )
+
+    def forget_unsynced(self, log: Sequence[Record]) -> None:
+        """The power has failed where the controller's store was to be synced: what that is, a reader sees in memory, and nobody has been told."""
+        path = self.roots[CONTROLLER] / "store.db-wal"
+        if (size := unsynced_from(log, str(path))) is not None:
+            os.truncate(path, size)
+            path.with_name("store.db-shm").unlink(missing_ok=True)  # it says how much there is
 
     def put(self, side: str, image: dict[str, bytes | None]) -> None:
         """The power is back: this is what the disk has, memory has nothing, and it is another boot."""

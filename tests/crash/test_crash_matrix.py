@@ -17,7 +17,7 @@ from halftrack_model.ids import digest_of
 from halftrack_model.release import Artifact, Release
 from halftrack_model.seals import Sealed
 from tests.agent_core.plans import service_plan, service_release
-from tests.crash.power import SECTOR, Disk, Kind, Record
+from tests.crash.power import SECTOR, Disk, Kind, Record, unsynced_from
 from tests.crash.run import HOWS, Matrix, Outcome, Point, added, boundary_of, drawn, points_of
 from tests.crash.scenarios import brought
 from tests.crash.stage import of_another_boot
@@ -65,6 +65,14 @@ def test_what_was_synced_in_order_is_old_or_new_and_never_half(seed: int) -> Non
         disk = replaced(synced=True, named=named)
         assert disk.lost()["/s/a"] == (b"new" if named else b"old")
         assert disk.torn(Random(seed))["/s/a"] in ((b"new",) if named else (b"old", b"new"))
+
+
+@given(st.lists(st.tuples(st.sampled_from([Kind.WRITE, Kind.SYNC]), st.sampled_from("ab"), st.integers(0, 9))))
+def test_what_nobody_has_been_told_is_what_was_written_since_the_last_sync(steps: list[tuple[Kind, str, int]]) -> None:
+    log = [change(kind, f"/s/{name}", offset=at if kind is Kind.WRITE else 0) for kind, name, at in steps]
+    mine = [(kind, at) for kind, name, at in steps if name == "a"]
+    synced = max((n for n, (kind, _) in enumerate(mine) if kind is Kind.SYNC), default=-1)
+    assert unsynced_from(log, "/s/a") == min((at for _, at in mine[synced + 1 :]), default=None)
 
 
 def test_a_name_without_its_bytes_is_found_out() -> None:
