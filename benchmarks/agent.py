@@ -4,7 +4,7 @@
 
 A controller and one agent, a page of `examples/services`. *apply*: from the start of `halftrack apply` (a Python program that has to be imported first) to the first answer
 of 200. *boot*: from the start of an agent whose workload is gone, with its RUN folder, and whose controller does not answer, to the same. The floor of both is the page by itself: from its
-start to its first answer. *idle*: the agent's PSS and processor time with that one service, over some seconds in which nothing happens. Rounds take turns. Exit status 1 when something
+start to its first answer. *idle*: the agent's PSS and processor time, over some seconds in which nothing happens, with one such service and with one of each round. Rounds take turns. Exit status 1 when something
 did not come about in time.
 """
 
@@ -227,10 +227,10 @@ def measured(rounds: int, idle_s: float) -> list[dict[str, Any]]:
         site = Site(Path(folder), Path(run))
         try:
             site.start_agent()
-            seen = [played(site, number) for number in range(rounds)]
-            time.sleep(1 if rounds <= QUICK_ROUNDS else 15)  # the last round's zeal is over
-            assert site.agent is not None
-            pss, cpu = idle(site.agent.pid, idle_s)
+            seen = [played(site, 0)]
+            _, cpu_of_one = _rested(site, rounds, idle_s)
+            seen += [played(site, number) for number in range(1, rounds)]
+            pss, cpu = _rested(site, rounds, idle_s)
         finally:
             site.close()
     floor = statistics.median(each.alone for each in seen)
@@ -239,8 +239,16 @@ def measured(rounds: int, idle_s: float) -> list[dict[str, Any]]:
         _line("from `halftrack apply` to 200", "ms", applied, {"the page alone": floor}, APPLY_BAR_MS),
         _line("from a cold boot without a link to 200", "ms", booted, {"the page alone": floor}, None),
         _line(f"memory (PSS), idle, {rounds} services", "MB", pss, {}, PSS_BAR_MB),
+        _line("processor, idle, 1 service", "% of a core", cpu_of_one, {}, CPU_BAR_PERCENT),
         _line(f"processor, idle, {rounds} services", "% of a core", cpu, {}, CPU_BAR_PERCENT),
     ]
+
+
+def _rested(site: Site, rounds: int, idle_s: float) -> tuple[float, float]:
+    """As `idle`, once the last round's zeal is over."""
+    time.sleep(1 if rounds <= QUICK_ROUNDS else 15)
+    assert site.agent is not None
+    return idle(site.agent.pid, idle_s)
 
 
 def _line(case: str, unit: str, ours: float, peers: dict[str, float], bar: float | None) -> dict[str, Any]:
