@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 
-from halftrack_agent import clock, nearing
+from halftrack_agent import clock, nearing, together
 from halftrack_agent.backoff import Backoff
 from halftrack_agent.bringing import nothing_offered
 from halftrack_agent.identity import Identity
@@ -61,6 +61,7 @@ _CONNECTING = (
 SLOWER = 4  # a link that fell silent under pieces of an artifact gets them so much smaller
 REPORTS_AT_ONCE = 100
 OBSERVED_EVERY_S = 0.1  # a host that changes quickly is told in at most ten states a second
+EARLY = 0.125  # of the time after which a word must be said: it may be sooner, to go out while the agent is awake for something else
 ANSWERS_MAX = 16  # answers to plans that could not be said yet; the last one is what matters
 LAST_WORDS_S = 0.2
 OFFER_S = 120.0  # a controller may have to pack the parcel first, after others; a large one takes it seconds
@@ -102,7 +103,7 @@ class Link:
     def __init__(self, identity: Callable[[], Identity], ends: Ends) -> None:
         self._identity, self._ends = identity, ends
         self._answers: deque[Accepted | Declined] = deque(maxlen=ANSWERS_MAX)
-        self._stirred = asyncio.Event()
+        self._stirred, self._news = asyncio.Event(), False
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self._channel: grpc.aio.Channel | None = None
         self._welcomed_ms = 0
@@ -132,6 +133,7 @@ class Link:
 
     def stir(self) -> None:
         """Something has changed that may have to be said."""
+        self._news = True
         self._stirred.set()
 
     async def run(self) -> None:
@@ -309,35 +311,39 @@ class Link:
 
     async def _speak(self, call: Any) -> None:
         """Say what is new, and often enough that we are there."""
-        whole_ms = said_ms = clock.boot_ms()  # the Hello has just said all that a heartbeat would
-        stirred = True
+        loop = asyncio.get_running_loop()
+        beat_s = self._heartbeat_ms / 1000
+        word_s = pulse.word_every_ms(self._heartbeat_ms) / 1000 if self._takes_parts else beat_s
+        whole_s = loop.time()  # the Hello has just said all that a heartbeat would
+        word_due_s, self._news = _due_s(whole_s, word_s), True
         while True:
-            turned_ms = clock.boot_ms()
-            beat = turned_ms - whole_ms >= self._heartbeat_ms
-            if stirred or beat:
-                self._stirred.clear()
-                if await self._say_news(call) or beat:
-                    said_ms = clock.boot_ms()
+            turned_s, said = loop.time(), False
+            due = turned_s >= word_due_s
+            beat = turned_s >= (whole_s + beat_s * (1 - EARLY) if due else _due_s(whole_s, beat_s))
+            if self._news or beat:
+                self._news = False
+                said = await self._say_news(call)
             if beat:
-                whole_ms = said_ms
+                whole_s = loop.time()
                 await self._say(call, self._heartbeat())
-            elif self._takes_parts and turned_ms - said_ms >= pulse.word_every_ms(self._heartbeat_ms):
-                said_ms = turned_ms
+            elif due and not said:
                 await self._say(call, Alive())
-            due_ms = whole_ms + self._heartbeat_ms
-            if self._takes_parts:
-                due_ms = min(due_ms, said_ms + pulse.word_every_ms(self._heartbeat_ms))
-            stirred = await self._stirs(turned_ms, due_ms)
+            if beat or due or said:
+                word_due_s = _due_s(loop.time(), word_s)
+            await self._stirs(turned_s, min(word_due_s, _due_s(whole_s, beat_s)))
 
-    async def _stirs(self, turned_ms: int, due_ms: int) -> bool:
-        """Until `due_ms`, or until something may have to be said, but not at once after the last turn."""
-        try:
-            async with asyncio.timeout(max(0, due_ms - clock.boot_ms()) / 1000):
+    async def _stirs(self, turned_s: float, due_s: float) -> None:
+        """Until `due_s`, or until something may have to be said, but not at once after the last turn."""
+        loop = asyncio.get_running_loop()
+        if not self._news:
+            self._stirred.clear()
+            timer = loop.call_at(due_s, self._stirred.set)
+            try:
                 await self._stirred.wait()
-                await asyncio.sleep(max(0.0, OBSERVED_EVERY_S - (clock.boot_ms() - turned_ms) / 1000))
-        except TimeoutError:
-            return self._stirred.is_set()
-        return True
+            finally:
+                timer.cancel()
+        if self._news:
+            await asyncio.sleep(min(due_s, turned_s + OBSERVED_EVERY_S) - loop.time())
 
     async def _say_news(self, call: Any) -> bool:
         """Answers, the state and reports, as far as they have not been said in this session."""
@@ -365,6 +371,11 @@ class Link:
     def _heartbeat(self) -> Heartbeat:
         ends = self._ends
         return Heartbeat(self._digest, ends.gauges(), ends.flows(), ends.transfers(), clock.boot_ms())
+
+
+def _due_s(said_s: float, every_s: float) -> float:
+    """When to say something again, after `every_s` at the latest."""
+    return together.after(said_s, every_s, EARLY, 0)
 
 
 async def _say(call: Any, said: AgentSays, *, in_parts: bool) -> None:

@@ -57,6 +57,12 @@ class Session:
     declined: tuple[said.PlanPush, float] | None = None  # what was refused, and when by the monotonic clock
     last_push: said.PlanPush | None = None
     takes_parts: bool = False
+    alive_ms: int = 0  # when it was last told that we are there, by the monotonic clock; 0: not yet
+
+    def alive(self) -> None:
+        """Say that we are there."""
+        self.alive_ms = _now_ms()
+        self.say(said.Alive())
 
     def say(self, message: said.ControllerSays) -> None:
         """Send soon. A host that does not read is as good as gone: its session ends."""
@@ -275,6 +281,8 @@ class SessionService(session_pb2_grpc.SessionServicer):
         while (message := await hearing.next_word(context, heartbeat_ms, host)) is not None:
             sight = self._sessions.sight(session)
             sight.last_seen_s = time.monotonic()
+            if pulse.answers(heartbeat_ms, session.alive_ms, _now_ms()):
+                session.alive()
             try:
                 await self._heard(session, sight, message)
             except HostFault as error:
@@ -356,9 +364,12 @@ class SessionService(session_pb2_grpc.SessionServicer):
             self._sessions.wake()
 
     async def _beat(self, session: Session) -> None:
+        began_ms, silent_ms = _now_ms(), pulse.unasked_ms(self._sessions.heartbeat_ms)
         while True:
-            await asyncio.sleep(pulse.word_every_ms(self._sessions.heartbeat_ms) / 1000)
-            session.say(said.Alive())
+            due_ms = max(began_ms, session.alive_ms) + silent_ms
+            await asyncio.sleep(max(0, due_ms - _now_ms()) / 1000)
+            if _now_ms() >= max(began_ms, session.alive_ms) + silent_ms:
+                session.alive()
             if session.declined and time.monotonic() - session.declined[1] > RETRY_DECLINED_S:
                 push, session.declined = session.declined[0], None
                 session.push(session.pushing.offered(push))
@@ -373,6 +384,10 @@ async def _write(session: Session, context: Context) -> None:
             await context.write(part)
         if isinstance(message, said.ReconnectAfter):
             return
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
 
 
 async def _first(done: set[asyncio.Task[None]]) -> None:

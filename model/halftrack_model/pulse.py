@@ -18,6 +18,17 @@ def word_every_ms(heartbeat_ms: int) -> int:
     return max(1, heartbeat_ms // WORDS)
 
 
+def answers(heartbeat_ms: int, said_ms: int, now_ms: int) -> bool:
+    """Is a word of the agent that has just come answered by the controller's own, the last of which was said at `said_ms`? One that is sent and
+    answered in the same waking costs a host less than two that meet it asleep, and words are most of what an idle agent does."""
+    return now_ms - said_ms >= word_every_ms(heartbeat_ms) // 2
+
+
+def unasked_ms(heartbeat_ms: int) -> int:
+    """After how long the controller says a word that answers none: a little more than an agent says nothing for, or it would speak just before it is asked."""
+    return max(1, word_every_ms(heartbeat_ms) * 5 // 4)
+
+
 @dataclass(frozen=True, slots=True)
 class Pulse:
     """What is known of one direction of a link. `looked_ms` is when it was last looked at, `late` how many looks came too late to tell."""

@@ -1,5 +1,6 @@
 """Two heartbeats of silence, by what was listened to in vain: whatever arrives when, and however late whoever looks is."""
 
+import itertools
 from dataclasses import dataclass, replace
 
 from hypothesis import given
@@ -82,6 +83,46 @@ def test_a_listener_that_is_always_late_gives_up_all_the_same(
     else:
         raise AssertionError("it is held on to for ever")
     assert 2 * heartbeat_ms <= now - last <= 2 * heartbeat_ms + lost + pulse.LATE_LOOKS * ear.grace_ms
+
+
+def controllers_words(heartbeat_ms: int, heard: list[int], until_ms: int) -> list[int]:
+    """When a controller as the sessions are says that it is there, given when it hears its agent."""
+    said: list[int] = []
+    last, waiting = 0, sorted(heard)
+    while True:
+        due = last + pulse.unasked_ms(heartbeat_ms)
+        if waiting and waiting[0] <= due:
+            now = waiting.pop(0)
+            if not pulse.answers(heartbeat_ms, last, now):
+                continue
+        else:
+            now = due
+        if now > until_ms:
+            return said
+        said, last = [*said, now], now
+
+
+@given(HEARTBEAT, st.lists(st.integers(1, 120_000), max_size=60))
+def test_a_controller_is_heard_often_enough_whatever_its_agent_says(heartbeat_ms: int, heard: list[int]) -> None:
+    """And is not made to talk by an agent that has much to say. Its words keep the link, also when none of the agent's arrives."""
+    until_ms = 40 * heartbeat_ms
+    said = [0, *controllers_words(heartbeat_ms, heard, until_ms)]
+    pauses = [after - before for before, after in itertools.pairwise(said)]
+    every_ms = pulse.word_every_ms(heartbeat_ms)
+    assert all(every_ms // 2 <= pause <= pulse.unasked_ms(heartbeat_ms) for pause in pauses)
+    assert until_ms - said[-1] <= pulse.unasked_ms(heartbeat_ms)
+    assert given_up(heartbeat_ms, said[1:], [], said[-1]) is None
+
+
+@given(HEARTBEAT, st.integers(0, 60_000), st.lists(st.integers(0, 8), min_size=40, max_size=40))
+def test_after_two_words_all_that_a_controller_says_are_answers(heartbeat_ms: int, first: int, late: list[int]) -> None:
+    """However the two stood to each other at first, and though words take a little longer now than then."""
+    every_ms = pulse.word_every_ms(heartbeat_ms)
+    began = first % every_ms + 1
+    heard = [began + number * every_ms + each * every_ms // 100 for number, each in enumerate(late)]
+    said = controllers_words(heartbeat_ms, heard, heard[-1])
+    assert set(heard[3:]) <= set(said)
+    assert {each for each in said if each >= heard[3]} <= set(heard)
 
 
 def test_no_single_look_gives_a_link_up() -> None:

@@ -584,7 +584,7 @@ Global___ReportsAcked: _TypeAlias = ReportsAcked  # noqa: Y015
 
 @_typing.final
 class Alive(_message.Message):
-    """The controller's heartbeat, and the agent's word between two of its own. Both sides say something twice in `heartbeat_ms`."""
+    """The controller's heartbeat, mostly an answer, and the agent's word between two of its own. Both sides say something about twice in `heartbeat_ms`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
