@@ -109,7 +109,7 @@ class Sight:
         self._driver, self._rings, self._store, self._folder = driver, rings, store, folder
         self._spools = spools
         self._counted = counted
-        self._statuses: dict[str, tuple[int, Status]] = {}
+        self._statuses: dict[str, tuple[str, Status]] = {}
         self._counts: dict[str, _Count] = {}
         self._judged: dict[str, dict[str, JudgedSeen]] = {}  # by judge, what the process that runs now has found
         self._usages: dict[str, UsageSeen] = {}
@@ -202,12 +202,13 @@ class Sight:
 
     def _read(self, seen: InstanceSeen, path: Path) -> None:
         stat = path.stat()
-        self._marks[seen.workload] = f"{stat.st_ino}.{stat.st_mtime_ns}"  # whether its content is understood or not
+        mark = f"{stat.st_ino}.{stat.st_mtime_ns}"  # its last word may follow the one before within a tick of the clock
+        self._marks[seen.workload] = mark  # whether its content is understood or not
         held = self._statuses.get(seen.workload)
-        if (held is not None and held[0] == stat.st_mtime_ns) or stat.st_size > MAX_STATUS_BYTES:
+        if (held is not None and held[0] == mark) or stat.st_size > MAX_STATUS_BYTES:
             return
         found = status.load(path.read_bytes())
-        self._statuses[seen.workload] = stat.st_mtime_ns, found
+        self._statuses[seen.workload] = mark, found
         mine = (
             found.began_ms >= seen.started_ms
         )  # else the file is from an earlier life, which may have judged another green

@@ -107,6 +107,11 @@ def test_a_beat_is_a_file_that_is_another_one(tmp_path: Path) -> None:
     second = eyes.look().beats["m"]
     assert second == BeatSeen(second.mark, status.STEADY, 7)
     assert second.mark != first.mark
+    last = tmp_path / "last"  # within the same tick of the clock that files get their times from
+    last.write_bytes(status.dump(Status("m", "merge", began_ms=9, beats=status.STEADY)))
+    os.utime(last, ns=(3, 3))
+    last.replace(path)
+    assert eyes.look().beats["m"].began_ms == 9, "its last word is read"
     path.write_bytes(b"half understood")
     assert eyes.look().beats["m"].mark not in (first.mark, second.mark)
     path.unlink()
