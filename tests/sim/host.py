@@ -193,15 +193,16 @@ class SimHost:
         cuts = tuple(CutSeen(c.epoch, c.generation, c.fence, c.applied_at) for c in ring.owners.cuts())
         return RingSeen(name, ring.head, ring.floor, ring.spec.slots, lags, cuts)
 
-    def save_snapshot(self, vertex: str, snapshot: Snapshot) -> None:
+    def save_snapshot(self, vertex: str, snapshot: Snapshot) -> bool:
         """Atomically, or on a full disk not at all; the newest few of each instance are kept."""
         if self.disk.full:
-            return
+            return False
         kept = self.disk.snapshots.setdefault(vertex, [])
         kept.append(snapshot)
         mine = [s for s in kept if s.instance == snapshot.instance]
         for old in sorted(mine, key=lambda s: s.next_in)[:-SNAPSHOTS_KEPT]:
             kept.remove(old)
+        return True
 
     def snapshots_of(self, vertex: str) -> list[Snapshot]:
         """All of all members here."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from halftrack_dataplane.kept import SHARE
 from halftrack_model.release import OnStateLoss
 from halftrack_model.workload import Runs, Workload
 from tests.sim import resuming
@@ -165,6 +166,7 @@ class Member(Process):
         self._weight = weight(workload.version) + (host.world.wrong and workload.member.generation > 1)
         self._suppress = 0
         self._foreign = False
+        self._kept: int | None = None  # as kept.py: the input behind the newest snapshot, for whoever begins from that
         self._began_ms = -1
         self.takes = math.ceil(host.rate * SLICE_MS / 1000) * 4  # catches up at four times the rate
 
@@ -175,7 +177,10 @@ class Member(Process):
         for _ in range(self.takes):
             if not self._take():
                 break
-        self._source.cursors[self.name] = max(self._state.next_in, self._source.floor)
+        if self._kept is not None and self._state.next_in - self._kept > self._source.spec.slots // SHARE:
+            self._kept = None
+        held = self._state.next_in if self._kept is None else self._kept
+        self._source.cursors[self.name] = max(held, self._source.floor)
 
     def leave(self, now_ms: int, orderly: bool) -> None:
         if orderly and self._source is not None and not self._suppress:
@@ -198,7 +203,7 @@ class Member(Process):
         same = begin.version in ("", self.workload.version)
         self._state, self._foreign = begin, not same or begin.instance == RESUMED
         self._suppress = 0 if same else self._mixed(begin)
-        self._source, self._target = source, target
+        self._source, self._target, self._kept = source, target, begin.next_in
         self.host.story.tell(
             self.host.name, f"{self.name} begins at input {begin.next_in} from {begin.instance or 'nothing'}"
         )
@@ -271,4 +276,5 @@ class Member(Process):
 
     def _save(self) -> None:
         self._foreign = False
-        self.host.save_snapshot(self._vertex, self._state)
+        if self.host.save_snapshot(self._vertex, self._state):
+            self._kept = self._state.next_in
