@@ -23,7 +23,7 @@ from halftrack_model.swap import Phase, SwapRecord, SwapSpec
 from halftrack_model.workload import Member, Runs, Workload
 from tests.sim import resuming
 from tests.sim.disk import Found
-from tests.sim.processes import right_output
+from tests.sim.processes import BLOCK, right_output
 from tests.sim.rings import SimRing
 
 if TYPE_CHECKING:
@@ -317,9 +317,17 @@ class Watch:
         rows: Sequence[Cut] = target.owners.cuts()
         text = f"{host.name} declares {count} outputs from {target.head} on lost in epoch {epoch}: {rows}"
         resumed = target.head + count <= self._resumed.get(target.spec.name, 0)
-        _hold("S1", resumed or all(now_ms - at_ms < DOUBLE_MS for at_ms in struck), text)
+        excused = resumed or self._outlasted(host, target) or all(now_ms - at_ms < DOUBLE_MS for at_ms in struck)
+        _hold("S1", excused, text)
         self.world.story.tell(host.name, text)
         self.declared_lost += count
+
+    def _outlasted(self, host: SimHost, target: SimRing) -> bool:
+        """Was there no merge that moved for longer than its members' rings last (S2)? This one then only tells what nobody has any more."""
+        moved_ms = self._output(host, target.spec.name).moved_ms
+        lasts_ms = target.spec.slots * BLOCK * 1000 // host.rate
+        merge = next(each for each in host.instances.values() if each.workload.writes_ring == target.spec.name)
+        return merge.started_ms > moved_ms and self.world.now_ms - moved_ms > lasts_ms
 
 
 def _near(host: SimHost, spec: SwapSpec, member: Member) -> bool:

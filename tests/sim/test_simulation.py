@@ -79,6 +79,13 @@ def test_a_pair_whose_input_has_outrun_every_snapshot_goes_on_once_nobody_can_ha
     assert result.declared_lost
 
 
+# invariant: S2
+def test_a_merge_that_hangs_for_longer_than_its_members_rings_last_tells_what_nobody_has() -> None:
+    result = World("40151", rounds=2).run()
+    assert not result.violation, told(result)
+    assert result.declared_lost
+
+
 # invariant: O1
 def test_who_goes_on_without_asking_the_other_host_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("halftrack_dataplane.restarting.refusal", lambda *_: "")
