@@ -35,9 +35,7 @@ from halftrack_proto.v1 import session_pb2_grpc
 log = logging.getLogger("halftrack.session")
 
 HELLO_S = 10.0  # an agent speaks first, at once
-HEARTBEAT_MS = (
-    2000  # a half-open link is noticed in two; each word wakes an idle agent (Nomad and Kubernetes have 10 s)
-)
+HEARTBEAT_MS = 2000  # a half-open link is noticed within two; each word wakes an idle agent
 RETRY_DECLINED_S = 30.0  # a refused plan is offered again: the disk that was full may have room
 AWAY_MS = 5000  # for sessions that we end: long enough for the reason to pass, short against any outage
 MAX_SESSIONS = 2000

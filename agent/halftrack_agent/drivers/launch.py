@@ -14,8 +14,7 @@ from halftrack_agent.drivers import egress
 from halftrack_agent.drivers.instances import Launch
 from halftrack_agent.identity import Identity
 from halftrack_agent.places import Places
-from halftrack_dataplane import runspec
-from halftrack_dataplane.runspec import RunSpec, SnapshotPeer, SpecError, StateWay, dump
+from halftrack_dataplane.runspec import RESTART, RESUME, WAIT, RunSpec, SnapshotPeer, SpecError, StateWay, dump
 from halftrack_model.errors import InvalidInput
 from halftrack_model.params import filled
 from halftrack_model.plan import Peer
@@ -23,14 +22,8 @@ from halftrack_model.release import Migration, OnStateLoss
 from halftrack_model.workload import Runs, Workload
 
 _LINKED = frozenset({Runs.BRIDGE_SERVER, Runs.BRIDGE_RECEIVER})  # these speak with other hosts
-_NUMBERING = frozenset(
-    {Runs.SOURCE, Runs.MEMBER, Runs.INLET}
-)  # some of these number frames that they cannot give again
-_ON_LOSS = {
-    OnStateLoss.WAIT: runspec.WAIT,
-    OnStateLoss.RESTART: runspec.RESTART,
-    OnStateLoss.RESUME: runspec.RESUME,
-}
+_NUMBERING = frozenset({Runs.SOURCE, Runs.MEMBER, Runs.INLET})  # these may number frames that cannot be given again
+_ON_LOSS = {OnStateLoss.WAIT: WAIT, OnStateLoss.RESTART: RESTART, OnStateLoss.RESUME: RESUME}
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -132,7 +125,7 @@ class Launcher:
             state_outward=_ways(workload.state.outward()),
             replay_frames=workload.state.replay_frames,
             replay_ms=workload.state.replay_ms,
-            state_on_loss=_ON_LOSS[workload.state.on_loss] if self._decides(workload) else runspec.WAIT,
+            state_on_loss=_ON_LOSS[workload.state.on_loss] if self._decides(workload) else WAIT,
             snapshot_dir="" if snapshots is None else str(snapshots),
             data_dir=str(places.data(workload.name)) if runs is Runs.SINK else "",
             numbers_path=str(places.numbers(workload.writes_ring)) if runs in _NUMBERING else "",
