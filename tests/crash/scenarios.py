@@ -3,6 +3,7 @@
 Every `play` may be called again after its victim has died, without harm: what an operator or a host repeats is what it would repeat.
 """
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ OLD_REPORTS = (
     1_200  # more than the file may have: it is rewritten as soon as the controller has said that it knows them
 )
 OLD_SWAPS = 2_000  # likewise, of the journal
+OUTPUT_BYTES = 9  # of the pair: a number, and the release
 
 
 def _nothing(_stage: Stage) -> Iterator[str]:
@@ -108,6 +110,27 @@ def swapped(stage: Stage) -> bool:
     return [row[0] for row in rows] == ["succeeded"] and served(stage)
 
 
+def flows_anew(stage: Stage) -> bool:
+    """The pair is swapped, and puts out what the second release makes."""
+    return swapped(stage) and [release for _, release in _outputs(stage)[-1:]] == [b"1"]
+
+
+def out_of_order(stage: Stage) -> Iterator[str]:
+    """What the sink has is each output of the pair once, in order."""
+    numbers = [number for number, _ in _outputs(stage)]
+    for at, number in enumerate(numbers):
+        if number != at:
+            yield f"the sink has {len(numbers)} outputs, and number {at} of them is {number}"
+            return
+
+
+def _outputs(stage: Stage) -> list[tuple[int, bytes]]:
+    """What the pair's sink has: the number of each output, and the release that it is of."""
+    found = b"".join(path.read_bytes() for path in (stage.roots[AGENT] / "data").rglob("out"))
+    whole = range(0, len(found) // OUTPUT_BYTES * OUTPUT_BYTES, OUTPUT_BYTES)
+    return [(int.from_bytes(found[n : n + 8], "big"), found[n + 8 : n + OUTPUT_BYTES]) for n in whole]
+
+
 def pids(stage: Stage) -> Mapping[str, Process]:
     """Who runs, by the host's own records."""
     from halftrack_agent.drivers import processes, procfs
@@ -173,14 +196,6 @@ def _serve_controller(stage: Stage, strike: Strike) -> Child:
 def _swap(stage: Stage, strike: Strike) -> Child:
     if not stage.running(CONTROLLER):
         stage.controller()
-        first = stage.agent()
-        until(
-            lambda: (
-                {str(row[0]) for row in stage.asked("select phase from rollouts")} == {"succeeded"} and served(stage)
-            ),
-            "the first release is in force",
-        )
-        first.end()
     child = stage.agent(strike)
     until(
         lambda: (
@@ -223,7 +238,7 @@ SCENARIOS = (
     Scenario("first plan, agent", AGENT, "enrolled", _serve_agent, served, 36),
     Scenario("first plan, controller", CONTROLLER, "enrolled", _serve_controller, served, 12),
     Scenario("compaction, agent", AGENT, "full", _serve_agent, served, 14),
-    Scenario("swap, agent", AGENT, "pair", _swap, swapped, 6, power=False),
+    Scenario("swap, agent", AGENT, "pair", _swap, flows_anew, 8, wrong=out_of_order),
     Scenario("update, agent", AGENT, "updating", _update, _updated, 8, wrong=updates.beyond),
     Scenario("bad update, agent", AGENT, "updating badly", _bad_update, _went_back, 4, wrong=updates.beyond),
     Scenario(
@@ -276,6 +291,7 @@ def prepare(folder: Path, cgroup: str, names: frozenset[str]) -> None:
         copied(empty.folder, pair)
         _prepared(pair, lambda client: _pair(client, pair.folder))
         _enrolled(pair)
+        _booted(pair)
 
 
 def _prepared(stage: Stage, work: Callable[[OperatorClient], object]) -> None:
@@ -299,6 +315,19 @@ def _enrolled(stage: Stage) -> None:
     _enrol_agent(stage, UNHARMED)
     until(lambda: joined(stage) and stage.plan(), "the host has enrolled and has a plan")
     stage.end_all()
+
+
+def _booted(stage: Stage) -> None:
+    """A first release that is in force, and everything else as the machine's next boot finds it; of its output, nothing had come to the disk."""
+    stage.controller()
+    stage.agent()
+    until(
+        lambda: {str(row[0]) for row in stage.asked("select phase from rollouts")} == {"succeeded"} and served(stage),
+        "the first release is in force",
+    )
+    stage.end_all()
+    shutil.rmtree(stage.roots[AGENT] / "data")
+    stage.put(AGENT, stage.disk(AGENT).lost())
 
 
 def _filled(stage: Stage) -> None:

@@ -19,8 +19,8 @@ from halftrack_model.seals import Sealed
 from tests.agent_core.plans import service_plan, service_release
 from tests.crash.power import SECTOR, Disk, Kind, Record, unsynced_from
 from tests.crash.run import HOWS, Matrix, Outcome, Point, added, boundary_of, drawn, points_of
-from tests.crash.scenarios import brought
-from tests.crash.stage import of_another_boot
+from tests.crash.scenarios import brought, out_of_order
+from tests.crash.stage import Stage, of_another_boot
 from tests.sim import keys
 from tests.soak.short_form import short_form
 
@@ -29,12 +29,13 @@ FEW = (
     "enrolment, agent #9 power lost",
     "first plan, agent #40 power torn 1",
     "first plan, agent #60 half written",
+    "swap, agent #210 power torn 1",
     "shim #8 killed",
     "shim #12 disk failed",
 )
 
 
-# invariants: P3, R1, R2, D1
+# invariants: P3, R1, R2, D1, S1
 @pytest.mark.host
 def test_a_program_killed_anywhere_converges(tmp_path: Path) -> None:
     report = short_form("tests.crash.run", "crash-matrix.json", tmp_path, ONLY=";".join(FEW))
@@ -191,6 +192,17 @@ def test_nothing_is_judged_before_all_that_a_plan_names_has_come(here: set[str])
         for name in here:
             paths[name].mkdir(parents=True)
         assert brought(plan, places) is (here >= {"page", "packed", "packed, unpacked"})
+
+
+# invariant: S1
+@given(st.lists(st.integers(0, 4), max_size=5), st.binary(max_size=8))
+def test_an_output_that_is_missing_or_there_twice_is_told(numbers: list[int], half_an_output: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        stage = Stage(Path(folder) / "stage", "")
+        file = stage.places.data("line.sink") / "out"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"".join(number.to_bytes(8, "big") + b"1" for number in numbers) + half_an_output)
+        assert len(list(out_of_order(stage))) == (numbers != list(range(len(numbers))))
 
 
 def sealed_as(made: Release) -> Sealed:
