@@ -42,11 +42,12 @@ class ArtifactStore:
         for path in sorted(self._folder.iterdir()):
             if path.suffix:
                 continue
-            if _sha256_of(path) == path.name:
+            if _is_whole(path):
                 self._seen[f"sha256:{path.name}"] = _signature(path)
             else:
-                path.unlink()
-                self.findings += (f"artifact {path.name[:12]} was damaged on the disk and has been removed",)
+                with contextlib.suppress(OSError):  # a disk that takes no change: it is not used, and replaced later
+                    path.unlink()
+                self.findings += (f"artifact {path.name[:12]} was damaged on the disk and is not used",)
         self.findings += self._unpacked.findings
 
     @property
@@ -78,9 +79,10 @@ class ArtifactStore:
         path = self._path(digest)
         if digest not in self._seen:
             raise HostFault("artifact-missing", f"artifact {digest} is not complete here; it has to be fetched first")
-        if not path.exists() or (_signature(path) != self._seen[digest] and _sha256_of(path) != path.name):
+        if not path.exists() or (_signature(path) != self._seen[digest] and not _is_whole(path)):
             self._seen.pop(digest)
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
             raise HostFault("artifact-damaged", f"artifact {digest} was changed on the disk; it is fetched again")
         self._seen[digest] = _signature(path)
         return path
@@ -141,7 +143,7 @@ class ArtifactStore:
         """Returns the SHA-256 of what `part` holds in the end."""
         offset = _begun(part, size_bytes)
         self._check_room(digest, size_bytes - offset)
-        hasher = await asyncio.to_thread(_hasher_of, part)
+        hasher = await asyncio.to_thread(_hasher_of_begun, part)
         with part.open("ab") as file:
             if offset < size_bytes:
                 await _receive(source(digest, offset), size_bytes - offset, size_bytes, file.write, hasher.update)
@@ -266,6 +268,15 @@ def _hasher_of(path: Path) -> "hashlib._Hash":
     return hasher
 
 
+def _hasher_of_begun(part: Path) -> "hashlib._Hash":
+    try:
+        return _hasher_of(part)
+    except OSError as error:
+        if error.errno in files.UNREADABLE:  # kept, it would stand in the way of every attempt
+            part.unlink()
+        raise
+
+
 def _synced_sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         files.sync(file.fileno(), path)
@@ -274,6 +285,16 @@ def _synced_sha256_of(path: Path) -> str:
 
 def _sha256_of(path: Path) -> str:
     return _hasher_of(path).hexdigest()
+
+
+def _is_whole(path: Path) -> bool:
+    """Has it the digest of its name? A file that the disk does not give back has not."""
+    try:
+        return _sha256_of(path) == path.name
+    except OSError as error:
+        if error.errno in files.UNREADABLE:
+            return False
+        raise
 
 
 def _signature(path: Path) -> tuple[int, int, int]:

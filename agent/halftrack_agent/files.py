@@ -18,6 +18,8 @@ from halftrack_model.errors import HostFault, InvalidInput
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the kernel says when there is no room: on the device, in the quota, under the process's file size limit."""
+UNREADABLE = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN})
+"""What it says of sectors that do not come back, or come back as what was not written."""
 DISK_LOST = 3  # the exit status
 
 log = logging.getLogger("halftrack.agent")

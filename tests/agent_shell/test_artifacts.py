@@ -1,9 +1,11 @@
 """Artifacts: resumed, verified before they have a name, bounded, never executed damaged."""
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -108,6 +110,50 @@ def test_what_is_damaged_on_the_disk_is_not_executed(tmp_path: Path, running: bo
     assert store.digests == frozenset()
     fetch(store, digest, 5, Sender(b"right"))
     assert store.path(digest).read_bytes() == b"right"
+
+
+# invariant: D1 R1
+@pytest.mark.parametrize("takes_no_change", [False, True])
+def test_sectors_that_cannot_be_read_cost_one_artifact_and_no_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_no_change: bool
+) -> None:
+    """Neither of a complete artifact nor of what has come of one; a disk that fails is often made read-only, too."""
+    blobs, real, bad = [b"right", b"wronged", b"half of it"], artifacts._hasher_of, set[str]()
+    digests = [digest_of(data) for data in blobs]
+    names = [digest.removeprefix("sha256:") for digest in digests]
+
+    def read(path: Path) -> Any:
+        if path.name in bad and path.exists():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path)
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(artifacts, "_hasher_of", read)
+    store = ArtifactStore(tmp_path)
+    for number in (0, 1):
+        fetch(store, digests[number], len(blobs[number]), Sender(blobs[number]))
+    (tmp_path / f"{names[2]}.part").write_bytes(b"half")
+    bad.update((names[1], f"{names[2]}.part"))
+    with monkeypatch.context() as disk:
+        if takes_no_change:
+            disk.setattr(Path, "unlink", refused)
+        store = ArtifactStore(tmp_path)
+        assert store.digests == {digests[0]}
+        assert [names[1][:12] in finding for finding in store.findings] == [True]
+    bad.discard(names[1])  # other sectors
+    fetch(store, digests[1], len(blobs[1]), Sender(blobs[1]))
+    os.utime(store.path(digests[1]), ns=(1, 1))
+    bad.add(names[1])
+    with pytest.raises(HostFault, match="it is fetched again"):
+        store.path(digests[1])
+    bad.discard(names[1])
+    fetch(store, digests[1], len(blobs[1]), Sender(blobs[1]))
+    with pytest.raises(HostFault):
+        fetch(store, digests[2], len(blobs[2]), Sender(blobs[2]))
+    fetch(store, digests[2], len(blobs[2]), Sender(blobs[2]))
+    assert store.digests == {*digests}
 
 
 # invariant: R2
