@@ -8,7 +8,7 @@ for Observed.problems until it works.
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from halftrack_agent import clock, events
@@ -90,9 +90,14 @@ class Hands:
         """What is to be done every so often."""
         self._reserve.keep()
 
-    def clear(self) -> None:
-        """A new plan is in force: what the old one could not have does not matter any more."""
+    def clear(self, wanted: Collection[str]) -> None:
+        """A new plan is in force, which names these artifacts: what the old one could not have, and what only it wanted, does not matter any more."""
         self._troubles.clear()
+        for digest in self._transfers.keys() - set(wanted):
+            if (task := self._transfers[digest].task) is None:
+                del self._transfers[digest]
+            else:
+                task.cancel()  # the link is for what is wanted now
 
     async def close(self) -> None:
         """Break off transfers; they go on where they were."""

@@ -141,7 +141,7 @@ class Loop:
                 self._hands.carry_out(core.refusal_of(error))
             self._plan_not_before_ms = clock.boot_ms() + RETRY_PLAN_MS
         if self._state.plan is not None and self._state.plan is not before:
-            self._hands.clear()
+            self._hands.clear(self._state.plan.artifacts)
             self._plan_in_force(self._state.plan)
 
     def _advance(self, event: Event) -> HostFault | None:
