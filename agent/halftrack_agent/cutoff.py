@@ -63,17 +63,17 @@ def looked(keeping: Keeping, now_ms: int, *, in_step: bool) -> tuple[Keeping, bo
 def recovered(
     noted: Contact | None, boot_id: str, now_ms: int, *, beat: Contact | None = None, obeys: bool = False
 ) -> Contact:
-    """What an agent that begins knows from the one before it. `beat` is that one's last word in this boot, and newer than `noted`; `obeys`: this
+    """What an agent that begins knows from the one before it: the last word of this boot, which is the `beat` unless memory was full. `obeys`: this
     host has a plan.
 
     A host that has a plan and no note has lost its note, and must not take itself for one that was never cut off: another may run its work by now.
     """
-    if beat is not None and beat.boot_id == boot_id and beat.noted_ms <= now_ms:
-        return beat
+    both = (each for each in (noted, beat) if each is not None)
+    mine = [each for each in both if each.boot_id == boot_id and each.noted_ms <= now_ms]
+    if mine:
+        return max(mine, key=lambda each: each.noted_ms)
     if noted is None:
         return Contact(boot_id, -1, UNKNOWN_MS if obeys else -now_ms, now_ms)
-    if noted.boot_id == boot_id and noted.noted_ms <= now_ms:
-        return noted
     return Contact(boot_id, -1, max(0, away_ms(noted, noted.noted_ms)), now_ms)
 
 

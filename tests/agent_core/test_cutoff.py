@@ -69,6 +69,15 @@ def test_an_agent_that_is_started_again_goes_on_where_the_one_before_it_ended(lo
     assert truth <= cutoff.away_ms(after, now_ms + 10) <= truth + cutoff.BEAT_EVERY_MS + 10
 
 
+# invariant: R2
+@given(st.integers(0, 10**8), st.integers(0, 10**8), st.integers(0, 10**6))
+def test_the_last_word_of_this_boot_counts_whichever_file_has_it(first_ms: int, second_ms: int, since_ms: int) -> None:
+    """Memory may be full while the disk is not (rings are in memory), and the other way round: the older word would pass for being cut off."""
+    words = [Contact("boot-1", at_ms, 0, at_ms) for at_ms in (first_ms, second_ms)]
+    now_ms = max(first_ms, second_ms) + since_ms
+    assert cutoff.away_ms(cutoff.recovered(words[0], "boot-1", now_ms, beat=words[1], obeys=True), now_ms) == since_ms
+
+
 def test_a_host_that_has_a_plan_and_no_note_does_not_take_itself_for_one_that_was_never_cut_off() -> None:
     lost = cutoff.recovered(None, "boot-2", 5_000, obeys=True)
     longest = plan_with(Holding("page.page", Disconnect(stop_after_ms=MAX_AFTER_MS)))
