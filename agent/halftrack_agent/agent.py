@@ -353,7 +353,7 @@ class Agent:
 
     def _problems(self) -> tuple[str, ...]:
         own = tuple(filter(None, (self._trouble, self._reserve.problem)))
-        first = (self._renewing, self._wall, self._siblings, self._updating)
+        first = (self._renewing, self._wall, self._peers, self._siblings, self._updating)
         then = (self._driver, self._rings, self._sight, self._outbox)
         words = [[text for each in some for text in each.problems] for some in (first, then)]
         return (*own, *words[0], *self._findings, *words[1])

@@ -8,6 +8,7 @@ word. Never judges what is said.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from halftrack_agent.events import PeerAnswered, PeerTold
 from halftrack_agent.sharing import Answer, Wish
 from halftrack_agent.siblings import ANSWER, WISH
 from halftrack_model import canonical
-from halftrack_model.errors import HostFault, InvalidInput
+from halftrack_model.errors import InvalidInput
 from halftrack_model.plan import Peer
 from halftrack_model.swap import SeatStatus, SwapRecord
 
@@ -31,8 +32,11 @@ MAX_MESSAGE_BYTES = 64 << 10  # a record with a long reason has two kilobytes
 SILENT_MS = 1_000  # a connection that has not answered a ping for that long is given up and made anew
 PING_MS = 300  # three may be lost
 MAX_WISHES = 128  # being answered at once; who waits in vain asks again
+LISTEN_AGAIN_S = 1.0  # an address comes with a cable, a lease, or the end of who has it now
 _ZAP = "inproc://zeromq.zap.01"
 _TOLD, _ANSWERED = b"record", b"status"
+
+log = logging.getLogger("halftrack.agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +61,25 @@ class Peers:
         self._ears: list[zmq.asyncio.Socket] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.refused = 0  # messages that were not understood
+        self.problems: tuple[str, ...] = ()
 
     def open(self, listen: str, port: int) -> int:
-        """Listen; returns the port, which is a free one for 0. HostFault when the address is taken."""
+        """Listen, at once or as soon as that can be; returns the port, which is a free one for 0.
+
+        An address that is not there yet (a host that boots without a link has no lease), or is somebody else's, keeps this host from hearing others, and
+        from nothing else: its workloads do not wait for it.
+        """
         door, ear = self._context.socket(zmq.REP), self._socket(zmq.ROUTER)
         self._ears = [door, ear]
         ear.curve_server = True
         ear.sndhwm = 8  # a sibling that asks and does not take the answers gets no more of them
-        try:
-            door.bind(_ZAP)
-            if port:
-                ear.bind(f"tcp://{listen}:{port}")
-            else:
-                port = ear.bind_to_random_port(f"tcp://{listen}")
-        except zmq.ZMQError as error:
-            raise HostFault("address-taken", f"cannot listen on {listen}:{port} for other agents: {error}") from error
+        door.bind(_ZAP)
+        place = f"tcp://{listen}:{port or '*'}"
+        heard = self._hears(ear, place)
+        if heard and not port:
+            port = int(bytes(ear.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").rpartition(b":")[2])
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._keep_door(door)), loop.create_task(self._listen(ear))]
+        self._tasks = [loop.create_task(self._keep_door(door)), loop.create_task(self._listen(ear, place, heard))]
         return port
 
     async def serve(self) -> None:
@@ -110,6 +116,19 @@ class Peers:
         for socket in (*self._ears, *(line.socket for line in self._lines.values())):
             socket.close(0)
         self._context.destroy(0)
+
+    def _hears(self, ear: zmq.asyncio.Socket, place: str) -> bool:
+        """Bind it, if that can be done now."""
+        try:
+            ear.bind(place)
+        except zmq.ZMQError as error:
+            text = f"cannot listen on {place.removeprefix('tcp://')} for other agents ({error}): is the address ours, and the port free?"
+            if self.problems != (text,):
+                log.error("%s", text)
+            self.problems = (text,)
+            return False
+        self.problems = ()
+        return True
 
     def _say(self, host: str, kind: bytes, text: bytes) -> bool:
         line = self._lines.get(host)
@@ -153,7 +172,10 @@ class Peers:
             verdict = (b"200", b"OK") if admitted else (b"300", b"not a peer")
             await door.send_multipart([version, request, *verdict, key.encode("ascii") if admitted else b"", b""])
 
-    async def _listen(self, ear: zmq.asyncio.Socket) -> None:
+    async def _listen(self, ear: zmq.asyncio.Socket, place: str, hears: bool) -> None:
+        while not hears:
+            await asyncio.sleep(LISTEN_AGAIN_S)
+            hears = self._hears(ear, place)
         while True:
             frames = await ear.recv_multipart(copy=False)
             try:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import zmq
 
+from halftrack_agent import peers
 from halftrack_agent.events import PeerAnswered, PeerTold
 from halftrack_agent.peers import Heard, Peers
-from halftrack_model.errors import HostFault
 from halftrack_model.plan import Peer
 from halftrack_model.swap import GreenStatus, Phase, SeatStatus, SwapRecord
 from tests.agent_shell.waiting import until
@@ -190,11 +190,38 @@ def test_an_ear_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with_hosts(work, "a", "b")
 
 
-def test_an_address_that_is_taken_is_said_clearly() -> None:
+def test_an_address_that_is_not_to_be_had_yet_is_told_and_taken_as_soon_as_it_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A host that boots without a link has no lease; workloads must not wait for that (nomad#24629)."""
+    monkeypatch.setattr(peers, "LISTEN_AGAIN_S", 0.05)
+
+    async def work(a: Host, b: Host) -> None:
+        late = Peers(b.secret, b.public, b.heard.append)
+        try:
+            assert late.open("127.0.0.1", a.port) == a.port
+            assert "cannot listen on 127.0.0.1" in late.problems[0]
+            port = a.port
+            await a.peers.close()
+            await until(lambda: not late.problems, "it listens")
+            other = Host("a")
+            late.use({"a": other.as_peer()})
+            other.peers.use({"b": b.as_peer(port)})
+            await said(lambda: other.peers.tell("b", record(1)), b.heard)
+            await other.peers.close()
+        finally:
+            await late.close()
+
+    with_hosts(work, "a", "b")
+
+
+def test_a_host_without_its_address_runs_all_the_same() -> None:
+    """TEST-NET-1 (RFC 5737) is nobody's."""
+
     async def work(a: Host) -> None:
         other = Peers(a.secret, a.public, a.heard.append)
-        with pytest.raises(HostFault, match="cannot listen"):
-            other.open("127.0.0.1", a.port)
+        other.open("192.0.2.1", 7451)
+        assert "192.0.2.1:7451" in other.problems[0]
         await other.close()
 
     with_hosts(work, "a")

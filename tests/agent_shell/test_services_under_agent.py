@@ -212,13 +212,15 @@ def boot(site: Site, number: int) -> None:
 # invariant: C1 D1
 @pytest.mark.host
 def test_after_a_boot_without_a_link_the_last_plan_runs_again(site: Site) -> None:
-    """Bug 1 of DESIGN.md section 10."""
+    """Bug 1 of DESIGN.md section 10. Without a link there is no lease either, so the address that it listens on is not there (RFC 5737: it is nobody's)."""
     site.agent.start()
     until(lambda: site.page() == "hello", "it serves")
     site.cut()
+    site.agent.options = ("--listen", "192.0.2.1", "--agent-port", "7451", *site.agent.options[4:])
     boot(site, 1)
     until(lambda: site.page() == "hello", "it serves after a boot, with nobody's help")
     until(lambda: site.health() == (Health.HEALTHY, ""), "and is well")
+    until(lambda: "cannot listen on 192.0.2.1:7451" in site.problems(), "and says what is missing")
 
 
 # invariant: C1
