@@ -123,6 +123,7 @@ class Hands:
                 self._fetch(digest, size_bytes)
             case events.Start(workload):
                 log.info("start %s", workload.name)
+                self._reserve.begin()
                 self._driver.start(workload)
             case events.Reorder(workload):
                 log.info("new orders for %s", workload.name)

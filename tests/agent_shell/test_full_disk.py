@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,31 @@ def test_on_a_full_disk_a_plan_that_needs_no_new_program_is_carried_out(live: Li
                 )
             shown = tmp_path / "run/observed.json"  # not at every step
             until(lambda: json.loads(shown.read_bytes())["revision"] > before, "whoever asks on the host sees it")
+        finally:
+            agent.clear()
+
+
+# invariants: R1, D1
+def test_a_host_that_boots_without_a_link_on_a_full_disk_serves(live: LiveController, tmp_path: Path) -> None:
+    """Whatever was to be begun found no room, though some had been kept back."""
+    with small_disk(tmp_path / "disk", "100m") as disk:
+        agent = AgentProcess(tmp_path)
+        agent.places = Places(disk / "state", tmp_path / "run")
+        try:
+            with live.operator() as client:
+                (tmp_path / "token").write_text(client.create_token("tank-a", 600).token)
+            assert agent.command("enrol", "--token-file", str(tmp_path / "token")).returncode == 0
+            agent.start()
+            until(lambda: agent.pid("line.source") and agent.pid("line.sink"), "they run")
+            live.stop()
+            agent.clear()
+            shutil.rmtree(agent.places.run)
+            for folder in agent.places.instances.iterdir():
+                shutil.rmtree(folder)  # of another boot; others have taken the room before it is needed again
+            filled(disk)
+            agent.start()
+            until(lambda: agent.pid("line.source") and agent.pid("line.sink"), "they run after the boot")
+            until(lambda: "in part" in agent.places.observed.read_text(), "it is told")
         finally:
             agent.clear()
 

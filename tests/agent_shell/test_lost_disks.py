@@ -64,6 +64,7 @@ def test_a_full_or_read_only_disk_has_lost_nothing(tmp_path: Path, monkeypatch: 
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reserve of half a disk of two megabytes."""
     monkeypatch.setattr(reserve, "BYTES", 1 << 20)
+    monkeypatch.setattr(reserve, "BEGIN_BYTES", 1 << 18)
     monkeypatch.setattr(reserve, "SCARCE_BYTES", 1 << 16)
 
 
@@ -100,6 +101,24 @@ def test_what_has_just_had_room_leaves_room_to_begin_it(tmp_path: Path) -> None:
         (disk / "filler").write_bytes(bytes(free.f_bavail * free.f_frsize - reserve.SCARCE_BYTES // 2))
         kept.write(lambda: (disk / "plan").write_bytes(b"p"))
         assert kept.problem
+
+
+@pytest.mark.usefixtures("small")
+def test_what_is_begun_takes_its_part_once_and_leaves_a_plan_the_rest(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "3m") as disk:
+        kept, free = Reserve(disk), os.statvfs(disk)
+        kept.begin()
+        assert kept.problem == "", "there is room without it"
+        (disk / "filler").write_bytes(bytes(free.f_bavail * free.f_frsize))
+        for number in range(3):
+            kept.begin()
+            with contextlib.suppress(OSError):
+                (disk / f"instance-{number}").write_bytes(bytes(reserve.BEGIN_BYTES))
+        assert "in part" in Reserve(disk).problem, "an agent that starts leaves it so"
+        kept.write(lambda: files.replace(disk / "plan", bytes(1000)))
+        grown(disk, "8m")
+        kept.keep()
+        assert kept.problem == ""
 
 
 @pytest.mark.usefixtures("small")
