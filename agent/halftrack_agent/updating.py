@@ -12,7 +12,9 @@ import contextlib
 import importlib.metadata
 import json
 import logging
+import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,6 +42,7 @@ CHECK_AGAIN_MS = 60_000
 MAX_CHECKS = 3
 MAX_SAID = 64 << 10
 _COPY = "check."
+_TIED = Path(__file__).parent / "drivers" / "tied.py"
 
 log = logging.getLogger("halftrack.agent.updating")
 
@@ -257,18 +260,19 @@ def trouble(answer: "checking.Answer | str", slot: Slot, revision: int, own_vers
 
 async def answered(slot: Slot, copy: Path) -> "checking.Answer | str":
     """What the new version says of the copy, or why it says nothing."""
-    argv = (*slot.argv, "check", "--state", str(copy / "state"), "--run", str(copy / "run"))
+    own = (sys.executable, "-I", "-S", str(_TIED), str(os.getpid()))  # it reads a copy that the next agent removes
+    argv = (*own, *slot.argv, "check", "--state", str(copy / "state"), "--run", str(copy / "run"))
     try:
         status, said, told = await asked(argv, CHECK_S, MAX_SAID)
     except TimeoutError:
         return f"it did not answer within {CHECK_S:.0f} s"
-    except OSError as error:
-        return f"it cannot be started: {error.strerror}"
+    except (OSError, ValueError) as error:  # a word that no program can be given
+        return f"it cannot be started: {error}"
     if status:
         lines = told.decode("utf-8", "replace").strip().splitlines() or ["not a word"]
         return f"its check ended with status {status}: {lines[-1]}"
     try:
         tree = json.loads(said)
         return checking.Answer(str(tree["version"]), tuple(map(int, tree["formats"])), int(tree["revision"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return "its answer is none"

@@ -1,4 +1,4 @@
-"""Children that write for the agent end with it, however it ends: the next agent removes, or makes anew, what they were at."""
+"""Children that work for the agent end with it, however it ends: the next agent removes, or makes anew, what they were at."""
 
 import asyncio
 import contextlib
@@ -28,11 +28,26 @@ from halftrack_agent.rebuilding import rebuild
 pipe, folder = map(pathlib.Path, sys.argv[1:])
 asyncio.run(rebuild(None, pipe, folder / "built", 100))
 """
+CHECKS = """
+import asyncio, pathlib, sys
+from halftrack_agent import slots, updating
+pipe, folder = sys.argv[1:]
+argv = (sys.executable, "-I", "-S", "-c", "import sys; open(sys.argv[1])", pipe)
+asyncio.run(updating.answered(slots.Slot("", "9.0.0", argv), pathlib.Path(folder)))
+"""
+PROBES = """
+import asyncio, os, pathlib, sys
+from halftrack_agent.drivers import probes
+pipe, folder = sys.argv[1:]
+argv = (sys.executable, "-I", "-S", "-c", "import sys; open(sys.argv[1])", pipe)
+asyncio.run(probes._ran(probes.Where(os.getpid(), pathlib.Path(folder), argv=argv)))
+"""
+WAYS = {"unpacks": UNPACKS, "rebuilds": REBUILDS, "checks a version": CHECKS, "probes": PROBES}
 
 
 # invariants: R1, D1
-@pytest.mark.parametrize("agent", [UNPACKS, REBUILDS], ids=["unpacks", "rebuilds"])
-def test_who_writes_for_an_agent_ends_with_it(tmp_path: Path, agent: str) -> None:
+@pytest.mark.parametrize("agent", WAYS.values(), ids=WAYS)
+def test_who_works_for_an_agent_ends_with_it(tmp_path: Path, agent: str) -> None:
     pipe, folder = tmp_path / "pipe", tmp_path / "folder"
     os.mkfifo(pipe)  # that nobody writes to: who opens it waits
     folder.mkdir()
@@ -58,8 +73,9 @@ async def begun(parent: int, pipe: Path) -> int:
     """The child that is to read the pipe, once it is that program."""
 
     def found() -> list[int]:
-        lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in procfs.children(str(parent))}
-        return [pid for pid, line in lines.items() if os.fsencode(pipe) in line and b"-c" not in line.split(b"\0")]
+        lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (parent, *procfs.children(str(parent)))}
+        not_yet = (lines.pop(parent), *(line for line in lines.values() if b"tied.py" in line or b"inside.py" in line))
+        return [pid for pid, line in lines.items() if os.fsencode(pipe) in line and line not in not_yet]
 
     await until(found, "the child is there", 30.0)
     return found()[0]

@@ -174,6 +174,8 @@ def test_a_host_that_runs_nothing_is_updated_too_and_takes_what_comes_later(tmp_
         ('print(\'{"version": "9.0.0", "formats": [2], "revision": 7}\')', "cannot keep this host's state in a form"),
         ('print(\'{"version": "9.0.0", "formats": [1], "revision": 6}\')', "it finds plan 6 where"),
         ("print('yes')", "its answer is none"),
+        ('print(\'{"version": "9.0.0", "formats": [1], "revision": Infinity}\')', "its answer is none"),
+        ("print('[' * 60_000)", "its answer is none"),
         ("import sys; sys.exit('it cannot read that')", "its check ended with status 1: it cannot read that"),
         ("import time; time.sleep(600)", "it did not answer within"),
     ],
@@ -186,6 +188,12 @@ def test_nobody_takes_over_who_does_not_find_what_is_here(
     found = updating.trouble(asyncio.run(updating.answered(slot, tmp_path)), slot, 7, "1.0.0")
     assert said in found
     assert bool(said) == bool(found)
+
+
+@pytest.mark.parametrize("words", [("/no/such/program",), ("a\0b",)])
+def test_what_cannot_be_begun_does_not_take_over(tmp_path: Path, words: tuple[str, ...]) -> None:
+    slot = Slot("sha256:" + "0" * 64, "9.0.0", words)
+    assert "cannot be started" in updating.trouble(asyncio.run(updating.answered(slot, tmp_path)), slot, 7, "1.0.0")
 
 
 def test_a_copy_of_the_state_is_read_as_the_next_agent_would(site: Site, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Looking from inside an instance: a socket in its network, a program beside it.
 
-Run by path, `python -I -S inside.py PID GROUPS WORD...`: joins the control groups (`:` between them), then the namespaces of PID, drops every capability, and becomes the
-program. What a probe runs is the release's own, so it has what the release's instance has, and no more. Standard library only, for the reason that `procfs` gives.
+Run by path, `python -I -S inside.py PARENT PID GROUPS WORD...`: joins the control groups (`:` between them), then the namespaces of PID, drops every capability, and becomes the
+program, which ends with PARENT. What a probe runs is the release's own, so it has what the release's instance has, and no more. Standard library only, for the reason that `procfs` gives.
 """
 
 import ctypes
@@ -43,12 +43,13 @@ def enter(pid: int, kinds: "list[str]") -> None:
         os.close(handle)
 
 
-def main(pid: int, groups: "list[str]", argv: "list[str]") -> None:
+def main(parent: int, pid: int, groups: "list[str]", argv: "list[str]") -> None:
     """Become the program."""
     for procs in groups:
         procfs.write(procs, "0")
     enter(pid, [kind for kind in (USER, NET, MOUNTS) if apart(pid, kind)])
     confine.drop_all_capabilities()
+    confine.end_with(parent)  # last: the kernel forgets it when capabilities change
     os.chdir("/")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the interpreter ignores it, and exec would pass that on
     try:
@@ -59,4 +60,4 @@ def main(pid: int, groups: "list[str]", argv: "list[str]") -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), [group for group in sys.argv[2].split(":") if group], sys.argv[3:])
+    main(int(sys.argv[1]), int(sys.argv[2]), [group for group in sys.argv[3].split(":") if group], sys.argv[4:])

@@ -169,7 +169,8 @@ async def _carried(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 async def _ran(where: Where) -> str:
-    argv = (sys.executable, "-I", "-S", inside.__file__, str(where.pid), ":".join(where.groups), *where.argv)
+    words = (str(os.getpid()), str(where.pid), ":".join(where.groups), *where.argv)
+    argv = (sys.executable, "-I", "-S", inside.__file__, *words)
     program = await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
