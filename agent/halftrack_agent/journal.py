@@ -102,9 +102,12 @@ class Journal:
     def append(self, entry: Entry) -> None:
         """Put `entry` on the disk; HostFault (`disk-full`, `disk-fault`), and nothing changed, when it cannot be."""
         payload = encoded(entry)
-        if self._ledger.size_bytes + payload_bytes([payload]) > COMPACT_AT_BYTES:
-            self._compact()
-        self._ledger.append(payload)
+        if self._ledger.broken:  # by a disk that was full, most often: it takes entries again as soon as there is room
+            self._ledger.rewrite([*(encoded(each) for each in living(self._entries)), payload])
+        else:
+            if self._ledger.size_bytes + payload_bytes([payload]) > COMPACT_AT_BYTES:
+                self._compact()
+            self._ledger.append(payload)
         self._entries = living((*self._entries, entry))
 
     def raise_floor(self, revision: int) -> None:

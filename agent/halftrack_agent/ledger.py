@@ -131,6 +131,11 @@ class Ledger:
         return self._size
 
     @property
+    def broken(self) -> bool:
+        """Can nothing be appended any more? `rewrite` mends it: what its file holds cannot be known then, so a whole one takes its place."""
+        return bool(self._broken)
+
+    @property
     def next_number(self) -> int:
         """The number of the next entry."""
         return self._next
@@ -183,7 +188,7 @@ class Ledger:
             files.sync(self._fd, self.path)
         except OSError as error:
             # A disk with no room for what it had taken already: whether this entry is on it cannot be known any more by this process.
-            self._broken = f"syncing failed ({error.strerror}); check the disk, then restart the agent"
+            self._broken = f"syncing failed ({error.strerror}); it has to be written anew"
             raise files.fault(error, self.path) from error
         self._size += len(frame)
 
@@ -195,15 +200,13 @@ class Ledger:
         except OSError:
             in_place = False
         if not in_place:
-            self._broken = (
-                "it was replaced, and the new file cannot be relied on; check the disk, then restart the agent"
-            )
+            self._broken = "it was replaced, and the new file cannot be relied on; it has to be written anew"
 
     def _cut_back(self) -> None:
         try:
             os.ftruncate(self._fd, self._size)
         except OSError as error:
-            self._broken = f"a half written entry could not be taken back ({error.strerror}); restart the agent"
+            self._broken = f"a half written entry could not be taken back ({error.strerror}); it has to be written anew"
 
     def _open(self) -> None:
         data = self._read()

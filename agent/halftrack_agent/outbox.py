@@ -142,8 +142,11 @@ class Outbox:
     def _write(self, report: Report) -> None:
         while len(self._kept) >= MAX_REPORTS:
             self._drop_kept()
-        self._compact()
-        self._ledger.append(_report_line(report))
+        if self._ledger.broken:
+            self._ledger.rewrite([*self._lines(), _report_line(report)])
+        else:
+            self._compact()
+            self._ledger.append(_report_line(report))
         self._kept[report.number] = report
         self._mark = replace(self._mark, next_number=report.number + 1)
 
@@ -160,12 +163,15 @@ class Outbox:
     def _compact(self) -> None:
         if self._ledger.size_bytes < COMPACT_AT_BYTES:
             return
-        lines = [_mark_line(self._mark), *map(_report_line, self._kept.values())]
+        lines = self._lines()
         if self._ledger.size_bytes > 2 * payload_bytes(lines):
             with contextlib.suppress(
                 HostFault
             ):  # no room for a second file: what is to be appended may still have its own
                 self._ledger.rewrite(lines)
+
+    def _lines(self) -> list[bytes]:
+        return [_mark_line(self._mark), *map(_report_line, self._kept.values())]
 
 
 def _report_line(report: Report) -> bytes:

@@ -84,7 +84,7 @@ def test_a_ledger_that_lost_its_place_takes_nothing_more(tmp_path: Path, monkeyp
         patch.setattr(files, "sync_folder", broken)
         with pytest.raises(HostFault, match="Input/output"):
             book.rewrite([b"one"])
-    with pytest.raises(HostFault, match="restart the agent"):
+    with pytest.raises(HostFault, match="written anew"):
         book.append(b"two")
     book.close()
     again = Ledger(tmp_path / "journal", "test")

@@ -136,7 +136,7 @@ def test_after_a_failed_sync_nothing_more_is_appended(tmp_path: Path, monkeypatc
         patch.setattr(ledger.os, "fsync", full)
         with pytest.raises(HostFault, match="No space left"):
             book.append(b"one")
-    with pytest.raises(HostFault, match="restart the agent"):
+    with pytest.raises(HostFault, match="written anew"):
         book.append(b"two")
     book.close()
 
@@ -209,6 +209,36 @@ def test_the_journal_is_rewritten_before_it_grows_for_ever(tmp_path: Path, monke
     again = Journal(tmp_path)
     assert living(again.entries) == (JournalPlan(plan(199, 500)), JournalSwap(record("a", 199)))
     assert again.findings == ()
+    again.close()
+
+
+# invariant: D1 P3
+@pytest.mark.parametrize("before", [0, 2])
+def test_a_journal_whose_disk_was_full_too_late_takes_entries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    """With nobody's help, as soon as there is room; it had to be started again for that."""
+
+    def full(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    known: tuple[Entry, ...] = (JournalPlan(plan(1)), JournalSwap(record("a", 1)))[:before]
+    journal = Journal(tmp_path)
+    for each in known:
+        journal.append(each)
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.os, "fsync", full)
+        for number in (2, 3):
+            with pytest.raises(HostFault, match="No space left"):
+                journal.append(JournalPlan(plan(number)))
+    assert journal.entries == known
+    for number in (4, 5):
+        journal.append(JournalPlan(plan(number)))
+    wanted = living((*known, JournalPlan(plan(4)), JournalPlan(plan(5))))
+    assert living(journal.entries) == wanted
+    journal.close()
+    again = Journal(tmp_path)
+    assert (living(again.entries), again.findings) == (wanted, ())
     again.close()
 
 

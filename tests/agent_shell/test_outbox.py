@@ -1,5 +1,6 @@
 """Backoff and outbox: capped for ever; numbers used once, kept until acknowledged, samples dropped first."""
 
+import os
 import random
 from pathlib import Path
 
@@ -127,6 +128,30 @@ def test_when_full_samples_go_first_and_it_is_counted(tmp_path: Path, kinds: lis
     if len(events) < 8:
         assert [report.subject for report in kept if report.happened not in samples] == events
     box.close()
+
+
+# invariant: P3
+def test_an_outbox_whose_disk_was_full_too_late_takes_reports_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    box = Outbox(tmp_path, "h")
+    box.welcomed(4)
+    box.add(Happened.PLAN_ACCEPTED, "1", "", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        box.add(Happened.PLAN_ACCEPTED, "2", "", 0)
+        assert box.problems
+    box.add(Happened.PLAN_ACCEPTED, "3", "", 0)
+    assert box.problems == ()
+    wanted = [(5, "1"), (6, "2"), (7, "3")]
+    assert [(each.number, each.subject) for each in box.pending(0, 10)] == wanted
+    box.close()
+    again = Outbox(tmp_path, "h")
+    assert [(each.number, each.subject) for each in again.pending(0, 10)] == wanted
+    again.close()
 
 
 def test_on_a_full_disk_reports_wait_in_memory_and_say_so(tmp_path: Path) -> None:
