@@ -54,7 +54,7 @@ def members(file: IO[bytes], size_bytes: int) -> Iterator[tuple[Member, Blocks]]
     """
     rules = _Rules(max(FREE_BYTES, min(MAX_BYTES, size_bytes * MAX_RATIO)))
     try:
-        if zipfile.is_zipfile(file):
+        if _is_zip(file):
             file.seek(0)
             yield from _of_zip(file, rules)
         else:
@@ -69,8 +69,7 @@ def hides(file: IO[bytes]) -> bool:
     head = file.read(6)
     if head.startswith(_PACKED):
         return True
-    file.seek(0)
-    if not zipfile.is_zipfile(file):
+    if not _is_zip(file):
         return False
     with zipfile.ZipFile(file) as archive:
         sizes = [(info.compress_size, info.compress_type == zipfile.ZIP_STORED) for info in archive.infolist()]
@@ -83,6 +82,19 @@ def check(file: IO[bytes], size_bytes: int) -> None:
     for _, blocks in members(file, size_bytes):
         for _ in blocks:
             pass
+
+
+def _is_zip(file: IO[bytes]) -> bool:
+    """By its beginning first: a zip is known by its end, and so is a tar whose last file is one (a wheel among others)."""
+    file.seek(0)
+    head = file.read(tarfile.BLOCKSIZE)
+    if head.startswith(_PACKED):
+        return False
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except tarfile.TarError:
+        return zipfile.is_zipfile(file)
+    return False
 
 
 class _Rules:

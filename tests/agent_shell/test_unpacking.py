@@ -107,6 +107,17 @@ def test_what_is_packed_hides_what_has_stayed(data: bytes, hides: bool) -> None:
     assert archives.hides(io.BytesIO(data)) is hides
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_zip_that_is_the_last_file_of_a_tar_is_a_file_of_it(packed: bool) -> None:
+    """A zip is found by its end, within the last 64 KiB of whatever it lies in."""
+    contents = {"run": b"#!/bin/sh\n", "lib.whl": zipped("inner", b"x")}
+    data = plain(**contents)
+    data = gzip.compress(data, 0) if packed else data
+    found = {member.name: b"".join(blocks) for member, blocks in archives.members(io.BytesIO(data), len(data))}
+    assert found == contents
+    assert archives.hides(io.BytesIO(data)) is packed
+
+
 # invariant: D1
 def test_what_was_in_it_is_found_and_held_to_that(tmp_path: Path) -> None:
     store = Unpacked(tmp_path / "unpacked")
