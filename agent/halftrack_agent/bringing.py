@@ -15,8 +15,8 @@ from halftrack_agent import clock
 from halftrack_agent.artifacts import ArtifactStore, Source
 from halftrack_agent.limiter import Limiter
 from halftrack_agent.rebuilding import rebuild
-from halftrack_agent.sharing import Bring, Choice, Here, Stands, Take, Wait, choice
-from halftrack_agent.siblings import NOT_GIVEN, Asked, Siblings
+from halftrack_agent.sharing import Bring, Choice, Here, Stands, Take, Wait, choice, too_long
+from halftrack_agent.siblings import NOT_GIVEN, TOO_LONG, Asked, Siblings
 from halftrack_model.errors import HalftrackError, HostFault, Untrusted
 from halftrack_proto.artifact_messages import OfferReply
 from halftrack_proto.gauges import TransferGauge
@@ -147,7 +147,7 @@ class Bringing:
                         task = None
                     match chosen:
                         case Take(host):
-                            await self._from_sibling(site, host, asked, digest, size_bytes, moving)
+                            await self._from_sibling(site, host, asked, digest, size_bytes, moving, since_ms)
                             round_ms = clock.boot_ms()
                         case Bring():
                             task = task or asyncio.create_task(self._from_controller(digest, size_bytes, moving))
@@ -187,7 +187,7 @@ class Bringing:
         return None
 
     async def _from_sibling(
-        self, site: Site, host: str, asked: Asked, digest: str, size_bytes: int, moving: _Moving
+        self, site: Site, host: str, asked: Asked, digest: str, size_bytes: int, moving: _Moving, since_ms: int
     ) -> None:
         moving.begin(host, self._store.begun(digest, LAN), size_bytes, clock.boot_ms())
         asked.took.add(host)
@@ -197,6 +197,8 @@ class Bringing:
                 async for total, data in source:
                     moving.came(len(data), clock.boot_ms())
                     yield total, data
+                    if site.linked() and too_long(since_ms, site.clock()):
+                        raise HostFault(TOO_LONG, f"{digest} has not come whole in all that time")
 
         try:
             await self._store.fetch(digest, size_bytes, pieces, LAN)

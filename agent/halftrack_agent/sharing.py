@@ -7,7 +7,8 @@ Hosts of a site ask each other how they stand with an artifact. In this order:
 3. While one brings it from the controller, the others wait. Of two that do, the one behind yields: they have begun before they had heard of each
    other. What is heard is a little old and bytes only become more, so of two never both yield.
 4. When nobody has begun, the first in rank of those who want it begins. Rank is by hash, so each artifact has another order, the same for all.
-5. Nobody is waited for who is silent, or has got no further for as long as PATIENCE_MS says; and nobody for longer than MOST_MS.
+5. Nobody is waited for who is silent, or has got no further for as long as PATIENCE_MS says; and nobody for longer than MOST_MS, also not one that gives
+   it byte by byte.
 
 `now_ms` is of a clock that stands still while this host could bring nothing itself, its link gone or the windows closed: then waiting costs nothing,
 and who was waited for before is waited for after.
@@ -119,7 +120,7 @@ def choice(digest: str, here: Here, heard: Mapping[str, Heard | None], now_ms: i
         return Take(min(holders, key=lambda host: rank(digest, f"{here.host} {host}")))
     if not here.linked:
         return Wait(_without_link(known))
-    if now_ms - here.since_ms >= MOST_MS:
+    if too_long(here.since_ms, now_ms):
         return Bring()
     mine = here.brought or 0
     at_work = [
@@ -137,6 +138,11 @@ def choice(digest: str, here: Here, heard: Mapping[str, Heard | None], now_ms: i
     if None in heard.values() and now_ms - here.since_ms < HEAR_MS:
         return Wait("asks the other hosts of its site")
     return Bring()
+
+
+def too_long(since_ms: int, now_ms: int) -> bool:
+    """Is what has been wanted since then to be brought from the controller by this host, whatever others say or give?"""
+    return now_ms - since_ms >= MOST_MS
 
 
 def rank(digest: str, who: str) -> str:

@@ -26,9 +26,9 @@ ASK_EVERY_S = 1.0
 ANSWER_S = 2.0  # to a question; within a site, and from an agent whose loop is busy
 PIECE_S = 15.0  # for bytes: others are served as well
 LAZY = Rule(base_ms=2_000, cap_ms=600_000)
-FALSE = Rule(base_ms=600_000, cap_ms=6 * 3_600_000)  # for who sends what it is not
-BUSY = "sibling-busy"
-NOT_GIVEN = frozenset({BUSY, "sibling-silent", "sibling-gone", "no-sibling", "too-slow", "transfer-ended"})
+FALSE = Rule(base_ms=600_000, cap_ms=6 * 3_600_000)  # for who sends what it is not, or so slowly that it might as well
+BUSY, TOO_LONG = "sibling-busy", "too-long"
+NOT_GIVEN = frozenset({BUSY, TOO_LONG, "sibling-silent", "sibling-gone", "no-sibling", "too-slow", "transfer-ended"})
 """What a sibling is to blame for; whatever else goes wrong, this host is."""
 NOTHING = digest_of(b"")
 WISH, ANSWER = b"wish", b"answer"
@@ -195,7 +195,7 @@ class Siblings:
             asked.busy.add(host)
             return
         false = isinstance(error, Untrusted)
-        rule = FALSE if false else LAZY
+        rule = FALSE if false or error.reason == TOO_LONG else LAZY
         names = sorted({host, *(asked.took if false else ())} & self._peers.keys())
         for name in names:
             doubt = self._doubts.get(name)

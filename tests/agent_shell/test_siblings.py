@@ -321,6 +321,27 @@ def test_one_that_is_always_busy_holds_up_nothing_that_comes_over_the_link(
     assert controller.sent == {DIGEST: len(BLOB)}
 
 
+@pytest.mark.parametrize("linked", [True, False])
+def test_one_that_gives_it_byte_by_byte_is_borne_for_hours_and_no_longer_while_there_is_another_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
+) -> None:
+    monkeypatch.setattr(sharing, "MOST_MS", 300)
+    controller = Controller(BLOB)
+
+    async def work(a: Host, b: Host) -> None:
+        drips = Answers(
+            lambda wish: BLOB[wish.offset : wish.offset + (1 if a.linked or wish.offset < 600 else wish.count)]
+        )
+        b.peers.answer_by(drips.answer)
+        a.linked = linked
+        await a.bring()
+        assert a.siblings.worth_asking(siblings.Asked({"b": None}), bringing=False) == ({} if linked else {"b": None})
+        assert drips.given < len(BLOB) or not linked
+
+    at_site(tmp_path, controller, "ab", work)
+    assert controller.sent == ({DIGEST: len(BLOB)} if linked else {})
+
+
 # invariant: P1
 def test_of_several_who_gave_it_none_is_called_the_liar(tmp_path: Path) -> None:
     async def work(a: Host, _b: Host, _c: Host) -> None:
