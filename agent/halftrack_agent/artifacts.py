@@ -11,18 +11,16 @@ Owns that folder and its bounds. Never decides what is needed, nor what is unpac
 import asyncio
 import contextlib
 import hashlib
-import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 
 from halftrack_agent import files, retention
-from halftrack_agent.unpacking import Unpacked
+from halftrack_agent.unpacking import RESERVE_BYTES, Unpacked, free_bytes
 from halftrack_model import canonical
 from halftrack_model.errors import HostFault, InvalidInput, Untrusted
 from halftrack_model.ids import checked_digest
 
 MAX_ARTIFACT_BYTES = 2 << 30
-RESERVE_BYTES = 64 << 20  # of the disk stay free: the journal must be able to grow while artifacts come in
 _BLOCK = 1 << 20
 
 Source = Callable[[str, int], AsyncIterator[tuple[int, bytes]]]
@@ -71,8 +69,12 @@ class ArtifactStore:
 
     async def unpack(self, digest: str) -> None:
         """Unpack a complete artifact if the plan in force wants that. InvalidInput when nobody may, HostFault when this host cannot now."""
-        if digest in self._unpacks:
-            await self._unpacked.unpack(digest, self.path(digest))
+        while digest in self._unpacks - self._unpacked.digests:
+            try:
+                await self._unpacked.unpack(digest, self.path(digest))
+            except HostFault as error:
+                if error.reason != "disk-full" or not self._gave_way(digest):
+                    raise
 
     def path(self, digest: str) -> Path:
         """The file of a complete artifact; verified again when it is not the very file that was verified before (D1)."""
@@ -200,6 +202,14 @@ class ArtifactStore:
         files.sync_folder(self._folder)
         self._seen[digest] = _signature(path)
 
+    def _gave_way(self, digest: str) -> bool:
+        """Has an old one gone, and what it was unpacked to?"""
+        spare = retention.spare(self._held(), {digest, *self._retained.digests})
+        if spare:
+            self._drop(spare[0])
+            self._unpacked.retain(self._seen)
+        return bool(spare) and spare[0] not in self._seen
+
     def _check_room(self, digest: str, more: int) -> None:
         """The reserve of old ones gives way to what is wanted now."""
         for old in retention.spare(self._held(), {digest, *self._retained.digests}):
@@ -212,8 +222,7 @@ class ArtifactStore:
             )
 
     def _has_room(self, more: int) -> bool:
-        free = os.statvfs(self._folder)
-        return more + RESERVE_BYTES <= free.f_bavail * free.f_frsize
+        return more + RESERVE_BYTES <= free_bytes(self._folder)
 
     def _path(self, digest: str) -> Path:
         return self._folder / checked_digest(digest).removeprefix("sha256:")

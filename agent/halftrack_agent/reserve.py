@@ -2,7 +2,7 @@
 
 Owns one file of real blocks, and when it is given up and made again. A part of it is for instances: a host that boots with a full disk serves. The rest
 is given up whole: its worth is the moment in which a decision must become durable, and what fills a disk fills any rest of it, too. Artifacts keep away from
-the room below `artifacts.RESERVE_BYTES` by themselves.
+the room below `unpacking.RESERVE_BYTES` by themselves.
 """
 
 import contextlib

@@ -27,6 +27,9 @@ from halftrack_model.ids import checked_digest
 PATIENCE_S = 900
 MAX_LISTING = 64 << 20
 MAX_SAID = 1000
+RESERVE_BYTES = (
+    64 << 20
+)  # of the disk stay free: the journal must be able to grow while artifacts come in and are unpacked
 _LISTING, _TREE = "files.json", "tree"
 _BLOCK = 1 << 20
 
@@ -114,13 +117,19 @@ class Unpacked:
 
     async def _made(self, digest: str, archive: Path, folder: Path) -> bytes:
         """Let the child unpack it; returns its listing."""
-        argv = (sys.executable, "-I", "-m", unpack.__name__, str(archive), str(folder), str(os.getpid()))
+        room = max(0, free_bytes(folder) - RESERVE_BYTES)
+        argv = (sys.executable, "-I", "-m", unpack.__name__, str(archive), str(folder), str(os.getpid()), str(room))
         try:
             status, listing, said = await asked(argv, PATIENCE_S, MAX_LISTING)
         except TimeoutError:
             raise HostFault(
                 "unpacking-stuck", f"{digest} was not unpacked within {PATIENCE_S} s; it is tried again"
             ) from None
+        if status == unpack.NO_ROOM:
+            raise HostFault(
+                "disk-full",
+                f"no room to unpack {digest}; free some space below {self._folder}, running workloads go on",
+            )
         if status == unpack.DISK_LOST:
             raise files.DiskLost(folder, OSError(5, "syncfs"))
         if status:
@@ -142,6 +151,12 @@ class Unpacked:
 
     def _path(self, digest: str) -> Path:
         return self._folder / checked_digest(digest).removeprefix("sha256:")
+
+
+def free_bytes(folder: Path) -> int:
+    """Of the disk below `folder`, for whoever has no privileges there."""
+    free = os.statvfs(folder)
+    return free.f_bavail * free.f_frsize
 
 
 def _remove(path: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halftrack_agent import unpacking
+from halftrack_agent.artifacts import ArtifactStore
+from halftrack_agent.drivers import unpack
 from halftrack_agent.unpacking import Unpacked
 from halftrack_model import archives
 from halftrack_model.errors import HostFault, InvalidInput
@@ -285,6 +287,41 @@ def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {
         str(path): (path.lstat().st_mode, path.read_bytes() if path.is_file() else b"") for path in folder.rglob("*")
     }
+
+
+# invariant: D1
+def test_what_has_no_room_leaves_the_disk_as_it_was_and_old_artifacts_give_way_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The room that is kept free is for what must be written when there is none: an archive that is larger took that as well, and again at each attempt."""
+    folder, large = tmp_path / "artifacts", os.urandom(3 * unpack.MEMBER_BYTES)
+    blobs = [plain(run=large), plain(old=b"old"), plain(way_back=b"")]
+    digests = [digest_of(data) for data in blobs]
+    store = ArtifactStore(folder)
+
+    async def source(digest: str, offset: int) -> AsyncIterator[tuple[int, bytes]]:
+        data = blobs[digests.index(digest)]
+        yield len(data), data[offset:]
+
+    async def work() -> None:
+        for digest, data in zip(digests, blobs, strict=True):
+            await store.fetch(digest, len(data), source)
+        store.retain({"a": {digests[2]}}, None)
+        store.retain({"a": {digests[0]}}, None, frozenset(digests))
+        await store.unpack(digests[1])
+        before = everything(tmp_path / "unpacked")
+        monkeypatch.setattr(unpacking, "free_bytes", lambda _folder: unpacking.RESERVE_BYTES + len(large))
+        with pytest.raises(HostFault, match="no room to unpack"):
+            await store.unpack(digests[0])
+        assert digests[1] not in store.digests, "what nobody names has gone for it"
+        assert store.digests == {digests[0], digests[2]}, "and nothing else has"
+        assert before
+        assert everything(tmp_path / "unpacked") == {}
+        monkeypatch.setattr(unpacking, "free_bytes", lambda _folder: unpacking.RESERVE_BYTES + 5 * unpack.MEMBER_BYTES)
+        await store.unpack(digests[0])
+        assert (store.program(digests[0], unpacked=True) / "run").read_bytes() == large
+
+    asyncio.run(work())
 
 
 # invariant: P1

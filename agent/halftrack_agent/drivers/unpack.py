@@ -1,9 +1,9 @@
-"""The child that unpacks: `python -I -m halftrack_agent.drivers.unpack ARCHIVE FOLDER AGENT`. Writes below FOLDER, which is empty, and nowhere else, for as long as
-the process AGENT lives: the next agent removes what is half done.
+"""The child that unpacks: `python -I -m halftrack_agent.drivers.unpack ARCHIVE FOLDER AGENT ROOM`. Writes below FOLDER, which is empty, and nowhere else, no more than ROOM bytes of
+the disk, and for as long as the process AGENT lives: the next agent removes what is half done.
 
 Before it reads the first byte it has dropped every capability, bound its memory and time, and, where the kernel has Landlock (5.13), given up every
 place but FOLDER to write to, and all to execute. Files are made by descriptors, from the folder down, never through a link. Prints the listing of the
-files, `[[SHA-256, EXECUTABLE, NAME], ...]` (`agent.unpacking` holds the files to it), when all of them are on the disk. Exit status: 0; 1 with the story; 3 when the disk did not keep it.
+files, `[[SHA-256, EXECUTABLE, NAME], ...]` (`agent.unpacking` holds the files to it), when all of them are on the disk. Exit status: 0; 1 with the story; 3 when the disk did not keep it; 4 when there is no room.
 """
 
 import contextlib
@@ -22,6 +22,9 @@ from halftrack_model.errors import InvalidInput
 
 REFUSED = 1
 DISK_LOST = 3
+NO_ROOM = 4
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MEMBER_BYTES = 4096  # what a file or folder takes of a disk besides its bytes
 MAX_MEMORY = 1 << 30
 MAX_CPU_S = 900
 
@@ -37,28 +40,48 @@ _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15  # since the second, t
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def main(archive: str, folder: str, agent: str) -> int:
+class _Room:
+    """How much may still be written: what is left is for what must be written when there is no room."""
+
+    def __init__(self, left_bytes: int) -> None:
+        self._left = left_bytes
+
+    def take(self, count: int) -> None:
+        """Before so many bytes are written."""
+        self._left -= count
+        if self._left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def main(archive: str, folder: str, agent: str, room: str) -> int:
     """Unpack; returns the exit status."""
     confine.end_with(int(agent))
     with open(archive, "rb") as file:
         top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         _confine(top)
         listing: list[tuple[str, bool, str]] = []
+        left = _Room(int(room))
         try:
             for member, blocks in archives.members(file, os.fstat(file.fileno()).st_size):
-                if found := _made(top, member, blocks):
+                if found := _made(top, member, blocks, left):
                     listing.append((found, member.executable, member.name))
         except InvalidInput as error:
             print(error.message, file=sys.stderr)
             return REFUSED
         except OSError as error:
             print(os.strerror(error.errno or 0), file=sys.stderr)
-            return REFUSED
+            return NO_ROOM if error.errno in FULL else REFUSED
         _shut(top)
         if _libc.syncfs(top) < 0:
-            return REFUSED if ctypes.get_errno() in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else DISK_LOST
+            return _unsynced(ctypes.get_errno())
     json.dump(listing, sys.stdout)
     return 0
+
+
+def _unsynced(number: int) -> int:
+    if number in FULL:
+        return NO_ROOM
+    return REFUSED if number == errno.EROFS else DISK_LOST
 
 
 def _confine(top: int) -> None:
@@ -91,8 +114,9 @@ def _checked(result: int) -> int:
     return result
 
 
-def _made(top: int, member: archives.Member, blocks: archives.Blocks) -> str:
+def _made(top: int, member: archives.Member, blocks: archives.Blocks, room: _Room) -> str:
     """Make it; the digest of what it holds when it is a file."""
+    room.take(MEMBER_BYTES)
     folders = member.parts if member.folder else member.parts[:-1]
     at = _entered(top, folders)
     try:
@@ -105,6 +129,7 @@ def _made(top: int, member: archives.Member, blocks: archives.Blocks) -> str:
         try:
             for block in blocks:
                 hasher.update(block)
+                room.take(len(block))
                 rest = memoryview(block)
                 while rest:
                     rest = rest[os.write(fd, rest) :]
