@@ -27,9 +27,7 @@ from halftrack_model.ids import checked_digest
 PATIENCE_S = 900
 MAX_LISTING = 64 << 20
 MAX_SAID = 1000
-RESERVE_BYTES = (
-    64 << 20
-)  # of the disk stay free: the journal must be able to grow while artifacts come in and are unpacked
+RESERVE_BYTES = 64 << 20  # of the disk stay free: the journal must be able to grow while artifacts are brought
 _LISTING, _TREE = "files.json", "tree"
 _BLOCK = 1 << 20
 

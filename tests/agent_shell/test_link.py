@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from halftrack_agent import link as link_module
+from halftrack_agent.backoff import Backoff, Rule
 from halftrack_agent.identity import Identity, Membership
 from halftrack_agent.link import Ends, Link
 from halftrack_agent.outbox import Outbox
@@ -251,5 +252,55 @@ def test_who_is_sent_away_stays_away_that_long(tmp_path: Path, monkeypatch: pyte
     async def work(_bench: Bench, _link: Link) -> None:
         await until(lambda: len(controller.sessions) > 1, "a second session")
         assert controller.begun[1] - controller.begun[0] >= 0.7
+
+    together(tmp_path, controller, work, monkeypatch)
+
+
+@pytest.mark.parametrize("asked_ms", [-(2**63), -1, 2**63 - 1])
+def test_who_is_sent_away_for_years_or_before_now_comes_back_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_ms: int
+) -> None:
+    monkeypatch.setattr(link_module, "RECONNECT_MAX_MS", 300)
+
+    async def absurd(_controller: Controller) -> AsyncIterator[ControllerSays]:
+        yield Welcome(100, 0)
+        yield ReconnectAfter(asked_ms, "crowded")
+
+    controller = Controller(absurd, polite)
+
+    async def work(_bench: Bench, link: Link) -> None:
+        await until(lambda: len(controller.sessions) > 1 and link.up, "a second session")
+        least_ms = Rule().base_ms // 8
+        assert controller.begun[1] - controller.begun[0] >= least_ms / 1000, "never sooner than by its own pause"
+
+    together(tmp_path, controller, work, monkeypatch)
+
+
+class Breaking(Controller):
+    """Ends one session after the other with a status, before it has said anything and after; then stays."""
+
+    def __init__(self, *codes: grpc.StatusCode) -> None:
+        super().__init__(polite)
+        self.ends = [(code, welcomed) for code in codes for welcomed in (False, True)]
+
+    async def Connect(self, requests: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+        if self.ends:
+            code, welcomed = self.ends.pop(0)
+            if welcomed:
+                yield codec.controller_message(Welcome(100, 0))
+            await context.abort(code, "as the test wants it")
+        async for said in super().Connect(requests, context):
+            yield said
+
+
+# invariant: R1
+def test_whatever_status_ends_a_session_another_one_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CANCELLED among them, which is what a server that is busy, or a proxy in between, makes of a stream."""
+    monkeypatch.setattr(link_module, "Backoff", lambda: Backoff(Rule(base_ms=1, cap_ms=4)))
+    controller = Breaking(*(code for code in grpc.StatusCode if code is not grpc.StatusCode.OK))
+
+    async def work(_bench: Bench, link: Link) -> None:
+        await until(lambda: controller.sessions and link.up, "a session that stands")
+        assert controller.ends == []
 
     together(tmp_path, controller, work, monkeypatch)
