@@ -18,7 +18,7 @@ from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.bringing import Bringing, Site
 from halftrack_agent.contact import ContactKeeper
 from halftrack_agent.cutoff import ContactSeen
-from halftrack_agent.drivers import procfs
+from halftrack_agent.drivers import procfs, rooms
 from halftrack_agent.drivers.cgroups import Cgroups
 from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.drivers.launch import Launcher
@@ -101,9 +101,7 @@ class Agent:
         alone = abilities.own_network()
         bridge = f"{listening.address}:{listening.bridge_port}"
         self._launcher = Launcher(places, identity, self._store, bridge, own_network=not alone)
-        self._driver = ExecDriver(
-            places.instances, places.logs, Cgroups(cgroup), self._launcher, self._wake, self._died
-        )
+        self._driver = ExecDriver(rooms.of(places), Cgroups(cgroup), self._launcher, self._wake, self._died)
         secret, public = identity.curve_secret_path.read_bytes().strip(), identity.member.curve_public.encode()
         self._peers = Peers(secret, public, self._heard)
         spools = Spools(places.spools)
@@ -353,7 +351,7 @@ class Agent:
 
     def _problems(self) -> tuple[str, ...]:
         own = tuple(filter(None, (self._trouble, self._reserve.problem)))
-        first = (self._renewing, self._wall, self._peers, self._siblings, self._updating)
+        first = (self._journal, self._renewing, self._wall, self._peers, self._siblings, self._updating)
         then = (self._driver, self._rings, self._sight, self._outbox)
         words = [[text for each in some for text in each.problems] for some in (first, then)]
         return (*own, *words[0], *self._findings, *words[1])

@@ -108,6 +108,25 @@ def sweep(folder: Path) -> None:
             path.unlink()
 
 
+def lockable(path: Path) -> int:
+    """A descriptor to lock; of a disk that takes no change, too, as long as the file is there."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def takes_changes(folder: Path) -> bool:
+    """Can anything be written there, full or not? Asked by a file without a name: of ext4 in an emergency neither access(2) nor statvfs(3) tell."""
+    try:
+        os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        return error.errno != errno.EROFS  # it is full, or knows of no such files, or has no such folder yet
+    return True
+
+
 def fault(error: OSError, path: Path) -> HostFault:
     """`error`, met at `path`, in words that say what the site's owner can do."""
     if error.errno in FULL:

@@ -95,6 +95,11 @@ class Journal:
         return self._entries
 
     @property
+    def problems(self) -> tuple[str, ...]:
+        """What keeps it from taking entries now, in words for the site's owner."""
+        return (f"journal: {self._ledger.broken}",) if self._ledger.broken else ()
+
+    @property
     def size_bytes(self) -> int:
         """The file's length."""
         return self._ledger.size_bytes

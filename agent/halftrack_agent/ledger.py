@@ -11,6 +11,7 @@ was never acknowledged. Everything else that does not check is *corrupt*: acknow
 aside and none of it is used (D1). The length has a checksum of its own: else one flipped bit would pass for a torn end.
 """
 
+import errno
 import hashlib
 import os
 import struct
@@ -131,9 +132,9 @@ class Ledger:
         return self._size
 
     @property
-    def broken(self) -> bool:
-        """Can nothing be appended any more? `rewrite` mends it: what its file holds cannot be known then, so a whole one takes its place."""
-        return bool(self._broken)
+    def broken(self) -> str:
+        """Why nothing can be appended any more, if so. `rewrite` mends it: what its file holds cannot be known then, so a whole one takes its place."""
+        return self._broken
 
     @property
     def next_number(self) -> int:
@@ -165,7 +166,7 @@ class Ledger:
         except (HostFault, OSError) as error:
             self._check_place()
             raise error if isinstance(error, HostFault) else files.fault(error, self.path) from error
-        os.close(self._fd)
+        self.close()
         self._fd, self._size, self._next = fd, os.fstat(fd).st_size, first + len(frames)
         self._broken = ""
 
@@ -195,6 +196,8 @@ class Ledger:
     def _check_place(self) -> None:
         """Renaming may have worked and what follows it not: then our descriptor is of a file without a name, and what is appended
         to that is gone with this process."""
+        if self._fd < 0:
+            return  # there was none
         try:
             in_place = os.stat(self.path).st_ino == os.fstat(self._fd).st_ino
         except OSError:
@@ -214,6 +217,17 @@ class Ledger:
         if found.end is End.CORRUPT:
             self._set_aside(data, found)
             data, found = b"", Scan((), 0, found.next_number, End.CLEAN)
+        try:
+            self._begin(found)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            self._size, self._broken = found.good_bytes, "the disk takes no change; what it has is used"
+        if found.end is End.TORN and len(data) > self._size and not self._broken:
+            self.findings += (f"{self.path.name}: {len(data) - self._size} bytes of an unfinished entry were cut off",)
+        self.recovered, self._next = found.payloads, found.next_number
+
+    def _begin(self, found: Scan) -> None:
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if found.good_bytes == 0:
             os.ftruncate(self._fd, 0)
@@ -224,9 +238,6 @@ class Ledger:
             self._size = found.good_bytes
         files.sync(self._fd, self.path)
         files.sync_folder(self.path.parent)
-        if found.end is End.TORN and len(data) > self._size:
-            self.findings += (f"{self.path.name}: {len(data) - self._size} bytes of an unfinished entry were cut off",)
-        self.recovered, self._next = found.payloads, found.next_number
 
     def _read(self) -> bytes:
         try:
@@ -240,12 +251,18 @@ class Ledger:
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.quarantined.{number}")).exists():
             number += 1
-        self.path.rename(aside)
-        files.sync_folder(self.path.parent)
-        self.quarantined, self.salvage_bytes = aside, len(data) - found.good_bytes
-        self.findings += (
-            f"{self.path.name} is damaged at byte {found.good_bytes}: nothing in it was used; it is kept as {aside.name}",
-        )
+        text = f"{self.path.name} is damaged at byte {found.good_bytes}: nothing in it was used"
+        self.salvage_bytes = len(data) - found.good_bytes
+        try:
+            self.path.rename(aside)
+            files.sync_folder(self.path.parent)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            self.findings += (text,)
+            return
+        self.quarantined = aside
+        self.findings += (f"{text}; it is kept as {aside.name}",)
 
 
 def payload_bytes(payloads: Iterable[bytes]) -> int:

@@ -15,7 +15,7 @@ class StateLock:
     def __init__(self, state: Path) -> None:
         path = files.make_folder(state) / "lock"
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = files.lockable(path)
         except OSError as error:
             raise files.fault(error, path) from error
         try:

@@ -49,6 +49,16 @@ class Places:
         return self.state / "logs"
 
     @property
+    def spare_instances(self) -> Path:
+        """Folders of instances that were begun while the disk of STATE took no change."""
+        return self.run / "instances"
+
+    @property
+    def spare_logs(self) -> Path:
+        """What those have printed."""
+        return self.run / "logs"
+
+    @property
     def rings(self) -> Path:
         """Streams in shared memory."""
         return self.run / "rings"

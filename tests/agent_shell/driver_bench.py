@@ -15,6 +15,7 @@ from halftrack_agent.drivers import egress, traces
 from halftrack_agent.drivers.cgroups import Cgroups
 from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.drivers.instances import Folder, Launch
+from halftrack_agent.drivers.rooms import Room, Rooms
 from halftrack_model.release import StateSchemas
 from halftrack_model.workload import Kind, Runs, Workload
 from tests.agent_shell.waiting import until
@@ -41,6 +42,7 @@ class Bench:
         self.hidden: tuple[str, ...] = ()
         self.hosts = ""
         self.orders = b""
+        self.spare = Room(folder / "spare", folder / "spare-logs")
         self.deaths: list[int] = []
         self.cgroup = "halftrack-test/" + hashlib.sha256(str(folder).encode()).hexdigest()[:12]
 
@@ -59,7 +61,11 @@ class Bench:
             )
 
         return ExecDriver(
-            self.folder / "run", self.folder / "logs", Cgroups(self.cgroup), launch, lambda: None, self.deaths.append
+            Rooms(Room(self.folder / "run", self.folder / "logs"), self.spare),
+            Cgroups(self.cgroup),
+            launch,
+            lambda: None,
+            self.deaths.append,
         )
 
     @asynccontextmanager

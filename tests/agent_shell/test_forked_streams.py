@@ -14,6 +14,7 @@ import pytest
 from halftrack_agent.drivers.cgroups import Cgroups
 from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.drivers.instances import Launch
+from halftrack_agent.drivers.rooms import Room, Rooms
 from halftrack_dataplane import zygote
 from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.runspec import RunSpec, dump
@@ -87,7 +88,11 @@ def driver_of(bench: Bench, *, stream: bool) -> ExecDriver:
         return Launch(argv, environment, True, dump(spec), hidden=(str(bench.folder / "secret"),), stream=stream)
 
     return ExecDriver(
-        bench.folder / "run", bench.folder / "logs", Cgroups(bench.cgroup), launch, lambda: None, bench.deaths.append
+        Rooms(Room(bench.folder / "run", bench.folder / "logs"), bench.spare),
+        Cgroups(bench.cgroup),
+        launch,
+        lambda: None,
+        bench.deaths.append,
     )
 
 

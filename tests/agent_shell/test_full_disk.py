@@ -4,15 +4,19 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from halftrack_agent.drivers.instances import Folder
 from halftrack_agent.places import Places
 from halftrack_controller import galaxy
 from halftrack_model.report import Happened
+from tests.agent_shell.driver_bench import killed
 from tests.agent_shell.test_agent import SOURCE, AgentProcess, publish, until
+from tests.agent_shell.test_services_under_agent import NAME, Site, boot
 from tests.controller_shell.shell_harness import ENVIRONMENT, LiveController, graph, host
 from tests.crash.scenarios import SINK as QUIET_SINK
 from tests.small_disk import found_at_fault, grown, loop_disk, small_disk
@@ -138,13 +142,47 @@ def test_on_a_disk_that_became_read_only_workloads_run_on_and_nothing_is_promise
                 assert "Read-only" in entry.refusal_message
                 assert entry.accepted_revision == was, "what is not on the disk is not acknowledged"
                 until(lambda: any("Read-only" in text for text in client.host("tank-a").entry.problems), "it is told")
-            assert agent.process is not None
-            assert agent.process.poll() is None
-            agent.end()
-            again = agent.command("run", *agent.options)
-            assert (again.returncode, "Traceback" in again.stderr) == (1, False)
-            assert "Read-only file system" in again.stderr
-            assert {name: agent.pid(name) for name in names} == before
-            assert all(Path(f"/proc/{pid}").exists() for pid in before.values())
+                assert agent.process is not None
+                assert agent.process.poll() is None
+                agent.end()
+                agent.start()
+                until(
+                    lambda: "adopted: line.sink, line.source" in (tmp_path / "agent.log").read_text(),
+                    "they are adopted",
+                )
+                assert {name: agent.pid(name) for name in names} == before
+                until(
+                    lambda: any("takes no change" in text for text in client.host("tank-a").entry.problems),
+                    "it is told again",
+                )
         finally:
             agent.clear()
+
+
+# invariants: R1, D1
+@pytest.mark.host
+def test_what_ends_on_a_disk_that_is_read_only_is_begun_again_and_all_of_it_after_a_boot(tmp_path: Path) -> None:
+    with loop_disk(tmp_path / "disk") as disk:
+        site = Site(tmp_path, state=disk / "state")
+        agent, in_memory = site.agent, tmp_path / "run/instances"
+        try:
+            agent.start()
+            until(lambda: site.page() == "hello", "it serves")
+            found_at_fault(disk)
+            os.kill(agent.pid(NAME), signal.SIGKILL)
+            until(lambda: (in_memory / NAME).exists() and site.page() == "hello", "it serves again")
+            first = Folder(in_memory / NAME).who()
+            assert first
+            agent.end(signal.SIGKILL)
+            agent.start()
+            until(lambda: "takes no change" in site.problems(), "it is told")
+            assert Folder(in_memory / NAME).who() == first, "it is adopted"
+            site.cut()
+            agent.end(signal.SIGKILL)
+            killed(in_memory)
+            boot(site, 1)
+            until(lambda: site.page() == "hello", "it serves after a boot without a link")
+            assert Folder(in_memory / NAME).who() != first
+        finally:
+            killed(in_memory)
+            site.close()

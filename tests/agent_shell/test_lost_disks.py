@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,33 @@ def test_a_disk_without_room_for_a_reserve_says_so(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "1m") as disk:
         assert "could not be kept" in Reserve(disk).problem
         assert list(disk.iterdir()) == []
+
+
+# invariants: D1, P3
+def test_a_disk_that_takes_no_change_is_read_and_written_to_once_it_does(tmp_path: Path) -> None:
+    def remounted(how: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
+
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        for name in ("good", "bad"):
+            (disk / name).mkdir()
+            book = Ledger(disk / name / "journal", "test")
+            book.append(b"one")
+            book.close()
+        (disk / "new").mkdir()
+        (disk / "bad/journal").write_bytes((disk / "bad/journal").read_bytes().replace(b"one", b"two"))
+        remounted("ro")
+        good, bad, new = (Ledger(disk / name / "journal", "test") for name in ("good", "bad", "new"))
+        assert (good.recovered, bad.recovered, new.recovered) == ((b"one",), (), ())
+        for book in (good, bad, new):
+            assert "takes no change" in book.broken
+            with pytest.raises(HostFault, match="Read-only"):
+                book.rewrite([b"more"])
+        remounted("rw")
+        for book in (good, bad, new):
+            book.rewrite([b"more"])
+            assert book.append(b"and more") == book.next_number - 1
+            book.close()
+            again = Ledger(book.path, "test")
+            assert (again.recovered, again.broken) == ((b"more", b"and more"), "")
+            again.close()

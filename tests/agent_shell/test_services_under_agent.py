@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from halftrack_agent.places import Places
 from halftrack_controller import galaxy
 from halftrack_model import canonical
 from halftrack_model.disconnect import ColdBoot, Disconnect
@@ -67,10 +68,14 @@ def free_port() -> int:
 class Site:
     """A controller, an agent, and a page on a port of the host's own network."""
 
-    def __init__(self, folder: Path, disconnect: Disconnect | None = None, *, published: bool = True) -> None:
+    def __init__(
+        self, folder: Path, disconnect: Disconnect | None = None, *, published: bool = True, state: Path | None = None
+    ) -> None:
         galaxy.init(folder / "galaxy", "milkyway", ["127.0.0.1"])
         self.live = LiveController(folder / "galaxy", heartbeat_ms=200)
         self.agent = AgentProcess(folder)
+        if state is not None:
+            self.agent.places = Places(state, folder / "run")
         self.port = free_port()
         vertex = Vertex("page", Role.SERVICE, "page", ("tank-a",), {"port": self.port}, 0, 0, host_network=True)
         graph = StreamGraph("page", "home", (replace(vertex, disconnect=disconnect),), ())

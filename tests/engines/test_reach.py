@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from halftrack_agent.artifacts import ArtifactStore
+from halftrack_agent.drivers import rooms
 from halftrack_agent.drivers.cgroups import Cgroups
 from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.drivers.launch import Launcher
@@ -87,9 +88,7 @@ class Driven:
         identity = Identity(self.places.identity, member, b"secret", b"", b"")
         launcher = Launcher(self.places, identity, store, "127.0.0.1:1", own_network=True)
         groups = Cgroups(f"halftrack-test/{folder.name}")
-        self.driver = lambda: ExecDriver(
-            self.places.instances, self.places.logs, groups, launcher, lambda: None, lambda _: None
-        )
+        self.driver = lambda: ExecDriver(rooms.of(self.places), groups, launcher, lambda: None, lambda _: None)
         self.sink = Workload(
             "s.sink", Kind.VERTEX, Runs.SINK, digest_of(text.encode()), "program:Sink", (), self.params, "s/source", "",
             "", "1.0.0", StateSchemas("", ()), None, reach=self.reach,

@@ -11,14 +11,14 @@ import os
 import re
 import signal
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
-from halftrack_agent import clock, files
+from halftrack_agent import clock
 from halftrack_agent.drivers import processes, traces
 from halftrack_agent.drivers.cgroups import Cgroups
 from halftrack_agent.drivers.instances import Ending, Folder, Launch, Ordered, Who
 from halftrack_agent.drivers.meter import Used, used
 from halftrack_agent.drivers.processes import Process
+from halftrack_agent.drivers.rooms import Rooms
 from halftrack_agent.drivers.shim import tail_line
 from halftrack_agent.drivers.starting import Shim, Starter, readable
 from halftrack_agent.events import InstanceSeen
@@ -55,14 +55,14 @@ class ExecDriver:
 
     def __init__(
         self,
-        folder: Path,
-        logs: Path,
+        rooms: Rooms,
         cgroups: Cgroups,
         launch: Callable[[Workload], Launch],
         woken: Callable[[], None],
         died: Callable[[int], None],
     ) -> None:
-        self._folder, self._logs = files.make_folder(folder), files.make_folder(logs)
+        self._rooms = rooms
+        rooms.usual.made()
         self._cgroups, self._launch, self._woken, self._died = cgroups, launch, woken, died
         self._starter = Starter()
         self._instances: dict[str, _Instance] = {}
@@ -104,7 +104,7 @@ class ExecDriver:
 
     async def adopt(self) -> tuple[str, ...]:
         """Find the instances that an earlier agent started; returns the names of those that still run (R2)."""
-        for path in sorted(self._folder.iterdir()):
+        for path in self._rooms.found():
             folder = Folder(path)
             found = folder.found(self._boot, clock.boot_ms())
             if found is None:
@@ -170,7 +170,7 @@ class ExecDriver:
             raise InvalidInput("bad-name", f"{workload.name!r} cannot name an instance: it becomes a folder")
         now = clock.boot_ms()
         ordered = Ordered(workload.name, workload.digest(), f"{workload.name}.{now}", now, self._boot)
-        instance = _Instance(Folder(self._folder / workload.name), ordered)
+        instance = _Instance(Folder(self._rooms.now().instances / workload.name), ordered)
         self._instances[workload.name] = instance
         self._spawn(self._start(instance, workload))
 
@@ -206,7 +206,7 @@ class ExecDriver:
         ordered = instance.ordered
         if not instance.folder.free():
             raise HostFault("instance-lives", f"{instance.folder.path}: the shim of one before still holds its lock")
-        log = self._logs / f"{ordered.workload}.log"
+        log = self._rooms.log(instance.folder.path)
         groups = self._cgroups.make(ordered.cgroup, launch.resources)
         instance.folder.write_order(ordered, launch, log, LOG_BYTES, groups)
         lock = instance.folder.lock()
@@ -278,7 +278,7 @@ class ExecDriver:
         self._troubles.pop(name, None)
         self._release(instance)
         # Not by a group's name, which a damaged record lacks: "." would be the folder of all.
-        aside = self._folder / f".{name}.{instance.ordered.started_ms}"
+        aside = instance.folder.path.with_name(f".{name}.{instance.ordered.started_ms}")
         with contextlib.suppress(OSError):
             instance.folder.path.rename(aside)
         self._spawn(self._clear(Folder(aside), instance.ordered.cgroup))
@@ -342,7 +342,7 @@ class ExecDriver:
         self._trouble(instance, f"{name}: its shim was killed; it runs on, but how it ends will not be known")
 
     def _vanished(self, instance: _Instance) -> None:
-        line = tail_line(str(self._logs / f"{instance.ordered.workload}.log"), 0)
+        line = tail_line(str(self._rooms.log(instance.folder.path)), 0)
         self._end(instance, Ending(None, None, f"it ended without a shim to see how; its log's last line: {line}"))
 
     def _end(self, instance: _Instance, ending: Ending) -> None:

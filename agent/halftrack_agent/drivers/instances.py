@@ -241,7 +241,7 @@ class Folder:
 
     def lock(self) -> int | None:
         """The lock's descriptor, locked; None while a shim holds it."""
-        fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = files.lockable(self.path / "lock")
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

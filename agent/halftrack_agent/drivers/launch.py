@@ -10,7 +10,7 @@ from pathlib import Path
 
 from halftrack_agent import feed_orders, files, inlet_orders, judge_orders, reach_orders, spool_orders
 from halftrack_agent.artifacts import ArtifactStore
-from halftrack_agent.drivers import egress
+from halftrack_agent.drivers import egress, rooms
 from halftrack_agent.drivers.instances import Launch
 from halftrack_agent.identity import Identity
 from halftrack_agent.places import Places
@@ -34,7 +34,7 @@ class Launcher:
         self, places: Places, identity: Identity, store: ArtifactStore, listen: str, own_network: bool
     ) -> None:
         self._places, self._identity, self._store = places, identity, store
-        self._listen, self._own_network = listen, own_network
+        self._listen, self._own_network, self._rooms = listen, own_network, rooms.of(places)
         self._peers: Mapping[str, Peer] = {}
         self._workloads: tuple[Workload, ...] = ()
         self._hidden = (str(identity.key_path),)  # no workload needs the key that speaks for the host to the controller
@@ -66,7 +66,7 @@ class Launcher:
         except SpecError as error:
             raise InvalidInput("bad-workload", f"{workload.name} cannot be run: {error}") from None
         # -I: nothing from the environment or a user's site folder decides what a process with our orders imports.
-        path = str(self._places.instances / workload.name / "run.json")
+        path = str(self._rooms.now().instances / workload.name / "run.json")
         argv = (sys.executable, "-I", "-u", "-m", "halftrack_dataplane.run", path)
         speaks = workload.runs in _LINKED or workload.runs is Runs.MEMBER
         feeds = feed_orders.bound(workload.feeds) if workload.runs is Runs.KEEPER else ()
@@ -78,7 +78,7 @@ class Launcher:
         found = {
             "PATH": _PATH,
             "LANG": "C.UTF-8",
-            "HOME": str(self._places.instances / workload.name),
+            "HOME": str(self._rooms.now().instances / workload.name),
             "HALFTRACK_WORKLOAD": workload.name,
         }
         if workload.runs is Runs.COMMAND:
@@ -142,7 +142,7 @@ class Launcher:
             snapshot_peers=snapshot_peers,
         )
         reader = workload.keeps_for or workload.name
-        who = str(places.instances / reader / "instance.json")
+        who = str(self._rooms.now().instances / reader / "instance.json")
         if workload.feeds:
             files.make_folder(places.feeds(reader))
         spec = feed_orders.ordered(spec, workload, str(places.feeds(reader)), who)
