@@ -327,28 +327,6 @@ def test_what_no_process_can_be_given_is_no_ones_exit(bench: Bench) -> None:
     go(work())
 
 
-@pytest.mark.parametrize("short", ["descriptors", "threads"])
-def test_a_host_that_is_short_of_something_starts_it_once_it_is_not(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, short: str
-) -> None:
-    """It had looked as if it ran, for ever."""
-
-    def none_left(*_words: object) -> None:
-        raise OSError(24, "Too many open files") if short == "descriptors" else RuntimeError("can't start new thread")
-
-    async def work() -> None:
-        async with bench.running() as driver:
-            with monkeypatch.context() as patch:
-                patch.setattr(*((os, "pipe") if short == "descriptors" else (asyncio, "to_thread")), none_left)
-                driver.start(python("a", FOREVER))
-                await until(lambda: not driver.seen()["a"].running, "it is given up")
-            assert "not started" in driver.seen()["a"].detail
-            driver.start(python("a", FOREVER))
-            await until(lambda: "a" in driver.pids(), "it runs")
-
-    go(work())
-
-
 def test_names_that_would_leave_the_folder_are_refused(bench: Bench) -> None:
     async def work() -> None:
         async with bench.running() as driver:

@@ -1,5 +1,6 @@
-"""What an instance may use at most: the files of both versions of control groups, and the kernel's own word on it."""
+"""What an instance may use at most: the files of both versions of control groups, and the kernel's own word on it; and what a host is itself short of."""
 
+import asyncio
 import os
 import tempfile
 from collections.abc import Callable
@@ -193,5 +194,27 @@ def test_who_wants_more_of_the_processor_waits_for_it(bench: Bench) -> None:
 
             await until(lambda: throttled() > 3, "the kernel has it wait")
             assert not driver.problems
+
+    go(work())
+
+
+@pytest.mark.parametrize("short", ["descriptors", "threads"])
+def test_a_host_that_is_short_of_something_starts_it_once_it_is_not(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, short: str
+) -> None:
+    """It had looked as if it ran, for ever."""
+
+    def none_left(*_words: object) -> None:
+        raise OSError(24, "Too many open files") if short == "descriptors" else RuntimeError("can't start new thread")
+
+    async def work() -> None:
+        async with bench.running() as driver:
+            with monkeypatch.context() as patch:
+                patch.setattr(*((os, "pipe") if short == "descriptors" else (asyncio, "to_thread")), none_left)
+                driver.start(python("a", FOREVER))
+                await until(lambda: not driver.seen()["a"].running, "it is given up")
+            assert "not started" in driver.seen()["a"].detail
+            driver.start(python("a", FOREVER))
+            await until(lambda: "a" in driver.pids(), "it runs")
 
     go(work())
