@@ -40,7 +40,8 @@ JournalEntry = JournalPlan | JournalSwap | ForgetSwap
 def recovered(trust: Trust, entries: Iterable[JournalEntry], seed: int, now_ms: int, floor: int = 0) -> AgentState:
     """The state that a journal tells of. Its plan is judged again: what rotted on the disk is not obeyed (P1, D1).
 
-    Phases begin anew now, since the boot-time clock may have restarted. Raises what `inbox.judged` raises.
+    Phases begin anew now, since the boot-time clock may have restarted. Raises what `inbox.judged` raises, and Refused when the newest plan is gone: a disk
+    has not kept what it said it had, and the one before may give this host what is another's by now (P2).
     """
     held: TrustedPlan | None = None
     records: dict[str, SwapRecord] = {}
@@ -51,6 +52,11 @@ def recovered(trust: Trust, entries: Iterable[JournalEntry], seed: int, now_ms: 
             records.pop(entry.swap_id, None)
         else:
             records[entry.record.swap_id] = replace(entry.record, since_ms=now_ms, leg_since_ms=now_ms)
+    if held is not None and held.plan.revision < floor:
+        text = (
+            f"the newest one in it is {held.plan.revision}, and this host had accepted {floor}: the disk has lost that"
+        )
+        raise Refused("older-revision", text)
     return AgentState(trust, seed, held, records, {}, {}, {}, {}, now_ms, floor)
 
 

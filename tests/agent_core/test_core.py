@@ -11,6 +11,7 @@ from halftrack_agent import core, journal, seats, swap
 from halftrack_agent import events as ev
 from halftrack_agent.state import AgentState
 from halftrack_dataplane.frames import reader_name
+from halftrack_model.errors import Refused
 from halftrack_model.swap import GreenStatus, Phase, SeatStatus, SwapRecord
 from tests.agent_core.plans import SWAP, A, B, member_workload, merge, plan, sealed
 from tests.sim import keys
@@ -92,6 +93,20 @@ def test_any_prefix_of_the_journal_recovers_to_what_was_durable_then(events: lis
     again, actions = core.advance(back, (back.plan and ev.PlanArrived(back.plan.sealed)) or ev.Looked(EMPTY), 0)
     assert again.plan == back.plan
     assert not any(isinstance(action, ev.JournalPlan | ev.Stop) for action in actions)
+
+
+# invariants: P2, D1
+@given(st.integers(1, 4), st.integers(0, 5))
+def test_a_journal_that_has_lost_its_newest_plan_is_not_obeyed(kept: int, floor: int) -> None:
+    """A disk that did not keep what it had synced may end anywhere; the floor stands in a file of its own."""
+    entries = [ev.JournalPlan(sealed(plan(A, revision))) for revision in range(1, kept + 1)]
+    if floor > kept:
+        with pytest.raises(Refused, match=f"had accepted {floor}"):
+            core.recovered(keys.trust_of(A), entries, 1, 0, floor)
+    else:
+        back = core.recovered(keys.trust_of(A), entries, 1, 0, floor)
+        assert back.plan is not None
+        assert back.plan.plan.revision == kept
 
 
 # invariant: P1
