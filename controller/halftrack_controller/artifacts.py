@@ -30,6 +30,7 @@ MIN_CHUNK_BYTES = (
     1 << 10
 )  # a host with a narrow window asks for small pieces; smaller than this costs more than it carries
 MAX_BASES = 64  # that one wish may name
+MAX_KNOWN = 4096  # files that need not be read again
 
 
 class ArtifactFiles:
@@ -38,6 +39,7 @@ class ArtifactFiles:
     def __init__(self, folder: Path) -> None:
         self._held = folder / "sha256"
         self._incoming = folder / "incoming"
+        self._read: dict[Path, tuple[int, int, int]] = {}
         with _disk_faults():
             for path in (self._held, self._incoming):
                 path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -50,12 +52,26 @@ class ArtifactFiles:
         """Where the artifact is, if it is held."""
         return self._held / checked_digest(digest).removeprefix("sha256:")
 
-    def holds(self, digest: str, size_bytes: int) -> bool:
-        """Is the file really there, at its length?"""
+    def holds(self, digest: str) -> bool:
+        """Is the file really there, with every byte?"""
+        return self.sound(self.path(digest), digest)
+
+    def sound(self, path: Path, digest: str) -> bool:
+        """Has that file the digest? Each is read whole when it is first asked for, and again when it is not the very file that was read (D1)."""
         try:
-            return self.path(digest).stat().st_size == size_bytes
+            stat = path.stat()
+            signature = stat.st_ino, stat.st_size, stat.st_mtime_ns
+            if self._read.get(path) == signature:
+                return True
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest.removeprefix("sha256:"):
+                    return False
         except OSError:
             return False
+        if len(self._read) >= MAX_KNOWN:
+            self._read.clear()
+        self._read[path] = signature
+        return True
 
     def upload(self, digest: str, total_bytes: int) -> "Upload":
         """A place for an artifact to arrive in."""
@@ -120,6 +136,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactsServicer):
 
     def __init__(self, galaxy: str, files: ArtifactFiles, parcels: Parcels, store: StoreThread) -> None:
         self._galaxy, self._files, self._parcels, self._store = galaxy, files, parcels, store
+        self._checking = asyncio.Lock()  # a hundred hosts that ask for one artifact at once have it read once
         self._packing = asyncio.Lock()  # one at a time: packing takes a processor and the memory of two artifacts
 
     async def Offer(self, request: Wire, context: Context) -> Wire:  # noqa: N802 - gRPC's name
@@ -142,8 +159,10 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactsServicer):
         return OfferReply(parcel.digest, parcel.size_bytes, parcel.base) if parcel else OfferReply("", 0, "")
 
     def _packed(self, wanted: Path, base: Path | None) -> Parcel | None:
+        if not self._files.sound(wanted, wanted.name):
+            return None  # whoever asks for the whole is told
         with _disk_faults():
-            return self._parcels.packed(wanted, base)
+            return self._parcels.packed(wanted, base if base and self._files.sound(base, base.name) else None)
 
     async def Fetch(  # noqa: N802 - gRPC's name
         self, request: Wire, context: Context
@@ -165,6 +184,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactsServicer):
             path = await asyncio.to_thread(self._parcels.path, wish.digest)
         if path is None:
             raise Refused("unknown-artifact", f"{wish.digest} is not held here: publish the release that names it")
+        await self._check(path, wish.digest)
         try:
             file = path.open("rb")
             size = os.fstat(file.fileno()).st_size if size is None else size
@@ -175,6 +195,16 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactsServicer):
             raise InvalidInput("bad-offset", f"offset {wish.offset} is outside the artifact's {size} bytes")
         file.seek(wish.offset)
         return file, size
+
+    async def _check(self, path: Path, digest: str) -> None:
+        """HostFault rather than bytes that a host would find to be wrong once it has them all."""
+        async with self._checking:
+            sound = await asyncio.to_thread(self._files.sound, path, digest)
+        if not sound:
+            await asyncio.to_thread(self._parcels.forget, digest)
+            raise HostFault(
+                "artifact-lost", f"{digest} is damaged on the controller's disk, or gone: publish its release once more"
+            )
 
     async def Put(  # noqa: N802
         self, requests: AsyncIterator[Wire], context: Context
@@ -188,7 +218,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactsServicer):
         first = await anext(chunks, said.PutChunk("", 0, b""))
         digest = checked_digest(first.digest)
         held = await self._store.do(lambda store: store.artifact_size(digest))
-        if held is not None and await asyncio.to_thread(self._files.holds, digest, held):
+        if held is not None and await asyncio.to_thread(self._files.holds, digest):
             return said.PutReply(digest, held, already_held=True)
         upload = await asyncio.to_thread(self._files.upload, digest, first.total_bytes)
         try:

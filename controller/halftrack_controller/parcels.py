@@ -60,6 +60,11 @@ class Parcels:
         """The file of a parcel by its digest; None when there is none (any more)."""
         return next(self._folder.glob(f"*.{_bare(digest)}"), None)
 
+    def forget(self, digest: str) -> None:
+        """That one, if it is a parcel, is not what it was: it is made again when it is asked for."""
+        if (path := self.path(digest)) is not None:
+            path.unlink(missing_ok=True)
+
     def packed(self, wanted: Path, base: Path | None) -> Parcel | None:
         """The parcel of one artifact's file for who has another's, from the cache or made now; None when it is not worth it."""
         name = (wanted.name, base.name if base else "none")

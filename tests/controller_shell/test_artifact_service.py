@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from halftrack_controller import galaxy
 from halftrack_controller.artifacts import ArtifactFiles
 from halftrack_model import canonical
-from halftrack_model.errors import HalftrackError, InvalidInput, Refused, Untrusted
+from halftrack_model.errors import HalftrackError, HostFault, InvalidInput, Refused, Untrusted
 from halftrack_model.ids import digest_of
 from halftrack_model.seals import RELEASE
 from halftrack_proto import artifact_codec
@@ -172,6 +172,53 @@ def test_a_host_is_offered_what_it_can_rebuild_and_fetches_it_like_an_artifact(
     for held in (("../../plan.key",), (digests[0],) * 65):
         with pytest.raises(InvalidInput):
             offer(live, tank_a, digests[1], *held)
+
+
+# invariant: D1
+def test_what_rots_on_the_controllers_disk_is_not_sent_over_a_link_and_can_be_published_again(
+    live: LiveController, tank_a: Credentials, tmp_path: Path
+) -> None:
+    """A host would find it out when all of it has come, and begin once more."""
+    text = b"".join(b"line %d\n" % line for line in range(3_000))
+    contents = [text, text + b"and one more"]
+    digests = [digest_of(each) for each in contents]
+    folder = live.folder / "controller"
+    files = [folder / "artifacts/sha256" / digest.removeprefix("sha256:") for digest in digests]
+
+    def published() -> list[bool]:
+        held = []
+        with live.operator() as client:
+            for number, content in enumerate(contents):
+                (tmp_path / str(number)).write_bytes(content)
+                held.append(client.put_artifact(tmp_path / str(number)).already_held)
+                made = release("a", f"1.{number}.0", content)
+                client.publish_release(client.load_release_key().sealed(RELEASE, canonical.encode(made)))
+        return held
+
+    assert published() == [False, False]
+    parcel = offer(live, tank_a, digests[1], digests[0])
+    assert parcel.base == digests[0]
+    (packed,) = folder.rglob(f"*.{parcel.digest.removeprefix('sha256:')}")
+    for path, digest in ((packed, parcel.digest), (files[1], digests[1])):
+        fetch(live, tank_a, digest, 0)
+        turned(path)
+        with pytest.raises(HostFault, match="publish its release once more"):
+            fetch(live, tank_a, digest, 0)
+    assert offer(live, tank_a, digests[1], digests[0]) == OfferReply("", 0, ""), "nothing is made of what is damaged"
+    assert published() == [True, False]
+    assert offer(live, tank_a, digests[1], digests[0]) == parcel, "it was made again"
+    fetch(live, tank_a, parcel.digest, 0)
+    assert fetch(live, tank_a, digests[1], 0) == (len(contents[1]), contents[1])
+    turned(files[0])
+    packed.unlink()
+    assert offer(live, tank_a, digests[1], digests[0]).base == ""
+
+
+def turned(path: Path) -> None:
+    """One bit of it, while nobody looks."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
 
 
 def test_pieces_are_as_small_as_the_host_asks_for(live: LiveController, tank_a: Credentials, tmp_path: Path) -> None:
