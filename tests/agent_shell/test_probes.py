@@ -3,10 +3,13 @@
 import asyncio
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
 import pytest
+from grpc_health.v1 import health, health_pb2_grpc  # type: ignore[import-untyped]
 
 from halftrack_agent.drivers import probes
 from halftrack_agent.drivers.exec import ExecDriver
@@ -115,6 +118,26 @@ def test_the_grpc_health_service_is_asked_by_name(bench: Bench) -> None:
             assert await probes.looked(named, PARAMS, here) == "port 50051: it says NOT_SERVING"
             unknown = replace(GRPC, service="nobody")
             assert await probes.looked(unknown, PARAMS, here) == "port 50051: not found"
+
+    go(work())
+
+
+# invariant: O1
+def test_a_proxy_of_the_host_is_not_asked_for_what_runs_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site behind one names it in the agent's unit: each service with a `grpc` probe would have been ill there."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    servicer = health.HealthServicer()
+
+    async def work() -> None:
+        server = grpc.aio.server(ThreadPoolExecutor(1))
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            here = Where(os.getpid(), tmp_path / "relay")
+            assert await probes.looked(replace(GRPC, port=str(port)), {}, here) == ""
+        finally:
+            await server.stop(0)
 
     go(work())
 
