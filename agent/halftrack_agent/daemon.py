@@ -179,6 +179,7 @@ def _run(places: Places, options: argparse.Namespace, arguments: Sequence[str]) 
 
 async def _running(places: Places, options: argparse.Namespace, own: "Launched") -> bool:
     """Returns whether the process is to begin anew."""
+    from halftrack_agent import keepsake
     from halftrack_agent.agent import Agent, Listening  # heavy: the other commands do without
     from halftrack_agent.updating import Trialling
 
@@ -194,7 +195,7 @@ async def _running(places: Places, options: argparse.Namespace, own: "Launched")
     try:
         watchdog = Watchdog(options.patience)
         listening = Listening(options.listen, options.agent_port, options.bridge_port)
-        member, cgroup = identity.load(places.identity), options.cgroup or places.cgroup()
+        member, cgroup = keepsake.whole(places.identity), options.cgroup or places.cgroup()
         trial = Trialling(own, options.stable, again)
         async with Agent(places, member, listening, cgroup, watchdog.beat, trial) as agent:
             watchdog.ready()

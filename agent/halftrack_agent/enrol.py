@@ -17,7 +17,6 @@ from cryptography.x509.oid import NameOID
 
 from halftrack_agent import files, identity
 from halftrack_agent.identity import Membership
-from halftrack_model import canonical
 from halftrack_model.errors import HostFault, Refused, Untrusted
 from halftrack_proto import codec, status
 from halftrack_proto.channel import CLIENT_OPTIONS
@@ -55,7 +54,7 @@ async def enrol(folder: Path, token: Token) -> Membership:
     )
     files.replace(folder / "cert.pem", _pem(reply.certificate_der))
     files.replace(folder / "ca.pem", _pem(reply.ca_der))
-    files.replace(folder / "trust.json", canonical.encode(member))
+    identity.put_membership(folder, member)
     return member
 
 

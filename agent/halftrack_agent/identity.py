@@ -4,7 +4,8 @@ key.pem     the host's key for TLS; made here, never leaves
 curve.key   the host's CurveZMQ secret (Z85, one line); made here, never leaves
 cert.pem    the host's certificate
 ca.pem      the galaxy's CA
-trust.json  all that is public: written last, so its presence means that enrolment is complete
+trust.json  all that is public, with a sum: written last, so its presence means that enrolment is complete
+kept        a copy of all but the certificate (`keepsake`)
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from halftrack_agent import files
 from halftrack_agent.inbox import Trust
 from halftrack_model import canonical, seals
 from halftrack_model.errors import HalftrackError, HostFault, Refused
@@ -21,6 +23,7 @@ if TYPE_CHECKING:  # heavy, and `status` does without
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 
+KEPT = "kept"
 NONE = b"none"  # in place of a certificate that is not there: gRPC refuses what is no certificate, and aborts the process for nothing at all
 
 
@@ -54,6 +57,11 @@ class Identity:
     def key_path(self) -> Path:
         """Where the key for TLS lies: only the agent reads it."""
         return self.folder / "key.pem"
+
+    @property
+    def kept_path(self) -> Path:
+        """Where the copy of both keys lies."""
+        return self.folder / KEPT
 
     @property
     def curve_secret_path(self) -> Path:
@@ -101,7 +109,7 @@ def load(folder: Path) -> Identity:
 def membership(folder: Path) -> Membership:
     """Whom an enrolled host obeys; HostFault when that cannot be read."""
     try:
-        member = canonical.decode(Membership, (folder / "trust.json").read_bytes())
+        member = canonical.decode(Membership, files.unsummed((folder / "trust.json").read_bytes()))
     except (OSError, HalftrackError) as error:
         raise HostFault("identity-damaged", f"{folder} cannot be read ({error}); enrol this host again") from error
     named = (*member.plan_keys.items(), *member.release_keys.items())
@@ -110,6 +118,25 @@ def membership(folder: Path) -> Membership:
     ):  # a key's name is its digest, so this finds any damage of one
         raise HostFault("identity-damaged", f"{folder}: trust.json is damaged; enrol this host again")
     return member
+
+
+def put_membership(folder: Path, member: Membership) -> None:
+    """Write it down. In the form that it has: who enrolled with a version that knew of no sum may come back to that one."""
+    path, line = folder / "trust.json", canonical.encode(member)
+    plain = path.exists() and b"\n" not in path.read_bytes()
+    files.replace(path, line if plain else files.summed(line))
+
+
+def is_authority(pem: bytes) -> bool:
+    """Is this a CA's certificate, and whole?"""
+    from cryptography import x509
+
+    try:
+        ca = x509.load_pem_x509_certificate(pem)
+        ca.verify_directly_issued_by(ca)
+    except Exception:  # noqa: BLE001 - whatever has become of the file; the library raises many kinds for bad ASN.1
+        return False
+    return True
 
 
 def own_key(path: Path) -> "EllipticCurvePrivateKey":

@@ -15,9 +15,8 @@ from typing import Any
 
 import grpc
 
-from halftrack_agent import clock, files, renewal
+from halftrack_agent import clock, files, identity, renewal
 from halftrack_agent.identity import Identity, own_key, public_der
-from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError, HostFault, Untrusted
 from halftrack_model.ids import digest_of
 from halftrack_model.renewals import NONCE_BYTES_MAX, Renewal, statement
@@ -117,11 +116,14 @@ class Renewing:
         if endpoint != member.enrolment_endpoint:
             member = replace(member, enrolment_endpoint=endpoint)
             self._identity = replace(self._identity, member=member)
-            self._write("trust.json", canonical.encode(member))
+            self._put(lambda: identity.put_membership(self._identity.folder, member))
 
     def _write(self, name: str, data: bytes) -> None:
+        self._put(lambda: files.replace(self._identity.folder / name, data))
+
+    def _put(self, work: Callable[[], object]) -> None:
         try:
-            self._must(lambda: files.replace(self._identity.folder / name, data))
+            self._must(work)
             self._unwritten = ""
         except HostFault as error:
             self._unwritten = f"the renewed identity is not on the disk: {error.message}"

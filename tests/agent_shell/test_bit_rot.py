@@ -16,11 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from halftrack_agent import identity, launching, retention
+from halftrack_agent import identity, keepsake, launching, retention
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.identity import Membership
 from halftrack_agent.places import Places
 from halftrack_agent.slots import Running, Slot, Slots, Trial
+from halftrack_controller import ca
 from halftrack_model import canonical, seals
 from halftrack_model.errors import HostFault
 from halftrack_model.ids import digest_of
@@ -74,6 +75,68 @@ def test_a_damaged_identity_trusts_nobody_else(member: Path, name: str, where: i
     assert reason == "identity-damaged"
     assert (found.plan_keys, found.release_keys, found.curve_public) == (KEYS, KEYS, MEMBER.curve_public)
     assert 1 <= found.release_threshold <= len(KEYS)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The identity of an enrolled host whose agent has started once."""
+    folder = tmp_path_factory.mktemp("kept")
+    authority = ca.new_authority("g")
+    pem = authority.key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    for name, data in (
+        ("key.pem", pem),
+        ("curve.key", SECRET),
+        ("cert.pem", b"C"),
+        ("ca.pem", ca.pem(authority.certificate)),
+    ):
+        (folder / name).write_bytes(data)
+    identity.put_membership(folder, MEMBER)
+    assert keepsake.whole(folder).member == MEMBER
+    return folder
+
+
+# invariants: P1, D1
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+@few
+@given(st.sampled_from(["curve.key", "ca.pem", "trust.json", "kept"]), st.integers(0), st.integers(1, 255))
+def test_a_host_is_itself_again_whichever_byte_of_it_has_changed(kept: Path, name: str, where: int, bits: int) -> None:
+    """It may boot without a link, and its workloads must not wait for a person; whom it obeys and where it looks for its controller does not change unseen."""
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    (kept / name).write_bytes(flipped(before[name], where, bits))
+    try:
+        found = keepsake.whole(kept)
+        assert found.member == MEMBER
+        assert identity.own_curve_key(kept / "curve.key") == MEMBER.curve_public
+        assert identity.is_authority(found.ca_pem)
+        if name in ("trust.json", "kept"):  # the others have more than one spelling
+            assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    finally:
+        for path, data in before.items():
+            (kept / path).write_bytes(data)
+
+
+@few
+@given(where=st.integers(0), length=st.integers(1, 64))
+def test_a_key_that_cannot_be_read_any_more_is_put_back(kept: Path, where: int, length: int) -> None:
+    before = (kept / "key.pem").read_bytes()
+    at = where % len(before)
+    (kept / "key.pem").write_bytes(before[:at] + bytes(length) + before[at + length :])
+    keepsake.whole(kept)
+    assert (kept / "key.pem").read_bytes() == before
+
+
+def test_a_host_without_a_copy_is_refused_as_before(kept: Path) -> None:
+    before = {name: (kept / name).read_bytes() for name in ("kept", "trust.json")}
+    (kept / "kept").unlink()
+    (kept / "trust.json").write_bytes(b"rot")
+    try:
+        with pytest.raises(HostFault, match="enrol this host again"):
+            keepsake.whole(kept)
+    finally:
+        for name, data in before.items():
+            (kept / name).write_bytes(data)
 
 
 def test_a_threshold_of_nobody_is_a_damage_and_needs_a_seal_all_the_same(member: Path) -> None:

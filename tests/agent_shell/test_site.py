@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from halftrack_agent.identity import Membership
+from halftrack_agent import identity
 from halftrack_controller import galaxy, render
 from halftrack_model import canonical
 from halftrack_model.graph import Role, StreamGraph, Vertex
@@ -70,7 +70,7 @@ class Tank:
     def _link_of(self, name: str) -> BadLink:
         """That host reaches the controller through it."""
         way, trust = BadLink(self.live.session), self.agents[name].places.identity / "trust.json"
-        member = canonical.decode(Membership, trust.read_bytes())
+        member = identity.membership(trust.parent)
         trust.write_bytes(canonical.encode(replace(member, endpoint=way.address)))
         return way
 

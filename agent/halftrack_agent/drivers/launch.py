@@ -37,7 +37,8 @@ class Launcher:
         self._listen, self._own_network, self._rooms = listen, own_network, rooms.of(places)
         self._peers: Mapping[str, Peer] = {}
         self._workloads: tuple[Workload, ...] = ()
-        self._hidden = (str(identity.key_path),)  # no workload needs the key that speaks for the host to the controller
+        # No workload needs the key that speaks for the host to the controller.
+        self._hidden = (str(identity.key_path), str(identity.kept_path))
         self._all_hidden = (*self._hidden, str(identity.curve_secret_path))  # most do not speak to other hosts either
 
     def use(self, peers: Mapping[str, Peer], workloads: Sequence[Workload] = ()) -> None:
