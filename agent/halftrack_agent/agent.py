@@ -376,3 +376,4 @@ class Agent:
             self._posted.post(self._loop.observed(), self._bringing.gauges())
             self._wall.keep()
             self._inherited.reap()
+            self._driver.keep_logs()

@@ -2,16 +2,19 @@
 
 import contextlib
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halftrack_agent.drivers import instances, procfs, shim
+from halftrack_agent import clock
+from halftrack_agent.drivers import exec as exec_driver
+from halftrack_agent.drivers import instances, processes, procfs, shim
 from halftrack_agent.drivers.exec import ExecDriver
 from halftrack_agent.drivers.instances import Ending, Folder, Launch, Ordered
-from tests.agent_shell.driver_bench import Bench, go, python
+from tests.agent_shell.driver_bench import FOREVER, Bench, go, python
 from tests.agent_shell.test_records_of_instances import BOOT, RECORDS, cut, remains, twice
 from tests.agent_shell.waiting import until
 
@@ -128,3 +131,30 @@ def test_a_shim_that_has_told_an_end_is_given_a_moment_to_be_gone(
     assert folder.free() is bool(told)
     if not told:
         os.close(held)
+
+
+# invariant: R2
+def test_who_has_lost_its_shim_runs_on_and_its_log_stays_within_its_bounds(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may run on for months, through many agents."""
+    log = bench.folder / "logs/a.log"
+
+    async def work() -> None:
+        async with bench.running() as driver:
+            driver.start(python("a", FOREVER))
+            await until(driver.pids, "it runs")
+            who = Folder(bench.folder / "run/a").who()
+            assert who is not None
+            monkeypatch.setattr(exec_driver, "LOG_BYTES", 1000)
+            with log.open("ab") as file:
+                file.write(b"x" * 3000)
+            driver.keep_logs()
+            assert log.stat().st_size == 3000, "its shim sees to it"
+            os.kill(who.shim.pid, signal.SIGKILL)
+            await until(lambda: driver.problems, "noticed")
+            driver.keep_logs()
+            assert (log.stat().st_size, log.with_name("a.log.1").stat().st_size) == (0, 1000)
+            assert processes.alive(who.workload, clock.boot_id())
+
+    go(work())

@@ -19,7 +19,7 @@ from halftrack_agent.drivers.instances import Ending, Folder, Launch, Ordered, W
 from halftrack_agent.drivers.meter import Used, used
 from halftrack_agent.drivers.processes import Process
 from halftrack_agent.drivers.rooms import Rooms
-from halftrack_agent.drivers.shim import tail_line
+from halftrack_agent.drivers.shim import rotated, tail_line
 from halftrack_agent.drivers.starting import Shim, Starter, readable
 from halftrack_agent.events import InstanceSeen
 from halftrack_model.errors import HostFault, InvalidInput
@@ -121,9 +121,8 @@ class ExecDriver:
             if instance.ending is None and folder.leaves():
                 self.stop(ordered.workload)  # the agent before us may not have lived to insist
         known = [instance.ordered.cgroup for instance in self._instances.values()]
-        for group in await asyncio.to_thread(
-            self._cgroups.sweep, known
-        ):  # R3: what is not known is reported, not killed
+        # R3: what is not known is reported, not killed.
+        for group in await asyncio.to_thread(self._cgroups.sweep, known):
             self._troubles[group] = f"processes that no instance accounts for run in the control group {group}"
         return tuple(name for name, instance in self._instances.items() if instance.ending is None)
 
@@ -258,9 +257,8 @@ class ExecDriver:
         await asyncio.to_thread(self._cgroups.kill, instance.ordered.cgroup)
         await _ended(instance)
         if instance.ending is None:
-            self._trouble(
-                instance, f"{instance.ordered.workload} does not end, not even by SIGKILL: it hangs in the kernel"
-            )
+            name = instance.ordered.workload
+            self._trouble(instance, f"{name} does not end, not even by SIGKILL: it hangs in the kernel")
 
     def _signal_group(self, process: Process, number: int) -> None:
         if processes.alive(process, self._boot):
@@ -352,6 +350,12 @@ class ExecDriver:
         instance.known.set()
         instance.ended.set()
         self._woken()
+
+    def keep_logs(self) -> None:
+        """Within their bounds, of those that have lost their shims: it is the shims' work."""
+        for instance in self._instances.values():
+            if instance.who is not None and instance.ending is None and instance.shim < 0:
+                rotated(str(self._rooms.log(instance.folder.path)), LOG_BYTES)
 
     def _trouble(self, instance: _Instance, text: str) -> None:
         self._troubles[instance.ordered.workload] = text
