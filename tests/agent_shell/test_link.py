@@ -304,3 +304,31 @@ def test_whatever_status_ends_a_session_another_one_is_tried(tmp_path: Path, mon
         assert controller.ends == []
 
     together(tmp_path, controller, work, monkeypatch)
+
+
+# invariant: R1
+def test_a_session_is_a_success_for_as_long_as_it_stood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only one that lasts begins the pauses anew: a controller that takes each host in and drops it again is not met by all of them at once."""
+    lasted: list[int] = []
+
+    def failed(self: Backoff, lasted_ms: int, _uniform: Any) -> tuple[Backoff, int]:
+        lasted.append(lasted_ms)
+        return self, 1
+
+    monkeypatch.setattr(Backoff, "failed", failed)
+
+    async def stands(_controller: Controller) -> AsyncIterator[ControllerSays]:
+        yield Welcome(60_000, 0)
+        await asyncio.sleep(0.3)
+
+    async def never_welcomes(_controller: Controller) -> AsyncIterator[ControllerSays]:
+        await asyncio.sleep(0.3)
+        yield Alive()
+
+    controller = Controller(never_welcomes, stands, never_welcomes, polite)
+
+    async def work(_bench: Bench, link: Link) -> None:
+        await until(lambda: len(controller.sessions) > 3 and link.up, "a session that stands")
+        assert (lasted[0], lasted[2], lasted[1] < Rule().steady_ms) == (0, 0, True)
+
+    together(tmp_path, controller, work, monkeypatch)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from halftrack_agent.hands import Hands
 from halftrack_agent.identity import Identity, Membership, genuine
 from halftrack_agent.inbox import Trust, TrustedPlan
 from halftrack_agent.journal import Journal
+from halftrack_agent.lifecycle import Phase
 from halftrack_agent.loop import Loop
 from halftrack_agent.outbox import Outbox
 from halftrack_agent.places import Places
+from halftrack_agent.reconcile import Instance
 from halftrack_agent.reserve import Reserve
 from halftrack_agent.rings import Rings
 from halftrack_agent.spools import Spools
@@ -337,22 +340,52 @@ def test_a_second_agent_on_the_same_state_is_refused(tmp_path: Path) -> None:
 # invariant: P1
 def test_a_journal_that_another_galaxy_wrote_is_not_obeyed(tmp_path: Path) -> None:
     """The identity was changed under a state folder: its plan is for somebody else."""
-    import zmq
-
     places = Places(tmp_path / "state", tmp_path / "run")
     journal = Journal(places.state) if places.state.mkdir() is None else None
     assert journal is not None
     journal.append(JournalPlan(sealed(5)))
     journal.close()
-    public, secret = zmq.curve_keypair()
-    places.identity.mkdir()
-    (places.identity / "curve.key").write_bytes(secret)
-    member = Membership("another", "h", "127.0.0.1:1", public.decode(), KEYS, KEYS, 1)
+    identity = member_of(places, "another")
 
     async def work() -> None:
-        identity = Identity(places.identity, member, b"", b"", b"")
         async with Agent(places, identity, Listening("127.0.0.1", 0, 0), places.cgroup()) as agent:
             assert agent.observed().revision == 0
             assert any("not obeyed" in problem for problem in agent.observed().problems)
 
     asyncio.run(work())
+
+
+# invariant: R2
+def test_the_artifact_of_what_runs_stays_although_no_plan_has_named_it_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither this plan nor the one before: what drains, or could not be stopped. `retention` has the rest."""
+    retained: list[Collection[str] | None] = []
+    monkeypatch.setattr(ArtifactStore, "retain", lambda _self, _plan, running, _unpacks: retained.append(running))
+    workload = plans.member_workload("a", "1.0.0")
+    drains = Instance(workload, Phase.RUNNING, 0, 0, 0, 0, 0, "")
+
+    async def work() -> None:
+        places = Places(tmp_path / "state", tmp_path / "run")
+        identity = member_of(places, "g")
+        async with Agent(places, identity, Listening("127.0.0.1", 0, 0), places.cgroup()) as agent:
+            loop = agent._loop
+            loop._state = replace(loop.state, instances={workload.name: drains})
+            loop.plan_came(sealed(1))
+            loop.step()
+            loop._state = replace(loop.state, instances={})
+            loop.plan_came(sealed(2))
+            loop.step()
+
+    asyncio.run(work())
+    assert retained == [{workload.artifact}, None], "None: nobody has looked, or nothing runs; what was known is kept"
+
+
+def member_of(places: Places, galaxy: str) -> Identity:
+    import zmq
+
+    public, secret = zmq.curve_keypair()
+    places.identity.mkdir(parents=True)
+    (places.identity / "curve.key").write_bytes(secret)
+    member = Membership(galaxy, "h", "127.0.0.1:1", public.decode(), KEYS, KEYS, 1)
+    return Identity(places.identity, member, b"", b"", b"")
