@@ -27,6 +27,7 @@ from halftrack_proto.messages import Accepted, Declined
 log = logging.getLogger("halftrack.agent")
 
 MAX_TROUBLES = 64  # a plan names that many things that can fail at once only when the host itself is broken
+GOES_ON_MS = 10_000  # most of what stands in an artifact's way does so at once
 # Said again by the core for as long as they are levels, so they are no sign that anything has changed.
 QUIET = (events.TellPeer, events.AnswerPeer, events.Fetch)
 
@@ -36,6 +37,7 @@ class _Transfer:
     task: asyncio.Task[None] | None
     backoff: Backoff
     not_before_ms: int
+    begun_ms: int = 0
 
 
 class Hands:
@@ -82,9 +84,10 @@ class Hands:
         except Refused as error:  # the world has moved on since the look: the next one tells
             log.info("%s: %s", key, error.message)
         except HalftrackError as error:
-            self._note(key, error)
+            self._note(key, error.message)
         else:
-            self._troubles.pop(key, None)
+            if not isinstance(action, events.Fetch) or self._goes_on(action.digest):
+                self._troubles.pop(key, None)
 
     def keep_house(self) -> None:
         """What is to be done every so often."""
@@ -165,17 +168,23 @@ class Hands:
     def _fetch(self, digest: str, size_bytes: int) -> None:
         transfer = self._transfers.setdefault(digest, _Transfer(None, Backoff(), 0))
         if transfer.task is None and clock.boot_ms() >= transfer.not_before_ms:
+            transfer.begun_ms = clock.boot_ms()
             work = self._bring(transfer, digest, size_bytes)
             transfer.task = asyncio.get_running_loop().create_task(work)
+
+    def _goes_on(self, digest: str) -> bool:
+        """Is the trouble of the attempt before over? That one has begun says nothing."""
+        transfer = self._transfers[digest]
+        return transfer.task is not None and clock.boot_ms() - transfer.begun_ms >= GOES_ON_MS
 
     async def _bring(self, transfer: _Transfer, digest: str, size_bytes: int) -> None:
         key = f"fetch {digest}"
         try:
             await self._bring_in(digest, size_bytes)
-        except HalftrackError as error:
+        except Exception as error:  # noqa: BLE001 - a host without a descriptor or thread left as well: or it would be tried again at once, and unheard
             transfer.backoff, pause_ms = transfer.backoff.failed(0, self._random.randint)
             transfer.not_before_ms = clock.boot_ms() + pause_ms
-            self._note(key, error)
+            self._note(key, error.message if isinstance(error, HalftrackError) else f"{digest}: {error}")
         else:
             log.info("artifact %s is complete", digest)
             self._transfers.pop(digest, None)
@@ -184,11 +193,11 @@ class Hands:
             transfer.task = None
             self._woken()
 
-    def _note(self, key: str, error: HalftrackError) -> None:
-        if self._troubles.get(key) != error.message:
-            log.warning("%s: %s", key, error.message)
+    def _note(self, key: str, text: str) -> None:
+        if self._troubles.get(key) != text:
+            log.warning("%s: %s", key, text)
         if key in self._troubles or len(self._troubles) < MAX_TROUBLES:
-            self._troubles[key] = error.message
+            self._troubles[key] = text
 
 
 def _key(action: Action) -> str:

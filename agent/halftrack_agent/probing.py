@@ -5,6 +5,7 @@ look at everything in one instant, and no more than `AT_ONCE` go on together.
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from halftrack_agent.events import InstanceSeen, ProbeSeen
 from halftrack_model.errors import HalftrackError
 from halftrack_model.probes import Probe, ProbeKind
 from halftrack_model.workload import Workload
+
+log = logging.getLogger("halftrack.agent")
 
 AT_ONCE = 16
 GIVE = 0.1  # of a period: what a look may be early or late by
@@ -121,6 +124,9 @@ class Prober:
             where = self._where(workload, probe, self._folder / f"{abs(hash((workload.name, probe.name))):x}")
             return (None if where is None else await probes.looked(probe, workload.params, where)), None
         except (Blind, HalftrackError, OSError):
+            return None, None
+        except Exception:  # no thread left, say: looked at no more, it would be for ever as it was seen last
+            log.exception("probe %s of %s", probe.name, workload.name)
             return None, None
 
 

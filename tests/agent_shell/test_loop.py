@@ -1,7 +1,7 @@
 """The loop and the hands: what could not be written was not thought of, and is thought of again; trouble is told, not hidden."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from halftrack_agent import core
 from halftrack_agent.agent import Agent, Listening
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.cutoff import IN_STEP, ContactSeen
-from halftrack_agent.events import Action, CreateRing, Emit, Fetch, HostView, JournalPlan, JournalSwap, Start
+from halftrack_agent.events import Action, CreateRing, Emit, HostView, JournalPlan, JournalSwap, Start
 from halftrack_agent.hands import Hands
 from halftrack_agent.identity import Identity, Membership, genuine
 from halftrack_agent.inbox import Trust, TrustedPlan
@@ -28,7 +28,6 @@ from halftrack_agent.spools import Spools
 from halftrack_agent.state import AgentState
 from halftrack_model import canonical, seals
 from halftrack_model.errors import HostFault, Refused
-from halftrack_model.ids import digest_of
 from halftrack_model.observed import AgentSeen, Observed
 from halftrack_model.plan import Plan
 from halftrack_model.report import Happened
@@ -38,7 +37,6 @@ from halftrack_proto.messages import Accepted, Declined
 from tests.agent_core import plans
 from tests.agent_core.test_core import running_host
 from tests.agent_shell.test_ledger import files_no_longer_than
-from tests.agent_shell.waiting import until
 from tests.sim import keys
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
@@ -290,39 +288,6 @@ def test_a_full_disk_stops_a_swap_and_no_restart(tmp_path: Path) -> None:
     assert loop.state.swaps == {}
     assert any("no room" in problem for problem in loop.observed().problems)
     body.close()
-
-
-# invariant: D1 O2
-def test_what_only_an_older_plan_wanted_takes_no_more_of_the_link_and_comes_when_it_is_wanted_again(
-    tmp_path: Path,
-) -> None:
-    """Its file has gone with that plan: what went on to come would have come for nothing, and stood in the way of the next attempt."""
-    data, begun = b"an artifact", list[int]()
-    digest, gate = digest_of(data), asyncio.Event()
-    store = ArtifactStore(tmp_path / "artifacts")
-
-    async def source(_digest: str, offset: int) -> AsyncIterator[tuple[int, bytes]]:
-        begun.append(offset)
-        yield len(data), data[offset:5]
-        await gate.wait()
-        yield 0, data[5:]
-
-    async def work() -> None:
-        body = Body(tmp_path, bring=lambda digest, size: store.fetch(digest, size, source))
-        body.hands.carry_out(Fetch(digest, len(data)))
-        await until(lambda: begun, "half of it has come")
-        body.loop.plan_came(sealed(1))
-        body.loop.step()
-        store.retain({}, None)
-        await until(lambda: not body.hands.fetching, "no more comes")
-        gate.set()
-        body.hands.carry_out(Fetch(digest, len(data)))
-        await until(lambda: not body.hands.fetching, "it has come")
-        assert (body.hands.problems, store.digests, len(begun)) == ((), {digest}, 2)
-        await body.hands.close()
-        body.close()
-
-    asyncio.run(work())
 
 
 def test_a_second_agent_on_the_same_state_is_refused(tmp_path: Path) -> None:

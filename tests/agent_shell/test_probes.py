@@ -181,6 +181,43 @@ def workload(*checked: Probe) -> Workload:
     return replace(python("a", FOREVER), checks=Checks(checked))
 
 
+# invariant: O1
+def test_a_look_that_meets_what_nobody_thought_of_is_not_the_last(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what was seen last would be believed for as long as the instance runs."""
+    watched = workload(replace(TCP, port="1", period_ms=200))
+
+    async def looked(*_: object) -> str:
+        if not threads:
+            raise RuntimeError("can't start new thread")
+        return ""
+
+    monkeypatch.setattr(probes, "looked", looked)
+    threads = [True]
+
+    async def work() -> None:
+        async with bench.running() as driver:
+            prober = Prober(
+                bench.folder / "probes", lambda *_: Where(os.getpid(), bench.folder), lambda _: None, lambda: None
+            )
+            prober.use([watched])
+            driver.start(watched)
+
+            def good() -> bool | str | None:
+                found = prober.follow(driver.seen()).get("a", {}).get("tcp")
+                return found.good if found is not None else "not yet"
+
+            await until(lambda: good() is True, "it is well")
+            threads.clear()
+            await until(lambda: good() is None, "nobody can tell")
+            threads.append(True)
+            await until(lambda: good() is True, "it is well again")
+            await prober.close()
+
+    go(work())
+
+
 def test_looks_are_counted_in_a_row_for_one_life(bench: Bench) -> None:
     """With a stream that is told by hand: how looks are counted is the same for every kind."""
     looks = [StreamLook(0, 64, 0)]
