@@ -213,7 +213,8 @@ class Ledger:
 
     def _open(self) -> None:
         data = self._read()
-        found = scan(data, self._magic)
+        found = Scan((), 0, 1, End.CORRUPT) if data is None else scan(data, self._magic)
+        data = data or b""
         if found.end is End.CORRUPT:
             self._set_aside(data, found)
             data, found = b"", Scan((), 0, found.next_number, End.CLEAN)
@@ -239,13 +240,18 @@ class Ledger:
         files.sync(self._fd, self.path)
         files.sync_folder(self.path.parent)
 
-    def _read(self) -> bytes:
+    def _read(self) -> bytes | None:
+        """All of it; None where the disk does not give it back: as damaged as what does not check, and no reason not to start."""
         try:
             with self.path.open("rb") as file:
                 files.from_disk(file.fileno())
                 return file.read(MAX_LEDGER_BYTES + 1)  # one more than allowed: then the last entry does not check
         except FileNotFoundError:
             return b""
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return None
 
     def _set_aside(self, data: bytes, found: Scan) -> None:
         number = 1

@@ -108,6 +108,29 @@ def test_a_damaged_file_is_set_aside_and_kept(tmp_path: Path) -> None:
         book.close()
 
 
+# invariant: D1
+def test_a_file_that_the_disk_does_not_give_back_is_set_aside_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sector kept the agent from starting, for ever."""
+    path = tmp_path / "a"
+    path.write_bytes(written([b"one"]))
+
+    def unreadable(_fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.files, "from_disk", unreadable)
+        book = Ledger(path, "test")
+    assert (book.recovered, book.quarantined) == ((), tmp_path / "a.quarantined.1")
+    assert "damaged" in book.findings[0]
+    book.append(b"new")
+    book.close()
+    again = Ledger(path, "test")
+    assert (again.recovered, again.findings) == ((b"new",), ())
+    again.close()
+
+
 @given(st.integers(0, 200))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_without_room_nothing_changes_and_it_is_said(tmp_path: Path, room: int) -> None:
