@@ -110,7 +110,7 @@ class Agent:
             self._driver, self._rings, spools, self._store, places.status, places.counted, self._prober.follow
         )
         state = self._recovered()
-        self._contact = ContactKeeper(self._notes.contact, self._notes.beat, obeys=state.plan is not None)
+        self._contact = self._made_contact(obeys=state.plan is not None)
         self._wall = WallClock(self._notes.clock)
         kept = (self._journal, self._notes, self._outbox, self._store)
         self._findings += tuple(filter(None, (alone, *(text for each in kept for text in each.findings))))
@@ -133,6 +133,10 @@ class Agent:
         )
         self._updating = self._made_updating(trial)
         self._loop = self._made_loop(state)
+
+    def _made_contact(self, *, obeys: bool) -> ContactKeeper:
+        notes, room, keeps = self._notes, self._reserve.begin, files.takes_changes(self._places.state)
+        return ContactKeeper(notes.contact, notes.beat, obeys=obeys, room=room, keeps=keeps)
 
     def _made_bringing(self) -> tuple[Siblings, Bringing]:
         link, limiter = self._link, self._limiter

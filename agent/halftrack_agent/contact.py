@@ -5,6 +5,7 @@ once a second: an agent that is started again goes on where the one before it en
 """
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 
 from halftrack_agent import clock, cutoff
@@ -16,12 +17,21 @@ RETRY_MS = 5_000  # a disk that was full
 
 
 class ContactKeeper:
-    """One agent's. `note` is on the disk, `beat` where files do not outlive a reboot; `obeys`: this host has a plan."""
+    """One agent's. `note` is on the disk, `beat` where files do not outlive a reboot; `obeys`: this host has a plan; `room` makes some for the note: what it
+    does not say after a power cut is time that a workload runs beyond its `stopAfter`, beside its replacement."""
 
-    def __init__(self, note: Note[Contact], beat: Note[Contact], *, obeys: bool) -> None:
-        self._note, self._beat = note, beat
+    def __init__(
+        self,
+        note: Note[Contact],
+        beat: Note[Contact],
+        *,
+        obeys: bool,
+        room: Callable[[], None] = lambda: None,
+        keeps: bool = True,
+    ) -> None:
+        self._note, self._beat, self._room = note, beat, room
         now_ms = clock.boot_ms()
-        contact = cutoff.recovered(note.read(), clock.boot_id(), now_ms, beat=beat.read(), obeys=obeys)
+        contact = cutoff.recovered(note.read(), clock.boot_id(), now_ms, beat=beat.read(), obeys=obeys, keeps=keeps)
         self._keeping = Keeping(contact, False, now_ms, now_ms)
 
     def look(self, *, in_step: bool) -> ContactSeen:
@@ -32,6 +42,7 @@ class ContactKeeper:
             with contextlib.suppress(HostFault):  # then the note is what an agent that is started again has
                 self._beat.write(self._keeping.contact)
         if note:
+            self._room()
             try:
                 self._note.write(self._keeping.contact)
             except HostFault:

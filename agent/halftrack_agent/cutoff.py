@@ -61,18 +61,25 @@ def looked(keeping: Keeping, now_ms: int, *, in_step: bool) -> tuple[Keeping, bo
 
 
 def recovered(
-    noted: Contact | None, boot_id: str, now_ms: int, *, beat: Contact | None = None, obeys: bool = False
+    noted: Contact | None,
+    boot_id: str,
+    now_ms: int,
+    *,
+    beat: Contact | None = None,
+    obeys: bool = False,
+    keeps: bool = True,
 ) -> Contact:
     """What an agent that begins knows from the one before it: the last word of this boot, which is the `beat` unless memory was full. `obeys`: this
     host has a plan.
 
-    A host that has a plan and no note has lost its note, and must not take itself for one that was never cut off: another may run its work by now.
+    A host that has a plan and no note has lost its note (and one whose disk takes none, not `keeps`, has an old one: nobody knows of how many boots), and must
+    not take itself for one that was never cut off: another may run its work by now.
     """
     both = (each for each in (noted, beat) if each is not None)
     mine = [each for each in both if each.boot_id == boot_id and each.noted_ms <= now_ms]
     if mine:
         return max(mine, key=lambda each: each.noted_ms)
-    if noted is None:
+    if noted is None or not keeps:
         return Contact(boot_id, -1, UNKNOWN_MS if obeys else -now_ms, now_ms)
     return Contact(boot_id, -1, max(0, away_ms(noted, noted.noted_ms)), now_ms)
 

@@ -83,6 +83,10 @@ def test_a_host_that_has_a_plan_and_no_note_does_not_take_itself_for_one_that_wa
     longest = plan_with(Holding("page.page", Disconnect(stop_after_ms=MAX_AFTER_MS)))
     assert cutoff.held_back(longest, cutoff.seen(lost, 6_000))
     assert not cutoff.held_back(longest, cutoff.seen(cutoff.recovered(None, "boot-2", 5_000), 6_000))
+    unkept = cutoff.recovered(Contact("boot-1", 100, 0, 200), "boot-2", 5_000, obeys=True, keeps=False)
+    assert unkept == lost, "a note that cannot be written is an old one"
+    mine = Contact("boot-2", 100, 0, 200)
+    assert cutoff.recovered(None, "boot-2", 5_000, beat=mine, obeys=True, keeps=False) == mine
     other = Contact("boot-1", 100, 0, 200)
     assert cutoff.recovered(None, "boot-2", 5_000, beat=other, obeys=True) == lost, (
         "a beat of another boot says nothing"

@@ -103,6 +103,22 @@ def test_of_a_note_of_which_nothing_is_left_the_controller_has_to_be_heard(tmp_p
     assert keeper.look(in_step=False).away_ms >= cutoff.UNKNOWN_MS
 
 
+def test_room_is_made_for_a_note_before_it_is_written(tmp_path: Path) -> None:
+    """What a note does not say after a power cut is time that a workload runs beyond its `stopAfter`."""
+    asked: list[bool] = []
+    keeper = ContactKeeper(
+        contact_of(tmp_path / "contact"),
+        contact_of(tmp_path / "beat", lasts=False),
+        obeys=True,
+        room=lambda: asked.append((tmp_path / "contact").exists()),
+    )
+    keeper.look(in_step=True)
+    assert asked == [False]
+    assert (tmp_path / "contact").exists()
+    keeper.look(in_step=True)
+    assert asked == [False], "no more often than it is written"
+
+
 @few
 @given(st.lists(contacts | st.none(), min_size=1, max_size=6), st.booleans())
 def test_what_ends_with_the_boot_is_written_over_and_is_the_last_word_all_the_same(
