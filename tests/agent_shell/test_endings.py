@@ -158,3 +158,17 @@ def test_who_has_lost_its_shim_runs_on_and_its_log_stays_within_its_bounds(
             assert processes.alive(who.workload, clock.boot_id())
 
     go(work())
+
+
+# invariant: P3
+def test_an_exit_that_the_disk_does_not_keep_is_told_for_as_long_as_the_boot_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that is done was run again at once, as if its shim had failed."""
+
+    def failing(_fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    shim.tell(str(tmp_path), WHOSE, {"code": 0, "signal": None, "detail": "done"})
+    assert Folder(tmp_path).ending() == Ending(0, None, "done")

@@ -251,7 +251,12 @@ def tell(folder: str, whose: dict[str, str | int | None], record: dict[str, str 
             procfs.write_record(ended, {**whose, **record}, durable=True)
         else:
             os.unlink(f"{ended}.new")  # the room for it
-    procfs.write_record(f"{folder}/exit.json", record, durable=own)
+    try:
+        procfs.write_record(f"{folder}/exit.json", record, durable=own)
+    except (
+        OSError
+    ):  # a disk that fails to keep it: known for as long as this boot lasts, which is more than that "the shim failed"
+        procfs.write_record(f"{folder}/exit.json", record, durable=False)
     if own:
         with Ignoring():
             procfs.sync_folder(os.path.dirname(folder))  # its own name: nobody has waited for a disk when it began
