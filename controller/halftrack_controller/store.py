@@ -296,8 +296,9 @@ class Store:
         return int(row[0]) if row else 0
 
     def raise_time_floor(self, wall_ms: int) -> None:
-        """The clock has said this."""
+        """The clock has said this. Tokens that ended before it have ended for good, wherever the clock goes."""
         with self.transaction() as conn:
+            store_keys.end_tokens(conn, wall_ms)
             conn.execute(
                 "insert into time_floor values (1, ?) on conflict (one) do update set wall_ms = excluded.wall_ms",
                 (wall_ms,),

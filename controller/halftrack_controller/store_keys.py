@@ -15,6 +15,11 @@ def add_token(conn: sqlite3.Connection, token: TokenRow, now_ms: int) -> None:
     conn.execute("insert into tokens values (?, ?, ?, ?)", row)
 
 
+def end_tokens(conn: sqlite3.Connection, now_ms: int) -> None:
+    """Those whose time is over stay so, though the clock may be set back; they are kept, to be told from tokens that never were."""
+    conn.execute("update tokens set expires_ms = 0 where expires_ms < ?", (now_ms,))
+
+
 def checked_token(conn: sqlite3.Connection, secret_hash: str, host: str, key_digest: str, now_ms: int) -> None:
     """Untrusted unless the token is for this host, in time, and nobody else's."""
     row = conn.execute("select * from tokens where secret_hash = ?", (secret_hash,)).fetchone()

@@ -76,6 +76,12 @@ def test_a_token_ends(folder: Path) -> None:
         with pytest.raises(Untrusted) as caught:
             store.enrol(hash_of("s"), "a", "key", CURVE, 1001, 5000)
         assert caught.value.reason == "token-expired"
+        store.raise_time_floor(1000)
+        store.enrol(hash_of("s"), "a", "key", CURVE, 1000, 5000)
+        store.raise_time_floor(1001)
+        with pytest.raises(Untrusted) as caught:  # by a clock that says 1970 again, as a board without a battery does
+            store.enrol(hash_of("s"), "a", "key", CURVE, 5, 5000)
+        assert caught.value.reason == "token-expired"
     finally:
         store.close()
 
