@@ -134,6 +134,10 @@ class ArtifactStore:
             path.unlink()
             raise Untrusted("artifact-mismatch", f"what was {how} as {digest} has the digest sha256:{found}")
 
+    def bases(self, digest: str, most: int) -> tuple[str, ...]:
+        """What is complete and may serve to rebuild that one, the likeliest first."""
+        return retention.bases(self._held(), self._retained, digest, most)
+
     def check_room(self, digest: str, more: int) -> None:
         """HostFault when there is no room for so many bytes more."""
         try:

@@ -227,7 +227,7 @@ class Bringing:
         """Did it come as a parcel? False: fetch the whole."""
         if digest in self._spoiled or size_bytes <= SMALL_BYTES:
             return False
-        parcel = await self._offer(digest, tuple(sorted(self._store.digests))[:MAX_BASES])
+        parcel = await self._offer(digest, self._store.bases(digest, MAX_BASES))
         left = size_bytes - self._store.begun(digest, ".part")
         suffix = f".{parcel.digest.removeprefix('sha256:')}.parcel"
         if not parcel.digest or not 0 < parcel.size_bytes < left + self._store.begun(digest, suffix):

@@ -86,6 +86,18 @@ def retained(known: Retained, plan: Mapping[str, Collection[str]], running: Coll
     return Retained(products, known.running if running is None else tuple(sorted(set(running))))
 
 
+def bases(held: Mapping[str, Held], known: Retained, digest: str, most: int) -> tuple[str, ...]:
+    """What a parcel of that artifact may be made against: its product's own first, and then the newest. A host may hold more than one wish can name."""
+    kin = {
+        other
+        for each in known.products.values()
+        if digest in (*each.now, *each.before)
+        for other in (*each.now, *each.before)
+    }
+    likeliest = sorted(held.keys() - {digest}, key=lambda other: (other not in kin, -held[other].came, other))
+    return tuple(likeliest[:most])
+
+
 def spare(held: Mapping[str, Held], kept: Collection[str]) -> tuple[str, ...]:
     """What nobody names, the oldest first: the order in which it may go when a plan needs the room."""
     return tuple(sorted(held.keys() - set(kept), key=lambda digest: (held[digest].came, digest)))

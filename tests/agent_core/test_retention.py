@@ -3,7 +3,17 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halftrack_agent.retention import MAX_PRODUCTS, NOTHING, Held, Retained, artifacts_of, doomed, retained, spare
+from halftrack_agent.retention import (
+    MAX_PRODUCTS,
+    NOTHING,
+    Held,
+    Retained,
+    artifacts_of,
+    bases,
+    doomed,
+    retained,
+    spare,
+)
 from halftrack_model import canonical
 from halftrack_model.plan import Plan
 
@@ -47,6 +57,24 @@ def test_the_way_back_of_every_product_is_remembered(
                 now[product] = plan.get(product, frozenset())
         expected = running.union(*now.values(), *before.values())
         assert known.digests == expected
+
+
+@given(HELD, st.lists(PLANS, max_size=3), DIGESTS, st.integers(0, 12))
+def test_a_wish_names_its_products_own_first_and_then_the_newest(
+    held: dict[str, Held], plans: list[dict[str, frozenset[str]]], digest: str, most: int
+) -> None:
+    known = NOTHING
+    for plan in plans:
+        known = retained(known, plan, None)
+    named = bases(held, known, digest, most)
+    assert len(named) == len(set(named)) == min(most, len(held.keys() - {digest}))
+    assert set(named) <= held.keys() - {digest}
+    products = [{*each.now, *each.before} for each in known.products.values()]
+    kin = frozenset().union(*(product for product in products if digest in product)) & (held.keys() - {digest})
+    assert set(named[: len(kin)]) <= kin
+    for rest in (kin, held.keys() - kin - {digest}):
+        came = [held[each].came for each in named if each in rest]
+        assert came == sorted((held[each].came for each in rest), reverse=True)[: len(came)]
 
 
 def test_what_is_remembered_is_bounded() -> None:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from halftrack_agent import artifacts, rebuilding
+from halftrack_agent import bringing as bringing_module
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.bringing import Bringing, nothing_offered
 from halftrack_agent.limiter import Limiter
@@ -97,6 +98,20 @@ def test_an_upgrade_moves_about_what_has_changed(tmp_path: Path) -> None:
     bring(held(tmp_path, OLD), controller)
     assert controller.sent == {offer.digest: len(parcel)}
     assert len(parcel) < 200
+    assert controller.bases == [(digest_of(OLD),)]
+
+
+def test_a_host_that_holds_more_than_a_wish_names_names_what_its_product_had_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else upgrades moved whole on hosts that had seen enough of them."""
+    monkeypatch.setattr(bringing_module, "MAX_BASES", 1)
+    store = held(tmp_path, OLD, *(b"%d" % number for number in range(20)))
+    store.retain({"a": {digest_of(OLD)}}, None)
+    store.retain({"a": {digest_of(NEW)}}, None)
+    parcel, offer = packed(tmp_path, NEW, OLD)
+    controller = Controller(parcel, offer=offer)
+    bring(store, controller)
     assert controller.bases == [(digest_of(OLD),)]
 
 
