@@ -11,6 +11,7 @@ Owns that folder and its bounds. Never decides what is needed, nor what is unpac
 import asyncio
 import contextlib
 import hashlib
+import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from halftrack_model.ids import checked_digest
 
 MAX_ARTIFACT_BYTES = 2 << 30
 _BLOCK = 1 << 20
+_NAME = re.compile("[0-9a-f]{64}")
 
 Source = Callable[[str, int], AsyncIterator[tuple[int, bytes]]]
 """`(digest, offset) -> chunks`, each with the artifact's total length (0: not said again) and the bytes that follow."""
@@ -38,7 +40,7 @@ class ArtifactStore:
         self._memory = folder.with_name("retained.json")
         self._retained = _remembered(self._memory)
         for path in sorted(self._folder.iterdir()):
-            if path.suffix:
+            if not _NAME.fullmatch(path.name):  # a transfer's, or a disk's own (`lost+found`)
                 continue
             if _is_whole(path):
                 self._seen[f"sha256:{path.name}"] = _signature(path)

@@ -156,6 +156,17 @@ def test_sectors_that_cannot_be_read_cost_one_artifact_and_no_start(
     assert store.digests == {*digests}
 
 
+# invariant: R3
+def test_a_disk_of_their_own_has_more_in_it_than_artifacts(tmp_path: Path) -> None:
+    """Where STATE/artifacts is a file system: no start fails for it, and it is nobody's to remove."""
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "README").write_text("of the site's owner")
+    store = ArtifactStore(tmp_path)
+    store.retain({}, None)
+    assert (store.digests, store.findings) == (frozenset(), ())
+    assert {path.name for path in tmp_path.iterdir()} == {"lost+found", "README"}
+
+
 # invariant: R2
 def test_a_way_back_is_kept_and_the_rest_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also by an agent that has started anew, and when the disk needs room for what a plan wants."""
