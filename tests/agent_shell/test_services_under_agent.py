@@ -241,3 +241,38 @@ def test_after_a_boot_it_waits_for_its_controller_where_that_is_declared(site: S
     assert site.page() == ""
     site.live = returned(address, session)
     until(lambda: site.page() == "hello", "a word from the controller is enough", 40.0)
+
+
+# invariants: R1, R2
+def test_what_is_taken_away_or_changed_while_it_is_cut_off_is_so_afterwards_and_the_rest_runs_on(site: Site) -> None:
+    """Bugs 2 and 3 of DESIGN.md section 10. The agent is away meanwhile, which cuts its host off as well as anything."""
+
+    def apply(*hosts: str, greeting: str) -> None:
+        params: dict[str, str | int | bool] = {"port": other_port, "greeting": greeting}
+        vertex = Vertex("other", Role.SERVICE, "page", hosts, params, 0, 0, host_network=True)
+        with site.live.operator() as client:
+            client.apply([host("tank-b"), StreamGraph("other", "home", (vertex,), ())])
+
+    def plans() -> int:
+        with site.live.operator() as client:
+            return [report.happened for report in client.host("tank-a").reports].count(Happened.PLAN_ACCEPTED)
+
+    other, other_port = "other.other", free_port()
+    site.agent.start()
+    until(lambda: site.page() == "hello", "it serves")
+    apply("tank-a", greeting="one")
+    until(lambda: site.agent.pid(other), "so does another")
+    page, first = site.agent.pid(NAME), site.agent.pid(other)
+    site.agent.end(signal.SIGKILL)
+    apply("tank-a", greeting="two")
+    apply("tank-a", greeting="three")
+    site.agent.start()
+    until(lambda: site.agent.pid(other) not in (0, first), "it is begun anew with what counts now")
+    second = site.agent.pid(other)
+    until(lambda: plans() == 3, "of the two changes that it has missed, one came")
+    site.agent.end(signal.SIGKILL)
+    apply("tank-b", greeting="three")
+    site.agent.start()
+    until(lambda: not Path(f"/proc/{second}").exists(), "it is gone")
+    until(lambda: not (site.agent.places.instances / other).exists(), "all of it")
+    assert site.agent.pid(NAME) == page, "nothing else was touched"
