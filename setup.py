@@ -28,6 +28,7 @@ def packages() -> tuple[list[str], dict[str, str]]:
 
 NATIVE = "dataplane/halftrack_dataplane/native"
 USE_THE_CORE = (
+    "beginning",
     "branch",
     "bridge_inlet",
     "bridge_lane",

@@ -45,6 +45,11 @@ class Anchor:
             self.close()
             self._reader = self._ring.reader(policy="lossless", name=self._name, start="oldest")
 
+    @property
+    def place(self) -> int:
+        """What is below is with all who read without loss, as far as is known."""
+        return self._reader.cursor
+
     def close(self) -> None:
         """Hold nothing any more."""
         self._reader.close()

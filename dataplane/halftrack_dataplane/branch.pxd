@@ -25,6 +25,7 @@ cdef class Branch:
     cdef uint64_t pending, pending_seq
     cdef uint64_t every
     cdef bint folds, latest, torn, begun
+    cdef bint awaiting  # a spool that may still come
     cdef object refill  # where to ask for what the ring no longer has; None: nowhere
     cdef list maps      # [memory of the spool that frames at hand lie in, its buffer, the sequence behind the last of them]
     cdef int64_t pause, last
@@ -37,7 +38,7 @@ cdef class Branch:
     cdef int _check(self) except -1
     cdef bint _lose(self, uint64_t end, bint before, bint late) noexcept
     cdef int _take(self, const ht_found *found, bint held, Py_ssize_t most, uint64_t cost) except -1
-    cdef bint _refilled(self, Py_ssize_t most, uint64_t cost) except -1
+    cdef bint _refilled(self, Py_ssize_t most, uint64_t cost, uint64_t begins) except -1
     cdef int _push(self, const ht_found *found, bint held, uint64_t seq) except -1
     cdef bint _mine(self, const char *at, uint64_t length) noexcept
     cdef uint64_t _place(self) noexcept

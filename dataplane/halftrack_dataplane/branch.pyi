@@ -1,10 +1,8 @@
 from halftrack_dataplane.refill import Refill
-from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.ring_reader import Reader
 
-__all__ = ["Branch", "begins_at", "part_of"]
+__all__ = ["Branch", "part_of"]
 
-def begins_at(ring: Ring) -> int | None: ...
 def part_of(key: bytes, of: int) -> int: ...
 
 class Branch:

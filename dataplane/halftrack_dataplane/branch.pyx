@@ -5,6 +5,8 @@ was passed on (`settle`), so a death between the two costs nothing; whoever copi
 time. Never writes a ring, and never decides what is joined.
 """
 
+from time import sleep
+
 import cython
 
 from halftrack_dataplane.frames import Evicted
@@ -16,11 +18,10 @@ from libc.string cimport memcmp, memmove, memset
 
 from halftrack_dataplane.mapping cimport damaged
 from halftrack_dataplane.native cimport *
-from halftrack_dataplane.ring cimport Ring
 from halftrack_dataplane.ring_reader cimport Reader
 from halftrack_dataplane.spool_record cimport Entry
 
-__all__ = ["Branch", "begins_at", "part_of"]
+__all__ = ["Branch", "part_of"]
 
 cdef extern from "halftrack_ring.h" nogil:
     uint32_t ht_crc32c(const void *bytes, uint64_t count)
@@ -36,6 +37,7 @@ cdef enum:
 
 cdef enum:
     BEFORE, DECLARED, LATE
+cdef double DISK_S = 0.01  # between two looks at a spool that is awaited
 
 cdef ht_parts NONE
 memset(&NONE, 0, sizeof(NONE))
@@ -45,19 +47,6 @@ NONE.magic = HT_PARTS_MAGIC
 cdef const char *none_bytes() noexcept:
     """A frame that says there is none here."""
     return <const char *>&NONE
-
-
-def begins_at(Ring ring):
-    """The stream's first sequence, if the ring still holds its beginning; None if that has gone."""
-    cdef ht_header *h = ring._shared()
-    cdef ht_found found
-    cdef uint64_t tail = ht_load(&h.tail)
-    found.end = 0
-    if tail != h.base_seq:
-        return None
-    if ht_locate(h, tail, &found) == HT_OK and found.flags & HT_BEFORE:
-        return found.end
-    return tail if ht_intact(h, tail) else None
 
 
 def part_of(const unsigned char[:] key, uint64_t of):
@@ -110,7 +99,7 @@ cdef class Branch:
                 break
             if rc == HT_BEHIND:
                 if self.refill is not None:
-                    if self._refilled(most, cost):
+                    if self._refilled(most, cost, 0):
                         continue
                     break
                 tail = ht_load(&self.h.tail)
@@ -121,6 +110,9 @@ cdef class Branch:
                     break
             elif rc != HT_OK:
                 raise damaged(self.position)
+            elif self.found.flags & HT_BEFORE and self.refill is not None:  # a ring made anew: the disk has what the old one had
+                if not self._refilled(most, cost, self.found.end):
+                    break
             elif self.found.flags & HT_GAP:
                 if not self._lose(self.found.end, self.found.flags & HT_BEFORE, False):
                     break
@@ -146,18 +138,23 @@ cdef class Branch:
         self.position = ht_round(end, self.every)
         return True
 
-    cdef bint _refilled(self, Py_ssize_t most, uint64_t cost) except -1:
-        """The ring is past us: what the spool has there, or the loss of what neither has. Can we go on?"""
-        cdef uint64_t tail = ht_load(&self.h.tail)  # before the spool is asked: what went by then is there, if it ever was
+    cdef bint _refilled(self, Py_ssize_t most, uint64_t cost, uint64_t begins) except -1:
+        """The ring is past us, or `begins` behind us: what the spool has there, or the loss of what neither has. Can we go on?"""
+        # Looked at before the spool is asked: what went by then is there, if it ever was.
+        cdef uint64_t tail = begins or ht_load(&self.h.tail)
+        cdef bint before = begins and self.position == self.h.base_seq  # who waited for the first frame of all
         cdef const unsigned char[:] bytes
         cdef ht_found found
         cdef Entry entry
         what = self.refill.at(self.position)
+        if what is None and begins and self.refill.awaited:
+            self.awaiting = True
+            return False
         if what is None and self.torn and self.refill.trouble:  # without a spool: far from being overrun again at once
             tail += (ht_load(&self.h.head) - tail) // 2
         self.torn = False
         if what is None or isinstance(what, Lost):
-            return self._lose(tail if what is None else min(tail, what.end), False, True)
+            return self._lose(tail if what is None else min(tail, what.end), before, not begins)
         entry = what.entry
         if entry.flags & GAP:
             return self._lose(entry.seq + entry.count, False, entry.flags != GAP)
@@ -385,6 +382,10 @@ cdef class Branch:
         cdef int64_t deadline = ht_now_ns() + timeout_ns
         cdef uint64_t wanted = self.position
         cdef int sure, slot = self.reader.r.number
+        if self.awaiting:  # a disk, which nobody wakes us for
+            self.awaiting = False
+            sleep(min(timeout_ns / 1e9, DISK_S))
+            return
         if self.lost_end or ht_load(&h.head) > wanted:
             return
         with nogil:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from halftrack_dataplane import join, parts, splice
-from halftrack_dataplane.branch import Branch, begins_at
+from halftrack_dataplane.beginning import begins_at
+from halftrack_dataplane.branch import Branch
 from halftrack_dataplane.frames import reader_name
 from halftrack_dataplane.join import Drop, Head, Lose, Pass, Wait
 from halftrack_dataplane.refill import Refill

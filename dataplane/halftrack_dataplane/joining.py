@@ -18,6 +18,7 @@ from halftrack_dataplane.ring import Ring, Writer
 from halftrack_dataplane.runspec import InletInput, RunSpec, SpecError
 from halftrack_dataplane.runtime import TICK_S, Orders, Stop, open_ring, ring_writer
 from halftrack_dataplane.splice import Go, Hold, Splice
+from halftrack_dataplane.spool_commits import Commits
 from halftrack_dataplane.status import Status, StatusFile
 
 PARTS = 4  # a chunk of a bucket holds a quarter of its ring at most, so that its writer never waits for us while we wait for it
@@ -45,6 +46,7 @@ class Inlet:
         # Whoever is away finds what has waited for it on the disk; so nothing of it may be passed over in memory either.
         spooled = any(each.spool for each in spec.inputs)
         self._anchor = Anchor(ring, reader_name(f"{spec.name}.anchor")) if spooled else None
+        self._commits = Commits(ring, self._anchor)
         self._later: list[Generation] = []
         self._begin(dict(zip(spec.inputs, rings, strict=True)))
         self._step = {"order": self._in_order, "time": self._by_time}.get(
@@ -324,16 +326,10 @@ class Inlet:
                         return
                 if waiting := self.step(now):
                     self._wait(waiting, now)
-                self._commit()
+                self._commits.offer(self._inputs)
                 file.offer(self._status)
         finally:
             file.offer(self._status, last=True)
-
-    def _commit(self) -> None:
-        """Say to spools what they need not keep for us: what is in our own ring."""
-        for each in self._inputs:
-            if each.refill is not None:
-                each.refill.commit(each.branch.place)
 
     def _obeys(self, orders: Orders) -> bool:
         """Take new orders, if there are any; False if this life cannot."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from halftrack_dataplane import checks
-from halftrack_dataplane.branch import begins_at
+from halftrack_dataplane.beginning import begins_at
 from halftrack_dataplane.frames import Frame, RingError
 from halftrack_dataplane.judge_orders import JudgedPair
 from halftrack_dataplane.judging import Judged, Spread, Trial

@@ -13,11 +13,11 @@ from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.runtime import Stop
 from halftrack_dataplane.spool_cursor import Held, Lost, SpoolCursor
 from halftrack_dataplane.spool_files import Bookmark, Folder, Lock
-from halftrack_dataplane.spool_segments import Identity, SpoolError, continued
+from halftrack_dataplane.spool_segments import SpoolError
+from halftrack_dataplane.spool_stream import compared, continued, standing_of
 
 AT_WORK = "spool"  # in the edge's folder, the spool that is written now
 CONSUMER = "inlet"  # the one of an edge
-COMMIT_S = 1.0  # between two commits: at worst so much stays on the disk for nothing
 AGAIN_S = 0.1  # between two looks for a spool that is not there
 BEGIN_S = 10.0  # a new inlet gives its spool as long to begin as a process gives its ring
 
@@ -31,7 +31,7 @@ class Refill:
         self._cursor: SpoolCursor | None = None
         self._bookmark: Bookmark | None = None
         self._inode = 0
-        self._look_at = self._commit_at = 0.0
+        self._look_at, self._patient_until = 0.0, time.monotonic() + BEGIN_S
         self.frames = 0  # that came from the disk
         self.trouble = ""  # why there is no spool to be asked
 
@@ -46,23 +46,24 @@ class Refill:
             self._let_go(error)
             return None
 
+    @property
+    def awaited(self) -> bool:
+        """May a spool that has not answered yet still come? What a power cut has taken from the ring is nowhere else."""
+        return time.monotonic() < self._patient_until
+
     def begin(self) -> int | None:
         """Where an inlet that knows no place of its own goes on: at the place it has here, or with the oldest; None without a spool."""
         if not self._looked():
             return None
         try:
             place = Folder(self._path).consumers().get(CONSUMER)
-            return Folder(self._path).oldest() if place is None else place.seq
+            return Folder(self._path).oldest() if place is None else place.again
         except (SpoolError, OSError) as error:
             self._let_go(error)
             return None
 
-    def commit(self, seq: int) -> None:
-        """What lies below `seq` was passed on: the spool may let it go. Once a second at most, and not waited for."""
-        now = time.monotonic()
-        if now < self._commit_at:
-            return
-        self._commit_at = now + COMMIT_S
+    def commit(self, seq: int, again: int | None) -> None:
+        """What lies below `seq` was passed on: the spool may let it go if it has to, and what is below `again` anyway. Not waited for."""
         if self._inode and self._found() != self._inode:
             self._let_go(None)  # it was set aside, and another one begun
         if not self._looked():
@@ -70,7 +71,7 @@ class Refill:
         try:
             if self._bookmark is None:
                 self._bookmark = Bookmark(self._path, CONSUMER)
-            self._bookmark.commit(seq, durable=False)  # forgotten, it keeps a little for longer
+            self._bookmark.commit(seq, again, durable=False)  # forgotten, it keeps a little for longer
         except (SpoolError, OSError) as error:
             self._let_go(error)
 
@@ -86,9 +87,9 @@ class Refill:
         try:
             self._inode = self._found()
             cursor = SpoolCursor(Folder(self._path))
-            who = Identity(ring.label, ring.schema, ring.frame_bytes, ring.generation, ring.base_seq)
+            spool, end_seq = cursor.newest.identity, cursor.durable_seq()
             try:
-                continued(cursor.newest.identity, who, cursor.durable_seq(), ring.head, str(self._path))
+                continued(spool, end_seq, standing_of(ring), compared(ring, cursor), str(self._path))
             except SpoolError:
                 cursor.close()
                 raise

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from halftrack_dataplane.branch import begins_at
+from halftrack_dataplane.beginning import begins_at
 from halftrack_dataplane.frames import Evicted, Frame, reader_name
 from halftrack_dataplane.ring import Reader, Ring
 from halftrack_dataplane.runspec import RunSpec

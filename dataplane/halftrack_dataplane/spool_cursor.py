@@ -31,16 +31,16 @@ class Lost:
 
 
 class SpoolCursor:
-    """Looks into one spool. Going up costs nothing; going back searches a segment from its beginning."""
+    """Looks into one spool. Going up costs nothing; going back searches a segment from its beginning. `settled`: nobody writes there."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, *, settled: bool = False) -> None:
         self._folder = folder
         self._file: SegmentFile | None = None
         self._at = HEAD_BYTES
         self._mapped_to = 0
         self._held: Held | None = None
         self._reached = 0  # nothing below was asked for since the segment was opened
-        self._mark = self._marked()
+        self._mark = None if settled else self._marked()
         folder.oldest()  # or say that there is none
         file = self._opened(folder.firsts()[-1])
         self.newest = file.head

@@ -16,6 +16,7 @@ import re
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -266,11 +267,17 @@ class Bookmark:
             raise SpoolBusy(f"another process reads {folder} as {name!r}; a consumer is one process") from None
         self.place = read_place(os.pread(self._fd, 2 * PLACE_BYTES, 0))
 
-    def commit(self, seq: int, *, durable: bool = True) -> None:
-        """Everything below `seq` is done with, if `durable` on the disk when this returns. A place never goes back."""
-        if self.place is not None and seq <= self.place.seq:
-            return
-        place = Place(1 if self.place is None else self.place.number + 1, seq)
+    def commit(self, seq: int, again: int | None = None, *, durable: bool = True) -> None:
+        """Everything below `seq` is done with, if `durable` on the disk when this returns. What is at `again` or above is in memory alone.
+
+        A place never goes back. Whoever does not say `again` keeps nothing in memory.
+        """
+        was = self.place
+        place = Place(1 if was is None else was.number + 1, seq, seq if again is None else min(seq, again))
+        if was is not None:
+            place = replace(place, seq=max(was.seq, seq), again=max(was.again, place.again))
+            if (place.seq, place.again) == (was.seq, was.again):
+                return
         os.pwrite(self._fd, pack_place(place), place_offset(place.number))
         if self.place is None:
             os.fsync(self._fd)

@@ -20,7 +20,8 @@ from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.ring_reader import Reader
 from halftrack_dataplane.spool_cursor import Held, Lost, SpoolCursor
 from halftrack_dataplane.spool_files import Bookmark, Folder
-from halftrack_dataplane.spool_segments import Identity, SpoolMismatch, continued
+from halftrack_dataplane.spool_segments import SpoolMismatch
+from halftrack_dataplane.spool_stream import compared, continued, standing_of
 
 LOOK_S = 0.005  # with no ring to wait on: half a group of the spooler's, which is as soon as anything can have come
 BUFFER_BYTES = 256 << 10  # a block of the ring's frames; doubled for frames that need more
@@ -92,9 +93,8 @@ class SpoolReader:
     def _opened(path: str | PathLike[str], cursor: SpoolCursor) -> Ring:
         """The ring, if it is the one that was spooled."""
         ring = Ring.open(path)
-        who = Identity(ring.label, ring.schema, ring.frame_bytes, ring.generation, ring.base_seq)
         try:
-            continued(cursor.newest.identity, who, cursor.durable_seq(), ring.head, "the spool")
+            continued(cursor.newest.identity, cursor.durable_seq(), standing_of(ring), compared(ring, cursor))
         except SpoolMismatch:
             ring.close()
             raise

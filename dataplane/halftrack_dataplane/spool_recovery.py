@@ -5,20 +5,12 @@ Owns the first look at a spool that is there. Changes nothing but what a crash l
 
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from halftrack_dataplane.ring import Ring
+from halftrack_dataplane.spool_cursor import SpoolCursor
 from halftrack_dataplane.spool_files import Disk, Folder, SegmentFile, segment_path
-from halftrack_dataplane.spool_segments import (
-    Identity,
-    Losses,
-    Segment,
-    SpoolMismatch,
-    Tail,
-    continued,
-    lost_below,
-    tail_of,
-)
+from halftrack_dataplane.spool_segments import Identity, Losses, Segment, lost_below, tail_of
+from halftrack_dataplane.spool_stream import compared, continued, standing_of
 
 ZEROS = memoryview(bytes(1 << 20))
 
@@ -38,7 +30,7 @@ class Left:
     anew: bool
 
 
-def left_in(folder: Folder, ring: Ring, identity: Identity, segment_bytes: int, disk: Disk) -> Left | None:
+def left_in(folder: Folder, ring: Ring, segment_bytes: int, disk: Disk) -> Left | None:
     """What a spool holds; None if it never began. SpoolMismatch if that is not this ring's stream; OSError if the disk fails."""
     for path in folder.unfinished():
         disk.remove(path)
@@ -48,8 +40,7 @@ def left_in(folder: Folder, ring: Ring, identity: Identity, segment_bytes: int, 
     active = SegmentFile(folder.path, firsts[-1], writable=True)
     try:
         head, tail = active.head, tail_of(active.data, active.head)
-        anew = continued(head.identity, identity, tail.end_seq, ring.head, str(folder.path))
-        _same_frame(folder.path, ring, active, tail)
+        anew = _goes_on(folder, head.identity, tail.end_seq, ring)
         blank(active, tail.offset, active.bytes, disk)
         disk.sync(active.fd)  # what a killed spooler wrote last may be in memory alone, and the ring is to let go of it
         if tail.last is None:
@@ -71,18 +62,12 @@ def left_in(folder: Folder, ring: Ring, identity: Identity, segment_bytes: int, 
     return Left(active, tail.offset, tail.end_seq, tuple(segments), losses, anew)
 
 
-def _same_frame(where: Path, ring: Ring, active: SegmentFile, tail: Tail) -> None:
-    """The newest frame here, if the ring has it too, is the same: a ring made anew can have come further than the old one."""
-    last = tail.last
-    kept = None if last is None or last.gap else ring.peek(tail.end_seq - 1)
-    if last is None or kept is None:
-        return
-    at = last.at + (last.count - 1) * last.frame_bytes
-    if kept.gap or kept.epoch != last.epoch or kept.payload != active.data[at : at + last.frame_bytes]:
-        raise SpoolMismatch(
-            f"{where} has another frame of sequence {tail.end_seq - 1} than the ring: the ring was made anew, and gives numbers out "
-            "again. Use another folder, or move this one away once its consumers are done"
-        )
+def _goes_on(folder: Folder, spool: Identity, end_seq: int, ring: Ring) -> bool:
+    cursor = SpoolCursor(folder, settled=True)
+    try:
+        return continued(spool, end_seq, standing_of(ring), compared(ring, cursor), str(folder.path))
+    finally:
+        cursor.close()
 
 
 def blank(active: SegmentFile, begin: int, end: int, disk: Disk) -> None:

@@ -8,7 +8,8 @@ that a reader's mapping of it stays good. Only the newest one is written to.
             u64 frame_bytes, u64 base_seq (these three and the texts are the ring's), u64 lost, u64 lost_to, u64 missed, u64 corrupt (what
             the spool had counted until then), u32 bytes of label, u32 bytes of schema; label; schema; zeros
     place   how far a consumer has got: magic "HTRKCONS", u32 zero, u32 CRC-32C of the rest, u64 number, u64 sequence. A consumer's file
-            has two, a page apart; the one with the higher number counts, and the other one is written next
+            has two, a page apart; the one with the higher number counts, and the other one is written next. Of one that keeps what it took in
+            memory: magic "HTRKAGAI", and behind the sequence the one where it would begin without that memory, u64
 """
 
 # ruff: noqa: N818 - these errors say what was met, and read better without a suffix
@@ -30,8 +31,8 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}"  # of a consumer: it is a fil
 _MAGIC = b"HTRKSPOO"
 _HEAD = struct.Struct("<8sIIQQQQQQQQQII")
 _REST = 16  # where the checksum's reach begins, behind itself
-_PLACE_MAGIC = b"HTRKCONS"
-_PLACE = struct.Struct("<8sIIQQ")
+_PLACE_MAGIC, _AGAIN_MAGIC = b"HTRKCONS", b"HTRKAGAI"
+_PLACE_HEAD, _PLACE_REST, _AGAIN_REST = struct.Struct("<8sII"), struct.Struct("<QQ"), struct.Struct("<QQQ")
 
 assert ALIGN == FIELDS_BYTES and HEAD_BYTES % ALIGN == 0  # noqa: S101, PT018 - relations of constants, as they are read
 assert _HEAD.size + 127 + 2047 <= HEAD_BYTES  # noqa: S101 - a ring's label and schema fit
@@ -179,24 +180,6 @@ def tail_of(data: Bytes, head: Head) -> Tail:
         corrupt += entry.count if entry.flags & CORRUPT else 0
 
 
-def continued(spool: Identity, ring: Identity, end_seq: int, ring_head: int, where: str) -> bool:
-    """May a spool that ends at `end_seq` go on from this ring? SpoolMismatch if not; True if the ring was made anew since."""
-    for what in ("label", "schema", "frame_bytes", "generation"):
-        ours, theirs = getattr(spool, what), getattr(ring, what)
-        if ours != theirs:
-            raise SpoolMismatch(
-                f"{where} holds a stream of another ring: its {what} is {ours!r}, this ring's is {theirs!r}. "
-                "Use another folder, or move this one away once its consumers are done"
-            )
-    anew = spool.base_seq != ring.base_seq
-    if ring_head < end_seq or (anew and ring.base_seq < end_seq):
-        raise SpoolMismatch(
-            f"{where} goes up to sequence {end_seq}, and the ring, at {ring_head} now, began at {ring.base_seq}: it was made anew, and "
-            "would give numbers out again. Make it with a base of the spool's end or more, or use another folder"
-        )
-    return anew
-
-
 # -------------------------------------------------------------------------------------------------------------- what may go
 
 
@@ -242,19 +225,20 @@ class Room:
 
 
 def room_for(
-    needed: int, segments: Sequence[Segment], places: Sequence[int], limits: Limits, losses: Losses, now_ns: int
+    needed: int, segments: Sequence[Segment], places: Sequence["Place"], limits: Limits, losses: Losses, now_ns: int
 ) -> Room:
     """Which segments go so that `needed` bytes fit beside the rest; 0 only lets those go that have stayed long enough.
 
-    `places`: the sequences up to which consumers have committed. While there is no consumer, nobody is known to be done with anything. The
-    newest segment never goes: its end is where the spool goes on.
+    `places`: up to where consumers have committed; what one of them holds in memory alone stays as long as there is room. While there is no
+    consumer, nobody is known to be done with anything. The newest segment never goes: its end is where the spool goes on.
     """
-    done = min(places, default=0)
+    done = min((place.seq for place in places), default=0)
+    safe = min((place.again for place in places), default=0)
     held = sum(segment.bytes for segment in segments)
     go = 0
     for segment in segments[:-1]:
         full = held + needed > limits.bytes
-        aged = now_ns - segment.written_ns >= limits.keep_ns
+        aged = segment.end <= safe and now_ns - segment.written_ns >= limits.keep_ns
         free = segment.end <= done and (full or aged)
         forced = full and needed > 0 and limits.full == "drop-oldest"
         if not free and not forced:
@@ -277,16 +261,20 @@ def lost_below(first: int, done: int, losses: Losses) -> Losses:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How far a consumer has got: everything below `seq`. `number` counts its commits."""
+    """How far a consumer has got: everything below `seq`. It would begin at `again` if its memory were lost. `number` counts its commits."""
 
     number: int
     seq: int
+    again: int
 
 
 def pack_place(place: Place) -> bytes:
-    """The bytes of a place."""
-    rest = struct.pack("<QQ", place.number, place.seq)
-    return _PLACE.pack(_PLACE_MAGIC, 0, crc32c(rest), place.number, place.seq)
+    """The bytes of a place. One that keeps nothing in memory has the form of earlier versions, which they read."""
+    if place.again == place.seq:
+        rest = _PLACE_REST.pack(place.number, place.seq)
+        return _PLACE_HEAD.pack(_PLACE_MAGIC, 0, crc32c(rest)) + rest
+    rest = _AGAIN_REST.pack(place.number, place.seq, place.again)
+    return _PLACE_HEAD.pack(_AGAIN_MAGIC, 0, crc32c(rest)) + rest
 
 
 def place_offset(number: int) -> int:
@@ -296,10 +284,17 @@ def place_offset(number: int) -> int:
 
 def read_place(data: bytes) -> Place | None:
     """The newest whole place of a consumer's file; None if there is none."""
-    found = []
-    for at in (0, PLACE_BYTES):
-        if len(data) >= at + _PLACE.size:
-            magic, _, crc, number, seq = _PLACE.unpack_from(data, at)
-            if magic == _PLACE_MAGIC and crc == crc32c(data[at + _REST : at + _PLACE.size]):
-                found.append(Place(number, seq))
+    found = [place for at in (0, PLACE_BYTES) if (place := _place_at(data[at : at + PLACE_BYTES])) is not None]
     return max(found, key=lambda place: place.number, default=None)
+
+
+def _place_at(page: bytes) -> Place | None:
+    if len(page) < _PLACE_HEAD.size:
+        return None
+    magic, _, crc = _PLACE_HEAD.unpack_from(page)
+    form = {_PLACE_MAGIC: _PLACE_REST, _AGAIN_MAGIC: _AGAIN_REST}.get(magic)
+    rest = page[_PLACE_HEAD.size :][: 0 if form is None else form.size]
+    if form is None or len(rest) < form.size or crc != crc32c(rest):
+        return None
+    number, seq, again = (*form.unpack(rest), *form.unpack(rest)[1:])[:3]
+    return Place(number, seq, again)

@@ -25,13 +25,13 @@ from halftrack_dataplane.spool_recovery import blank, left_in
 from halftrack_dataplane.spool_segments import (
     HEAD_BYTES,
     Head,
-    Identity,
     Limits,
     Losses,
     Segment,
     SpoolFailed,
     room_for,
 )
+from halftrack_dataplane.spool_stream import identity_of
 
 SYNC_S = 0.01
 SYNC_BYTES = 16 << 20  # a group of 8 MiB and more reaches what the disk can do; the ring must hold it meanwhile
@@ -78,7 +78,7 @@ class Spooler:
         self._name = reader_name(name)
         self._tell = tell
         self._sync_ns, self._sync_bytes = int(sync_s * 1e9), min(SYNC_BYTES, ring.capacity_bytes // 4)
-        self._identity = Identity(ring.label, ring.schema, ring.frame_bytes, ring.generation, ring.base_seq)
+        self._identity = identity_of(ring)
         self._pending: Sequence[memoryview | bytes] = ()
         self._pending_end = self._pending_bytes = self._written = 0
         self._unsynced, self._since_ns = 0, 0
@@ -107,7 +107,7 @@ class Spooler:
     # -- coming back ------------------------------------------------------------------------------------------------------
 
     def _come_back(self, start: Start) -> None:
-        left = left_in(self.folder, self.ring, self._identity, self.limits.segment_bytes, self._disk)
+        left = left_in(self.folder, self.ring, self.limits.segment_bytes, self._disk)
         if left is None:
             self._salt = secrets.randbits(64)
             self._end = self.durable_seq = self._join(start)
@@ -122,9 +122,8 @@ class Spooler:
             self._join(left.end_seq)
             self._rolling = left.anew and left.offset > HEAD_BYTES  # the next head says which ring it comes from
             if left.anew:
-                base = self._identity.base_seq
                 self._tell(
-                    f"the ring was made anew and begins at {base}; the spool goes on after sequence {self._end - 1}"
+                    f"the ring was made anew, and has begun behind the spool, which goes on after sequence {self._end - 1}"
                 )
 
     def _join(self, start: Start) -> int:
@@ -133,6 +132,8 @@ class Spooler:
         reader = self.ring.reader(policy="lossless", name=self._name, start=start, verify=verify, priority=priority)
         self._reader, self._packer = reader, Packer(reader, self._salt)
         at = reader.cursor
+        if isinstance(start, int) and at < start:
+            reader.seek(start)  # a ring made anew that comes by here again
         self._gap_to = at if isinstance(start, int) and at > start else None
         return start if isinstance(start, int) else at
 
@@ -286,7 +287,7 @@ class Spooler:
         return True
 
     def _let_go(self, needed: int, limits: Limits | None = None) -> bool:
-        places = [place.seq for place in self.folder.consumers().values()]
+        places = tuple(self.folder.consumers().values())
         lost = self.losses.lost
         room = room_for(needed, self._segments, places, limits or self.limits, self.losses, time.time_ns())
         for segment in self._segments[: room.go]:

@@ -11,16 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from halftrack_dataplane.beginning import begins_at
 from halftrack_dataplane.refill import AT_WORK
 from halftrack_dataplane.ring import Ring
 from halftrack_dataplane.runspec import RunSpec
-from halftrack_dataplane.runtime import EXIT_SPEC, TICK_S, Stop, Unable, open_ring
+from halftrack_dataplane.runtime import EXIT_DONE, EXIT_SPEC, TICK_S, Stop, Unable, open_ring
 from halftrack_dataplane.spool_files import Disk
 from halftrack_dataplane.spool_orders import SpoolOrders
 from halftrack_dataplane.spool_segments import Full, Limits, Losses, SpoolFailed, SpoolMismatch
 from halftrack_dataplane.spool_writer import SEGMENT_BYTES, SHARE, Spooler, segment_bytes_for
 from halftrack_dataplane.status import Status, StatusFile
 
+LOOK_S = 0.02  # between two looks at a ring that has nothing yet
 ASIDE = "aside"  # beside the spool at work: the last one that was of another stream
 
 
@@ -36,16 +38,25 @@ def limits_of(ring: Ring, orders: SpoolOrders) -> Limits:
     return Limits(orders.size_bytes, segment, orders.keep_ms * 1_000_000, cast(Full, orders.full))
 
 
-def begun(ring: Ring, orders: SpoolOrders, name: str, tell: Callable[[str], None]) -> Spooler:
-    """The spooler at work. A spool of another stream, which a ring made anew leaves behind, is set aside first."""
+def begun(ring: Ring, orders: SpoolOrders, name: str, tell: Callable[[str], None], stop: Stop) -> Spooler:
+    """The spooler at work. A spool of another stream than the ring's is set aside first; which a ring made anew has, its first frame says."""
     limits, folder = limits_of(ring, orders), Path(orders.folder)
 
     def made() -> Spooler:
         return Spooler(ring, folder / AT_WORK, limits, start="oldest", name=name, tell=tell)
 
+    untold = _has_no_frame(ring)
     try:
         return made()
     except SpoolMismatch as error:
+        if untold:
+            tell("waits for the first frame of a ring that was made anew")
+            with ring.reader(policy="lossless", name=name, start="oldest"):  # what comes then waits for us
+                while _has_no_frame(ring):
+                    if stop.asked:
+                        raise Unable(EXIT_DONE, "asked to stop while waiting for a stream") from None
+                    stop.sleep(LOOK_S)
+                return begun(ring, orders, name, tell, stop)
         aside = folder / ASIDE
         shutil.rmtree(aside, ignore_errors=True)
         (folder / AT_WORK).rename(aside)
@@ -54,12 +65,16 @@ def begun(ring: Ring, orders: SpoolOrders, name: str, tell: Callable[[str], None
         return made()
 
 
+def _has_no_frame(ring: Ring) -> bool:
+    return ring.head in (ring.base_seq, begins_at(ring))
+
+
 class Spooling:
     """One spooler, and what it tells."""
 
-    def __init__(self, spec: RunSpec, ring: Ring, orders: SpoolOrders) -> None:
+    def __init__(self, spec: RunSpec, ring: Ring, orders: SpoolOrders, stop: Stop) -> None:
         self._spec, self._ring, self._orders = spec, ring, orders
-        self._spooler = begun(ring, orders, spec.name, _say)
+        self._spooler = begun(ring, orders, spec.name, _say, stop)
         self._before: Losses = self._spooler.losses  # earlier lives have told of these
         self._file = StatusFile(spec.status_path)
 
@@ -101,4 +116,4 @@ def _say(text: str) -> None:
 def run(spec: RunSpec, stop: Stop) -> None:
     """The role's loop."""
     assert spec.spool is not None  # noqa: S101 - a spec of this role has them, or is refused
-    Spooling(spec, open_ring(spec.input_ring, stop), spec.spool).run(stop)
+    Spooling(spec, open_ring(spec.input_ring, stop), spec.spool, stop).run(stop)

@@ -16,19 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halftrack_dataplane import spooling
-from halftrack_dataplane.frames import RingFull
-from halftrack_dataplane.joining import Inlet
 from halftrack_dataplane.refill import AT_WORK, CONSUMER
 from halftrack_dataplane.ring import Ring, Writer
 from halftrack_dataplane.runspec import InletInput, RunSpec, SpecError, dump, load
-from halftrack_dataplane.runtime import Unable
+from halftrack_dataplane.runtime import Stop, Unable
 from halftrack_dataplane.spool_files import Folder
 from halftrack_dataplane.spool_orders import SpoolOrders
-from halftrack_dataplane.spool_writer import Spooler
 from tests.dataplane import inlet_reference as reference
 from tests.dataplane.inlet_reference import Given, Stream, noise, told
 from tests.dataplane.processes import PROGRAM, Host, until
-from tests.dataplane.spool_disks import abandon
+from tests.dataplane.spooled_inlets import Powered, Spooled
 from tests.dataplane.stream_program import ledger
 from tests.dataplane.test_inlet_rings import Act, spec_of
 from tests.small_disk import grown, small_disk
@@ -38,100 +35,6 @@ STREAMS = [
     [None if which and seq % 17 == 3 else Given(seq, 0, noise(seq + 1000 * which, 40)) for seq in range(COUNT)]
     for which in range(2)
 ]
-
-
-class Spooled:
-    """Rings of eight frames, a spool each, and an inlet of all; any of them may die between any two steps."""
-
-    def __init__(self, folder: Path, streams: Sequence[Stream], spec: RunSpec, size_bytes: int, full: str) -> None:
-        self.streams = streams
-        self.rings = [Ring.create(folder / f"in{n}", slots=8, capacity_bytes=4096) for n in range(len(streams))]
-        self.writers: list[Writer] = [ring.writer() for ring in self.rings]
-        self.orders = [SpoolOrders(str(folder / f"spool{n}"), size_bytes, 0, full) for n in range(len(streams))]
-        self.spoolers: list[Spooler | None] = [self.spooler(n) for n in range(len(streams))]
-        self.output = Ring.create(folder / "out", slots=1 << 12, capacity_bytes=1 << 20)
-        inputs = [replace(each, spool=orders.folder) for each, orders in zip(spec.inputs, self.orders, strict=True)]
-        self.spec = replace(spec, inputs=tuple(inputs))
-        self.begin()
-
-    def spooler(self, which: int) -> Spooler:
-        return spooling.begun(self.rings[which], self.orders[which], f"s{which}", lambda text: None)
-
-    def begin(self) -> None:
-        self.writer = self.output.writer()
-        self.inlet = Inlet(self.spec, self.rings, self.output, self.writer)
-
-    def die(self) -> None:
-        self.inlet.close()
-        self.writer.close()
-
-    def spool(self, which: int) -> None:
-        held = self.spoolers[which]
-        if held is None:
-            self.spoolers[which] = self.spooler(which)
-        else:
-            held.step(0)
-            held.sync()
-
-    def publish(self, which: int, count: int) -> bool:
-        stream, ring, writer = self.streams[which], self.rings[which], self.writers[which]
-        for each in stream[ring.head : ring.head + count]:
-            try:
-                if each is None:
-                    writer.gap(1, timeout_s=0)
-                else:
-                    writer.write(each.payload, epoch=each.epoch, timestamp_ns=each.time_ns, timeout_s=0)
-            except RingFull:
-                return False
-        return ring.head < len(stream)
-
-    def step(self, most: int) -> bool:
-        found = [self.inlet.step(0.0, 0) for _ in range(most)]
-        for each in self.inlet._inputs:
-            assert each.refill is not None
-            each.refill._commit_at = 0.0  # as if each step took a second: what may go, goes at once
-        self.inlet._commit()
-        return () in found
-
-    def play(self, acts: Sequence[Act]) -> None:
-        for what, number in acts:
-            which = number % len(self.rings)
-            if what == "die":
-                self.die()
-                self.begin()
-            elif what == "crash" and (held := self.spoolers[which]) is not None:
-                abandon(held)  # what it has not released is in the ring, until somebody needs the room
-                self.spoolers[which] = None
-            elif what == "spool":
-                self.spool(which)
-            elif what == "step":
-                self.step(number)
-            elif what.isdecimal():
-                self.publish(int(what) % len(self.rings), number)
-
-    def finish(self) -> None:
-        """All is published while the inlet sleeps, as far as that goes; then it wakes up."""
-        for _ in range(2000):
-            for which in range(len(self.rings)):
-                self.spool(which)
-                self.publish(which, 64)
-            if all(ring.head == len(stream) for ring, stream in zip(self.rings, self.streams, strict=True)):
-                break
-            self.step(1)
-        for _ in range(2000):
-            if not self.step(8):
-                return
-        raise AssertionError("it does not come to an end")
-
-    def close(self) -> None:
-        self.die()
-        for held in self.spoolers:
-            if held is not None:
-                held.close()
-        for writer in self.writers:
-            writer.close()
-        for ring in [*self.rings, self.output]:
-            ring.close()
 
 
 def played(acts: Sequence[Act], streams: Sequence[Stream], spec: RunSpec, full: str = "block") -> Spooled:
@@ -171,6 +74,36 @@ def test_in_order_each_input_comes_whole_from_rings_and_spools(acts: list[Act]) 
     assert [told(out) for out in made.found if out][: len(parts)] == parts  # type: ignore[attr-defined]
 
 
+rounds = st.lists(  # how many are published, and the inlet's steps, and what the sink takes; who dies then, and what the power passes over
+    st.tuples(
+        st.integers(0, 8),
+        st.integers(0, 24),
+        st.integers(0, 12),
+        st.sampled_from(["", "", "die", "power"]),
+        st.integers(1, 6),
+    ),
+    max_size=16,
+)
+
+
+@settings(max_examples=60)
+@given(rounds)
+def test_what_has_come_to_a_disk_comes_after_a_power_cut(rounds: list[tuple[int, int, int, str, int]]) -> None:
+    acts: list[Act] = []
+    for count, steps, taken, what, number in rounds:
+        acts += [("0", count), ("spool", 1), ("step", steps), ("consume", taken), ("spool", 1), (what, number)]
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="halftrack-inlet-") as folder:
+        made = Powered(Path(folder), STREAMS[:1], spec_of(1), 8 * 8192, "block")
+        try:
+            made.play(acts)
+            made.finish()
+        finally:
+            made.close()
+    assert len(made.kept) == COUNT or made.rings[0].head == len(made.kept)
+    for seq, kept in enumerate(made.kept):
+        assert kept == STREAMS[0][seq] or (kept is None and seq in made.taken_away), seq
+
+
 @settings(max_examples=40)
 @given(acts, st.sampled_from(["block", "drop-oldest"]))
 def test_what_neither_ring_nor_spool_has_is_declared_and_nothing_else(acts: list[Act], full: str) -> None:
@@ -185,6 +118,12 @@ def test_what_neither_ring_nor_spool_has_is_declared_and_nothing_else(acts: list
         assert found == whole
 
 
+def wrote(ring: Ring, writer: Writer) -> Ring:
+    """With one frame in it: which stream it has is known then."""
+    writer.write(b"frame")
+    return ring
+
+
 def test_a_spool_of_another_stream_is_set_aside_and_one_such_is_kept(folder: Path) -> None:
     orders = SpoolOrders(str(folder / "spool"), 1 << 20, 0, "block")
     said: list[str] = []
@@ -192,9 +131,8 @@ def test_a_spool_of_another_stream_is_set_aside_and_one_such_is_kept(folder: Pat
         with (
             Ring.create(folder / f"ring{life}", capacity_bytes=1 << 14, slots=64, generation=life) as ring,
             ring.writer() as writer,
-            spooling.begun(ring, orders, "s", said.append) as spooler,
+            spooling.begun(wrote(ring, writer), orders, "s", said.append, Stop()) as spooler,
         ):
-            writer.write(b"frame")
             spooler.step(0)
             assert spooler.end_seq == 1
     assert sum("set aside in" in text for text in said) == 2

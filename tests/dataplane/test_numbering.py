@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halftrack_dataplane import numbering, source
-from halftrack_dataplane.branch import begins_at
+from halftrack_dataplane.beginning import begins_at
 from halftrack_dataplane.joining import Inlet
 from halftrack_dataplane.numbering import Numbering, others_of, taken
 from halftrack_dataplane.ring import Ring
