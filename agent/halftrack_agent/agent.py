@@ -184,6 +184,7 @@ class Agent:
             self._renewing.unanswered,
             self._transfers,
             lambda: self._limiter.piece_bytes,
+            lambda: self._limiter.at_once_bytes,
             self._look_for,
             lambda: self._watching.sees,
         )

@@ -41,6 +41,11 @@ class Limiter:
         """What to ask for at once."""
         return pacing.piece_bytes(self.limit)
 
+    @property
+    def at_once_bytes(self) -> int:
+        """How much may be under way; 0: as much as comes."""
+        return pacing.at_once_bytes(self.limit)
+
     async def ready(self) -> None:
         """Returns when the next piece may come."""
         try:

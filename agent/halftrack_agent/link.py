@@ -11,6 +11,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +86,7 @@ class Ends:
     unanswered: Callable[[], None] = lambda: None  # a session came to nothing; the link, or what we show, is no good
     transfers: Callable[[], tuple[TransferGauge, ...]] = tuple
     piece_bytes: Callable[[], int] = lambda: PIECE_BYTES
+    at_once_bytes: Callable[[], int] = lambda: 0
     look_for: Callable[[tuple[str, ...]], None] = lambda _hosts: None
     sees: Callable[[], tuple[str, ...]] = tuple
 
@@ -160,8 +162,18 @@ class Link:
 
     async def chunks(self, digest: str, offset: int) -> AsyncIterator[tuple[int, bytes]]:
         """An artifact's bytes from `offset` on (`artifacts.Source`); HostFault `unreachable` while there is no session."""
+        more, size = True, 0
+        while more:
+            begun, most = offset, self._ends.at_once_bytes()
+            async with aclosing(self._some(digest, offset, most)) as some:  # type: ignore[type-var]
+                async for said, data in some:
+                    offset, size = offset + len(data), said or size
+                    yield said, data
+            more = most > 0 and begun < offset < size
+
+    async def _some(self, digest: str, offset: int, most: int) -> AsyncIterator[tuple[int, bytes]]:
         pieces = min(self._ends.piece_bytes(), self._piece_bytes)
-        request = artifact_codec.fetch_request_message(FetchRequest(digest, offset, pieces))
+        request = artifact_codec.fetch_request_message(FetchRequest(digest, offset, pieces, most))
         call: Any = artifacts_pb2_grpc.ArtifactsStub(self._standing()).Fetch(request)
         patience = Patience()
         self._fetches += 1

@@ -10,6 +10,7 @@ PIECE_BYTES = (
     16 << 10
 )  # what is asked for at once: a cut loses less than that, and a modem carries it within PATIENCE_MS
 LEAST_PIECE_BYTES = 1 << 10
+WINDOW_BYTES = 64 << 10  # of HTTP/2's flow control, without probes of bandwidth
 BURST_MS = 250  # so much of the limit may come at once after a rest
 PATIENCE_MS = (
     60_000  # ... in which at least LEAST_BYTES have to come: who is slower keeps a place that another way could use
@@ -47,6 +48,14 @@ def piece_bytes(bytes_per_s: int | None) -> int:
     if bytes_per_s is None:
         return PIECE_BYTES
     return min(PIECE_BYTES, max(LEAST_PIECE_BYTES, bytes_per_s * BURST_MS // 1000))
+
+
+def at_once_bytes(bytes_per_s: int | None) -> int:
+    """How much may be under way at once under this limit; 0: as much as comes. gRPC takes in WINDOW_BYTES of a stream before anybody reads them, which is
+    many seconds of a narrow limit, and lost with the link; so under one no more is asked for than a second has."""
+    if bytes_per_s is None or bytes_per_s >= WINDOW_BYTES:
+        return 0
+    return max(LEAST_PIECE_BYTES, bytes_per_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,7 +173,9 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactsServicer):
         with file:
             yield artifact_codec.fetch_chunk_message(said.FetchChunk(size, b""))
             piece = min(max(wish.chunk_bytes or CHUNK_BYTES, MIN_CHUNK_BYTES), CHUNK_BYTES)
-            while data := await asyncio.to_thread(file.read, piece):
+            left = wish.most_bytes if wish.most_bytes > 0 else size
+            while data := await asyncio.to_thread(file.read, min(piece, left)):
+                left -= len(data)
                 yield artifact_codec.fetch_chunk_message(said.FetchChunk(0, data))
 
     async def _opened(self, context: Context, wish: said.FetchRequest) -> tuple[BinaryIO, int]:

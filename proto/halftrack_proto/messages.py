@@ -168,11 +168,12 @@ class EnrolReply:
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
-    """The artifact's bytes from `offset` on, in pieces of `chunk_bytes` (0: as the sender likes)."""
+    """The artifact's bytes from `offset` on, in pieces of `chunk_bytes` (0: as the sender likes), `most_bytes` of them (0: all)."""
 
     digest: str
     offset: int
     chunk_bytes: int = 0
+    most_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

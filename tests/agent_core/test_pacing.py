@@ -9,8 +9,10 @@ from halftrack_agent.pacing import (
     LEAST_PIECE_BYTES,
     PATIENCE_MS,
     PIECE_BYTES,
+    WINDOW_BYTES,
     Bucket,
     Patience,
+    at_once_bytes,
     filled,
     piece_bytes,
     taken,
@@ -50,6 +52,9 @@ def test_pieces_are_small_where_the_limit_is() -> None:
     assert piece_bytes(0) == piece_bytes(10) == LEAST_PIECE_BYTES
     assert LEAST_PIECE_BYTES < piece_bytes(32_000) < PIECE_BYTES
     assert wait_ms(Bucket(0, 0), 0) > 0
+    assert at_once_bytes(None) == at_once_bytes(WINDOW_BYTES) == 0
+    assert at_once_bytes(0) == at_once_bytes(10) == LEAST_PIECE_BYTES
+    assert at_once_bytes(9_000) == 9_000
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 20_000)), max_size=60))

@@ -234,3 +234,7 @@ def test_pieces_are_as_small_as_the_host_asks_for(live: LiveController, tank_a: 
             pieces = [artifact_codec.fetch_chunk_of(message).data for message in stub.Fetch(request, timeout=10)]
             assert max(map(len, pieces)) == min(most, 10_000)
             assert b"".join(pieces) == CONTENT[:10_000]
+        for offset, most in ((0, 2_500), (9_000, 2_500), (10_000, 1), (0, -1)):
+            request = artifact_codec.fetch_request_message(said.FetchRequest(digest, offset, 1_000, most))
+            pieces = [artifact_codec.fetch_chunk_of(message).data for message in stub.Fetch(request, timeout=10)]
+            assert b"".join(pieces) == CONTENT[offset : min(10_000, offset + most) if most > 0 else 10_000]

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"halftrack_proto/v1/artifacts.proto\x12\x0chalftrack.v1\"-\n\x0cOfferRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\r\n\x05\x62\x61ses\x18\x02 \x03(\t\">\n\nOfferReply\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04\x62\x61se\x18\x03 \x01(\t\"C\n\x0c\x46\x65tchRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x13\n\x0b\x63hunk_bytes\x18\x03 \x01(\x03\"/\n\nFetchChunk\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"=\n\x08PutChunk\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"D\n\x08PutReply\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x14\n\x0c\x61lready_held\x18\x03 \x01(\x08\x32\xc4\x01\n\tArtifacts\x12=\n\x05Offer\x12\x1a.halftrack.v1.OfferRequest\x1a\x18.halftrack.v1.OfferReply\x12?\n\x05\x46\x65tch\x12\x1a.halftrack.v1.FetchRequest\x1a\x18.halftrack.v1.FetchChunk0\x01\x12\x37\n\x03Put\x12\x16.halftrack.v1.PutChunk\x1a\x16.halftrack.v1.PutReply(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"halftrack_proto/v1/artifacts.proto\x12\x0chalftrack.v1\"-\n\x0cOfferRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\r\n\x05\x62\x61ses\x18\x02 \x03(\t\">\n\nOfferReply\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04\x62\x61se\x18\x03 \x01(\t\"W\n\x0c\x46\x65tchRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x13\n\x0b\x63hunk_bytes\x18\x03 \x01(\x03\x12\x12\n\nmost_bytes\x18\x04 \x01(\x03\"/\n\nFetchChunk\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"=\n\x08PutChunk\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"D\n\x08PutReply\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x14\n\x0c\x61lready_held\x18\x03 \x01(\x08\x32\xc4\x01\n\tArtifacts\x12=\n\x05Offer\x12\x1a.halftrack.v1.OfferRequest\x1a\x18.halftrack.v1.OfferReply\x12?\n\x05\x46\x65tch\x12\x1a.halftrack.v1.FetchRequest\x1a\x18.halftrack.v1.FetchChunk0\x01\x12\x37\n\x03Put\x12\x16.halftrack.v1.PutChunk\x1a\x16.halftrack.v1.PutReply(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,13 +36,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OFFERREPLY']._serialized_start=99
   _globals['_OFFERREPLY']._serialized_end=161
   _globals['_FETCHREQUEST']._serialized_start=163
-  _globals['_FETCHREQUEST']._serialized_end=230
-  _globals['_FETCHCHUNK']._serialized_start=232
-  _globals['_FETCHCHUNK']._serialized_end=279
-  _globals['_PUTCHUNK']._serialized_start=281
-  _globals['_PUTCHUNK']._serialized_end=342
-  _globals['_PUTREPLY']._serialized_start=344
-  _globals['_PUTREPLY']._serialized_end=412
-  _globals['_ARTIFACTS']._serialized_start=415
-  _globals['_ARTIFACTS']._serialized_end=611
+  _globals['_FETCHREQUEST']._serialized_end=250
+  _globals['_FETCHCHUNK']._serialized_start=252
+  _globals['_FETCHCHUNK']._serialized_end=299
+  _globals['_PUTCHUNK']._serialized_start=301
+  _globals['_PUTCHUNK']._serialized_end=362
+  _globals['_PUTREPLY']._serialized_start=364
+  _globals['_PUTREPLY']._serialized_end=432
+  _globals['_ARTIFACTS']._serialized_start=435
+  _globals['_ARTIFACTS']._serialized_end=631
 # @@protoc_insertion_point(module_scope)
