@@ -28,13 +28,19 @@ class Lookouts:
     def said(self, lookout: str, hosts: Iterable[str], now_s: float) -> None:
         """It sees these, of those that it was asked for: what it says of others is not taken."""
         sees = frozenset(hosts) & self._asked.get(lookout, frozenset())
-        self._seen |= dict.fromkeys(self._sees.get(lookout, frozenset()) | sees, (lookout, now_s))
+        self._note(lookout, self._sees.get(lookout, frozenset()) | sees, now_s)
         self._sees[lookout] = sees
 
     def gone(self, lookout: str, heard_s: float) -> None:
         """Its session is over; it was last heard then."""
-        self._seen |= dict.fromkeys(self._sees.pop(lookout, frozenset()), (lookout, heard_s))
+        self._note(lookout, self._sees.pop(lookout, frozenset()), heard_s)
         self._asked.pop(lookout, None)
+
+    def _note(self, lookout: str, hosts: Iterable[str], seen_s: float) -> None:
+        """Seen then, unless another has seen it since: whose session ends was last heard some seconds ago."""
+        for host in hosts:
+            if host not in self._seen or self._seen[host][1] <= seen_s:
+                self._seen[host] = (lookout, seen_s)
 
     def back(self, host: str) -> None:
         """It is here itself: nobody needs to have seen it."""

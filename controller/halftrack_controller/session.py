@@ -147,7 +147,9 @@ class Sessions:
                 session.say(LookFor(tuple(hosts)))
 
     def saw(self, session: Session, hosts: Iterable[str]) -> None:
-        """What a host sees of those that it looks for."""
+        """What a host sees of those that it looks for. Nothing that an earlier session of it says late: no word of this one would put it right."""
+        if self._live.get(session.caller.name) is not session:
+            return
         self._lookouts.said(session.caller.name, hosts, time.monotonic())
         self.wake()
 

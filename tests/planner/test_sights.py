@@ -169,6 +169,17 @@ def test_a_word_holds_while_who_said_it_is_heard() -> None:
     assert found.sightings({"tank-c": 50.0}, 50.0) == {"tank-a": Sighting("tank-c", 10_000, watched=True)}
 
 
+# invariant: O1
+def test_the_newest_word_stands_when_the_session_of_an_older_one_ends() -> None:
+    found = Lookouts()
+    for lookout, now_s in (("tank-b", 10.0), ("tank-c", 11.0)):
+        found.ask(lookout, ["tank-a"])
+        found.said(lookout, ["tank-a"], now_s)
+    found.said("tank-c", [], 16.0)
+    found.gone("tank-b", 12.0)
+    assert found.sightings({}, 20.0) == {"tank-a": Sighting("tank-c", 4_000, watched=True)}
+
+
 def test_people_are_told_who_sees_a_host_that_is_away() -> None:
     fleet = Fleet(service(instances=2))
     sited(fleet, *HOSTS)
