@@ -31,6 +31,25 @@ def looked(before: Looked, *, answered: bool) -> Looked:
     return Looked(before.seen and misses < MISSES, misses)
 
 
+Found = Mapping[str, Looked]
+"""By host, of all that are looked for."""
+
+
+def looking(before: Found, hosts: Iterable[str]) -> Found:
+    """For these, from now on, and no others; what is known of them stands."""
+    return {host: before.get(host, Looked()) for host in sorted(set(hosts))[:MOST]}
+
+
+def noted(before: Found, answers: Mapping[str, bool]) -> Found:
+    """After they were asked. Who is not looked for any more is nobody's concern."""
+    return {h: looked(each, answered=answers[h]) if h in answers else each for h, each in before.items()}
+
+
+def seen(found: Found) -> tuple[str, ...]:
+    """Who of them has answered lately."""
+    return tuple(sorted(host for host, each in found.items() if each.seen))
+
+
 class Watching:
     """`answers` asks a host, and knows who is a sibling; `changed` is called when other hosts are seen than before."""
 
@@ -41,18 +60,18 @@ class Watching:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._answers, self._changed, self._sleep = answers, changed, sleep
-        self._found: dict[str, Looked] = {}
+        self._found: Found = {}
         self._wanted = asyncio.Event()
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
 
     @property
     def sees(self) -> tuple[str, ...]:
         """Who of those looked for has answered lately."""
-        return tuple(sorted(host for host, each in self._found.items() if each.seen))
+        return seen(self._found)
 
     def look_for(self, hosts: Iterable[str]) -> None:
         """These, from now on, and no others."""
-        self._found = {host: self._found.get(host, Looked()) for host in sorted(set(hosts))[:MOST]}
+        self._found = looking(self._found, hosts)
         if self._found:
             self._wanted.set()
         else:
@@ -69,8 +88,6 @@ class Watching:
 
     def _note(self, answers: Mapping[str, bool]) -> None:
         before = self.sees
-        for host, answered in answers.items():
-            if host in self._found:
-                self._found[host] = looked(self._found[host], answered=answered)
+        self._found = noted(self._found, answers)
         if self.sees != before:
             self._changed()

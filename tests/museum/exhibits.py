@@ -15,7 +15,7 @@ from halftrack_agent import core, cutoff, damping, health, ledger, reconcile, re
 from halftrack_agent.backoff import Backoff, Rule
 from halftrack_controller import services, standing
 from halftrack_controller.pushing import Pushing
-from tests.sim import certificates, planted
+from tests.sim import certificates, planted, test_sights
 from tests.sim.fleet import Fleet
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -232,6 +232,9 @@ EXHIBITS = (
                 _never_asks_without_a_session),
     by_fleet("a controller that renews only what is still good", "spire#1562: an agent that was away for long has to be enrolled again",
              _refuses_to_renew_what_is_over),
+    by_fleet("who is not seen by its siblings is ill", "BlueChi, and load balancers that lose sight of each other",
+             test_sights._takes_a_lost_sight_for_illness),
+    by_fleet("a sighting by the wall clock", "a clock that is set, and heartbeats that are from the future", test_sights._by_the_wall_clock),
     by_property("what rotted on the disk is obeyed", "krops#369: a truncated file is taken for a whole one",
                 "tests.agent_shell.test_ledger:test_a_flipped_bit_is_never_executed", _believes_the_disk),
     by_property("each flap of health is believed", "BlueChi, and load balancers that lose sight of each other",

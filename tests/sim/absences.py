@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from halftrack_controller.snapshot import Rollout
+from halftrack_model.disconnect import lost_after_ms
 
 if TYPE_CHECKING:
     from halftrack_model.graph import StreamGraph
@@ -52,7 +53,8 @@ class Absences:
     def lost_ms(self) -> int:
         """When the last of them will have been replaced, where that is declared: a controller that was restarted has waited for less."""
         rules = {name: self.world.rule_of(name) for name in self.away}
-        due = (self._silent_since_ms(name) + rule.lost_after_ms for name, rule in rules.items() if rule.replace)
+        waits_ms = {name: lost_after_ms(rule, sighted=True) for name, rule in rules.items() if rule.replace}
+        due = (self._silent_since_ms(name) + wait_ms for name, wait_ms in waits_ms.items())
         return max(due, default=-LATE_MS) + LATE_MS
 
     def _silent_since_ms(self, name: str) -> int:

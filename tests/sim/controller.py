@@ -173,7 +173,7 @@ class SimController:
             self.sent.setdefault(host, []).append(sealed)
             self.known[host].refusal = None
             self.stale.add(host)
-            self.world.watch.planned(host, sealed)
+            self.world.watch.planned(numbered, sealed)
             self.story.tell(
                 self.name, f"plans revision {numbered.revision} for {host}, swaps {[s.swap_id for s in plan.swaps]}"
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from halftrack_agent import journal, ledger
 from halftrack_agent.journal import Entry
@@ -44,6 +45,12 @@ class Found:
     floor: int
     unacknowledged: Entry | None
     lost: bool  # the journal was damaged, or is gone: nothing of it is used
+
+
+@lru_cache(maxsize=512)
+def _decoded(payload: bytes) -> Entry:
+    """As the real journal does it. Remembered, because each restart asks the same thing."""
+    return journal.decoded(payload)
 
 
 class Disk:
@@ -118,4 +125,4 @@ class Disk:
         return b"" if self._gone else bytes(data) + self._tail
 
     def _entries(self) -> tuple[Entry, ...]:
-        return journal.living(tuple(journal.decoded(payload) for payload in self._payloads))
+        return journal.living(tuple(_decoded(payload) for payload in self._payloads))

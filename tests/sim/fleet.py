@@ -1,4 +1,5 @@
-"""A galaxy of services: hosts that are cut off, replaced and come back, their sessions, and the controller's real planner over them.
+"""A galaxy of services: hosts that are cut off, replaced and come back, their sessions, what those of a site see of each other, and the controller's real
+planner over them.
 
 Everything is an event: between two of them the clock jumps, so a night in which nothing happens costs nothing. A session is what TCP and heartbeats make
 of a link: in order, and dead when either side has noticed; each notices at its own time.
@@ -23,11 +24,13 @@ from tests.sim.fleet_controller import FleetController
 from tests.sim.fleet_watch import FleetWatch, unsettled
 from tests.sim.invariants import Violation
 from tests.sim.service_host import ServiceHost
+from tests.sim.sights import Sights
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 
 NOTICE_MS = (1, 2_000)  # two heartbeats
 DELAY_MS = (1, 60)
+SENT_AGAIN_MS = (1, 500)  # after the line is back
 RECONNECT_MS = (100, 5_000)
 PATIENCE_MS = 180_000  # once faults are over
 QUIET_MS = (600_000, 10 * 3_600_000)
@@ -40,9 +43,11 @@ class Line:
     """The way between a host and the controller: what cuts each direction, the session over it, and when its last word comes."""
 
     cuts: Counter[str]
+    waits: tuple[list[Callable[[], None]], list[Callable[[], None]]]  # what is sent again, in order: likewise
     number: int = 0  # of the session; counts up
     last_ms: tuple[int, int] = (0, 0)  # to the controller, to the host
     cut_ms: int = -1
+    stuck_ms: int = -1  # since when nothing has come to the controller, while something waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +78,11 @@ class Fleet:
         self.struck: Counter[str] = Counter()
         self.killed: Counter[str] = Counter()
         names = [f"host-{n}" for n in range(hosts)]
-        self.lines = {name: Line(Counter()) for name in names}
+        self.lines = {name: Line(Counter(), ([], [])) for name in names}
         self.hosts = {name: ServiceHost(self, name) for name in names}
         groups = [names[n : n + GROUP] for n in range(0, hosts, GROUP)]
         self.graphs = [_service(self, number, group) for number, group in enumerate(groups)]
+        self.sights = Sights(self, groups)
         self.controller = FleetController(self, names, self.graphs)
         self.wall_off_ms = 0
         life_ms = self.rng("certificates").choice(LIVES_MS)
@@ -134,6 +140,15 @@ class Fleet:
         if self.up(name):
             self.certificates[name].back(self.now_ms - line.cut_ms)
             self.reconnect(self.hosts[name])
+            if any(line.waits):
+                self.timeline.after(self.rand.randint(*SENT_AGAIN_MS), lambda: self._send_again(line))
+
+    @staticmethod
+    def _send_again(line: Line) -> None:
+        for waits in line.waits:
+            due, waits[:] = waits[:], ()
+            for arrives in due:
+                arrives()
 
     def _noticing(self, name: str) -> None:
         number, host = self.lines[name].number, self.hosts[name]
@@ -165,22 +180,25 @@ class Fleet:
             host.disconnected()
             line = self.lines[host.name]
             line.number += 1
+            line.waits = ([], [])
             self.controller.welcome(host, line.number)
             certificate.welcomed()
 
         self.timeline.after(self.rand.randint(*RECONNECT_MS), tries)
 
-    def _carry(self, name: str, to_host: bool, what: Callable[[], None]) -> None:
+    def _carry(self, name: str, to_host: bool, what: Callable[[], None], rng: random.Random | None = None) -> None:
         line = self.lines[name]
-        at_ms = max(self.now_ms + self.rand.randint(*DELAY_MS), line.last_ms[to_host])
+        at_ms = max(self.now_ms + (rng or self.rand).randint(*DELAY_MS), line.last_ms[to_host])
         line.last_ms = (line.last_ms[0], at_ms) if to_host else (at_ms, line.last_ms[1])
         number = line.number
 
         def arrives() -> None:
             if line.number != number or not self._stands(name, number):
                 return
-            if not self.up(name):  # it is sent again when the line is back, if the session has lived through that
-                self.timeline.after(500, arrives)
+            if not self.up(name) or line.waits[to_host]:  # sent again once it is back, if the session lives for so long
+                if not (to_host or line.waits[False]):
+                    line.stuck_ms = line.cut_ms
+                line.waits[to_host].append(arrives)
                 return
             what()
 
@@ -190,11 +208,27 @@ class Fleet:
         """Has either side not yet given that session up?"""
         return number in (self.hosts[name].session, self.controller.sessions.get(name))
 
-    def say(self, host: ServiceHost, word: tuple[object, ...]) -> None:
+    def heard_ms(self, name: str) -> int:
+        """When the controller has last heard of a host with which it has a session."""
+        line = self.lines[name]
+        if line.waits[False]:
+            return line.stuck_ms
+        return self.now_ms if self.up(name) else line.cut_ms
+
+    def say(self, host: ServiceHost, word: tuple[object, ...], rng: random.Random | None = None) -> None:
         """To the controller, in this session."""
         number = host.session
         if number:
-            self._carry(host.name, False, lambda: self.controller.hear(host, number, word))
+            self._carry(host.name, False, lambda: self.controller.hear(host, number, word), rng)
+
+    def tell_to_look(self, host: ServiceHost, number: int, names: tuple[str, ...]) -> None:
+        """Whom the host shall look for."""
+
+        def arrives() -> None:
+            if host.alive and host.session == number:
+                self.sights.look_for(host.name, names)
+
+        self._carry(host.name, True, arrives, self.sights.rng)
 
     def push(self, host: ServiceHost, number: int, revision: int, sealed: object) -> None:
         """A plan to the host."""
@@ -248,7 +282,8 @@ class Fleet:
         proofs["starts of agents"] = sum(host.life for host in hosts)
         proofs["boots of hosts"] = sum(host.boots for host in hosts)
         proofs["absences of months"] = len(self.absences.over)
-        return proofs
+        proofs["losses put off by a sighting"] = len(self.controller.watch.put_off)
+        return proofs + self.controller.sighted
 
     def _begin(self) -> None:
         for host in self.hosts.values():
@@ -264,8 +299,9 @@ class Fleet:
 
     def _until(self, at_ms: int) -> None:
         self.timeline.after(at_ms - self.now_ms, lambda: None)
-        while self.now_ms < at_ms:
-            self.timeline.step()
+        story, step = self.story, self.timeline.step  # the innermost of all loops
+        while story.now_ms < at_ms:
+            step()
 
     def _settle(self) -> None:
         """R1, O2: faults have ended, and everything comes to rest where it should."""
@@ -300,7 +336,8 @@ def _service(world: Fleet, number: int, hosts: list[str]) -> StreamGraph:
     stop_ms = rng.choice((0, 5_000, 30_000, 120_000, 1_800_000))
     lost_ms = max(5_000, stop_ms + MARGIN_MS + rng.choice((0, 0, 60_000)))
     reconcile = rng.choice(list(Reconcile)) if replaces else Reconcile.KEEP_ORIGINAL
-    rule = Disconnect(lost_ms, stop_ms, replaces, reconcile, rng.choice(list(ColdBoot)))
+    cold, seen_ms = rng.choice(list(ColdBoot)), world.rng(f"seen {number}").choice((0, 0, lost_ms + 60_000))
+    rule = Disconnect(lost_ms, stop_ms, replaces, reconcile, cold, seen_ms if replaces else 0)
     instances = rng.randint(1, max(1, len(hosts) - 2))
     name = f"svc{number}"
     vertex = Vertex(name, Role.SERVICE, name, tuple(hosts), {}, 0, 0, instances=instances, disconnect=rule)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.sim import keys
 from tests.sim.disk import Trouble
+from tests.sim.sight_faults import SightFaults
 
 if TYPE_CHECKING:
     from tests.sim.fleet import Fleet
@@ -24,6 +25,7 @@ class FleetFaults:
     def __init__(self, world: Fleet) -> None:
         self.world, self.rng = world, world.rng("faults")
         self.until_ms = 0
+        self.sights = SightFaults(world)
         self._kinds: dict[str, Callable[[], bool]] = {
             "cut off": self._cut_off,
             "cut off for long": self._cut_off_for_long,
@@ -47,26 +49,29 @@ class FleetFaults:
             "plan replayed": self._replayed,
             "plan forged": self._forged,
         }
-        assert world.only is None or set(world.only) <= set(self._kinds), "no such fault"
+        assert world.only is None or set(world.only) <= self._kinds.keys() | self.sights.names, "no such fault"
 
     def storm(self) -> None:
         """Some of them, one after the other."""
-        kinds = sorted(self._kinds if self.world.only is None else self.world.only)
+        kinds = sorted(self._kinds.keys() if self.world.only is None else self._kinds.keys() & set(self.world.only))
         at_ms, most_ms = 0, self.rng.choice(EVERY_MS[1:])
         crowd = max(1, len(self.world.hosts) // CROWD)
         self.world.absences.storm()
-        for _ in range(self.rng.randint(*STORM) * (1 + len(self.world.hosts) // 5) if kinds else 0):
+        count = self.rng.randint(*STORM) * (1 + len(self.world.hosts) // 5)
+        for _ in range(count if kinds else 0):
             at_ms += self.rng.randint(1, EVERY_MS[0] if self.rng.random() < 0.3 else most_ms) // crowd
             kind = self.rng.choice(kinds)
             self.world.timeline.after(at_ms, lambda kind=kind: self._strike(kind))  # type: ignore[misc]
-        self._lasting(at_ms)
+        self.lasting(at_ms)
+        self.sights.storm(count, at_ms or most_ms)
 
     def _strike(self, kind: str) -> None:
         self.world.story.tell("FAULT", kind)
         if self._kinds[kind]():
             self.world.struck[kind] += 1
 
-    def _lasting(self, lasts_ms: int) -> None:
+    def lasting(self, lasts_ms: int) -> None:
+        """A fault that strikes now is over by then."""
         self.until_ms = max(self.until_ms, self.world.now_ms + lasts_ms)
 
     def _host(self) -> ServiceHost:
@@ -76,7 +81,7 @@ class FleetFaults:
 
     def _cut(self, host: ServiceHost, lasts_ms: int, directions: tuple[str, ...] = ("in", "out")) -> bool:
         self.world.cut(host.name, directions, lasts_ms)
-        self._lasting(lasts_ms)
+        self.lasting(lasts_ms)
         return True
 
     def _cut_off(self) -> bool:
@@ -94,7 +99,7 @@ class FleetFaults:
             off_ms = self.rng.randint(10, 3_000)
             self.world.timeline.after(at_ms, lambda ms=off_ms: self._cut(host, ms))  # type: ignore[misc, arg-type]
             at_ms += off_ms + self.rng.randint(10, 4_000)
-        self._lasting(at_ms + 3_000)
+        self.lasting(at_ms + 3_000)
         return True
 
     def _site(self) -> bool:
@@ -113,7 +118,7 @@ class FleetFaults:
             return False
         name = self.rng.choice(running)
         self.world.killed[name.partition(".")[0]] += 1
-        self._lasting(40_000)
+        self.lasting(40_000)
         return host.end(name, exit_code, signal)
 
     def _program_killed(self) -> bool:
@@ -126,13 +131,13 @@ class FleetFaults:
         host = self._host()
         was = host.alive
         host.kill_agent()
-        self._lasting(10_000)
+        self.lasting(10_000)
         return was
 
     def _in_the_act(self) -> bool:
         host = self._host()
         host.crash_in = self.rng.randint(0, 4)
-        self._lasting(10_000)
+        self.lasting(10_000)
         return host.alive
 
     def _power_cut(self) -> bool:
@@ -141,7 +146,7 @@ class FleetFaults:
             return False
         lasts_ms = self.rng.choice((self.rng.randint(2_000, 60_000), self.rng.randint(60_000, 4_000_000)))
         self.switch_off(host, lasts_ms)
-        self._lasting(lasts_ms + 10_000)
+        self.lasting(lasts_ms + 10_000)
         return True
 
     def switch_off(self, host: ServiceHost, lasts_ms: int) -> None:
@@ -156,7 +161,7 @@ class FleetFaults:
             return False
         lasts_ms = self.rng.choice((self.rng.randint(500, 20_000), self.rng.randint(20_000, 600_000)))
         self.world.controller.crash(lasts_ms)
-        self._lasting(lasts_ms + 10_000)
+        self.lasting(lasts_ms + 10_000)
         return True
 
     # ---- disks --------------------------------------------------------------------------------------------------------
@@ -170,7 +175,7 @@ class FleetFaults:
             host.stir_if_alive()
 
         self.world.timeline.after(lasts_ms, empty)
-        self._lasting(lasts_ms + 35_000)
+        self.lasting(lasts_ms + 35_000)
         return True
 
     def _trouble(self, trouble: Trouble) -> bool:
@@ -183,7 +188,7 @@ class FleetFaults:
             host.disk.trouble = Trouble.NONE
 
         self.world.timeline.after(60_000, relieved)
-        self._lasting(150_000)
+        self.lasting(150_000)
         return True
 
     def _journal_rots(self) -> bool:
@@ -192,7 +197,7 @@ class FleetFaults:
             return False
         host.kill_agent()
         self.world.watch.rot.add(host.name)
-        self._lasting(10_000)
+        self.lasting(10_000)
         return host.disk.rot()
 
     def _note_rots(self) -> bool:
@@ -203,7 +208,7 @@ class FleetFaults:
         host.relocate_note(None)
         self.world.watch.rebooted.add(host.name)
         host.power_off(self.rng.randint(2_000, 60_000))
-        self._lasting(75_000)
+        self.lasting(75_000)
         return True
 
     # ---- clocks -------------------------------------------------------------------------------------------------------

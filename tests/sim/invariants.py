@@ -78,15 +78,17 @@ class Watch:
         self._resumed: dict[str, int] = {}  # by merged ring: the output that a state of not all inputs was resumed at
         self._said: set[tuple[str, Phase]] = set()  # swaps and phases that a host has made durable, lost since or not
         self._genuine: dict[str, set[bytes]] = {}
+        self._newest: dict[str, tuple[bytes, Plan]] = {}  # what was sealed last, which need not be read again
         self._decided: dict[str, dict[int, Phase]] = {}  # by swap and number: what its leader has journaled
 
     def of(self, host: str) -> Durable:
         """A host's disk."""
         return self.durable.setdefault(host, Durable())
 
-    def planned(self, host: str, sealed: Sealed) -> None:
+    def planned(self, plan: Plan, sealed: Sealed) -> None:
         """The controller has made this plan."""
-        self._genuine.setdefault(host, set()).add(sealed.payload)
+        self._genuine.setdefault(plan.host, set()).add(sealed.payload)
+        self._newest[plan.host] = (sealed.payload, plan)
 
     # ---- the controller ---------------------------------------------------------------------------------------------
 
@@ -135,7 +137,9 @@ class Watch:
         mine = self.of(agent.name)
         match entry:
             case ev.JournalPlan(sealed):
-                plan = canonical.decode(Plan, sealed.payload)
+                payload, plan = self._newest.get(agent.name, (b"", None))
+                if plan is None or payload != sealed.payload:
+                    plan = canonical.decode(Plan, sealed.payload)
                 held = mine.plan.revision if mine.plan else mine.floor - 1
                 _hold("P2", plan.revision > held, f"{agent.name}: revision {plan.revision} after {held}")
                 mine.plan = plan

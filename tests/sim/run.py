@@ -1,7 +1,7 @@
 """`python -m tests.sim.run`: HOURS of simulated time over HOSTS hosts, from SEED on; sim.json says what came of it.
 
 Of HOSTS hosts, two at a time carry a stream that is swapped while faults strike (`world`), and all of them, five to a galaxy, run services for days
-(`fleet`). Where the hours allow it, one galaxy is of all of them, under one controller, for as long as two months; and one in `LONG_EVERY` of five
+(`fleet`), look for those of their site that are away (`sights`), and are taken for no more than reached (`sight_watch`). Where the hours allow it, one galaxy is of all of them, under one controller, for as long as two months; and one in `LONG_EVERY` of five
 lasts four, so that hosts are away for up to a hundred days in one piece. HOURS are those of each host. The seeds are shared out between two processes, the longest first; what comes of them depends on neither.
 
 Exit status 1 when any run broke an invariant (its seed and the story of its last events are printed), and when a run of many hours has exercised nothing
@@ -37,6 +37,10 @@ EXERCISED = (
     "sessions",
     "starts of agents",
     "boots of hosts",
+    "hosts told to look for others",
+    "siblings seen",
+    "siblings seen no more",
+    "losses put off by a sighting",
 )
 MONTHS = "absences of months"  # and of these, if any piece was long enough for them
 

@@ -15,6 +15,7 @@ from halftrack_agent.lifecycle import Phase
 from halftrack_agent.timekeeping import Floor, Told
 from halftrack_model.errors import HostFault
 from halftrack_model.observed import Health, Observed
+from halftrack_model.plan import Peer
 from halftrack_model.workload import Workload
 from tests.sim import keys
 from tests.sim.disk import Disk, Interrupted, Trouble
@@ -132,6 +133,7 @@ class ServiceHost:
         self.keeping = Keeping(contact, False, now_ms, now_ms)
         self.session, self.newest, self.refused, self.told, self._shown = 0, 0, 0, None, None
         self.world.certificates[self.name].begun()
+        self.world.sights.changed(self.name)
         self.story.tell(self.name, f"agent starts, boot {self.boots}, {len(found.entries)} entries, clock {now_ms}")
         self.world.watch.booted(self)  # type: ignore[arg-type]
         self.stir()
@@ -143,7 +145,9 @@ class ServiceHost:
             return
         self._pass_time(self.clock_ms())
         self._out_of_step()
+        self.world.sights.look_for(self.name, ())
         self.alive, self.session, self._next_ms = False, 0, -1
+        self.world.sights.changed(self.name)
         self.story.tell(self.name, "agent is killed")
         self.world.controller.lost(self)
         if back:
@@ -155,6 +159,7 @@ class ServiceHost:
         """A session stands; the controller has said what it has."""
         self.session, self.newest = number, newest
         self._shown = None
+        self.world.sights.begun(self.name)
         self.told = Told(wall_ms, self.clock_ms())
         self.stir()
 
@@ -164,6 +169,7 @@ class ServiceHost:
             self._pass_time(self.clock_ms())
             self._out_of_step()
             self.session = 0
+            self.world.sights.look_for(self.name, ())  # there is nobody to tell
             self.stir()
 
     def _out_of_step(self) -> None:
@@ -210,6 +216,9 @@ class ServiceHost:
         def due() -> None:
             if self.alive and self.life == life and self._next_ms == at_ms:
                 self._next_ms = -1
+                if stalls_ms := self.world.sights.stalls_ms(self.name):
+                    self._look_in(stalls_ms)
+                    return
                 self.look()
 
         self.world.timeline.after(delay_ms, due)
@@ -296,11 +305,16 @@ class ServiceHost:
                     self.power_off(self.rng.randint(5_000, 60_000))
                 return None
             done.append(action)
-        was = self.in_step()
+        was, siblings = self.in_step(), self._siblings()
         self.state = after
+        if self._siblings() != siblings:
+            self.world.sights.changed(self.name)
         if was and not self.in_step():
             self.ended_in_step_ms, self.off_ms = self.world.now_ms, 0
         return sum(not isinstance(action, ev.Fetch | ev.AckPlan | ev.NackPlan | ev.Emit) for action in actions)
+
+    def _siblings(self) -> tuple[Peer, ...]:
+        return self.state.plan.plan.siblings if self.state.plan else ()
 
     def _show(self) -> None:
         problem = self._keep_time()
