@@ -59,8 +59,10 @@ def plan(snapshot: Snapshot, now_ms: int, memory: Memory | None = None) -> Plann
         orders = agents.ordered(snapshot, environment, hosts | spare)
         reasons += orders.reasons
         bare = _bare(snapshot, spare, orders)
-        plans.update(_environment_plans(memory, snapshot, environment, expansions, orders, bare))
-        plans.update(_kept(snapshot, spare, orders))
+        emptied = _emptied(snapshot, spare, expansions)
+        plans.update(_environment_plans(memory, snapshot, environment, expansions, orders, bare, emptied))
+        plans.update(_kept(snapshot, spare - emptied, orders))
+        working |= emptied
     memory.keep(graphs, plans)
     reasons += _idle_hosts(snapshot, working)
     reasons += _waiting_rollouts(snapshot)
@@ -234,6 +236,36 @@ def _bare(snapshot: Snapshot, spare: Iterable[str], orders: agents.Orders) -> fr
     )
 
 
+def _emptied(snapshot: Snapshot, spare: Iterable[str], expansions: Iterable[Expansion]) -> frozenset[str]:
+    """Of those, the ones whose work is all ordered elsewhere now, or no vertex of its graph any more, which runs elsewhere.
+
+    What no graph speaks of stays as it is: that may be a store that has lost it (R3). So does what cannot be placed now, or on no host that has enrolled.
+    """
+    has = {host: mine for host in spare if (mine := {_vertex_of(workload) for workload in _own(snapshot, host)})}
+    if not has:
+        return frozenset()  # as in nearly all steps
+    elsewhere = {_vertex_of(w) for each in expansions for part in each.parts.values() for w in part.workloads}
+    graphs = {graph for graph, _ in elsewhere}
+
+    def gone(host: str, graph: str, vertex: str) -> bool:
+        stored = snapshot.graph(snapshot.held[host].plan.environment, graph)
+        named = stored is not None and any(each.name == vertex for each in carried(stored).vertices)
+        return graph in graphs and (not named or (graph, vertex) in elsewhere)
+
+    return frozenset(host for host, mine in has.items() if all(gone(host, *each) for each in mine))
+
+
+def _vertex_of(workload: Workload) -> tuple[str, str]:
+    graph, vertex = workload.name.split(".")[:2]
+    return graph, vertex.partition("@")[0]
+
+
+def _own(snapshot: Snapshot, host: str) -> Iterable[Workload]:
+    """What graphs have a host run, by the plan that it holds."""
+    held = snapshot.held.get(host)
+    return () if held is None else (w for w in held.plan.workloads if w.name != bridge_server().name)
+
+
 def _kept(snapshot: Snapshot, spare: Iterable[str], orders: agents.Orders) -> Iterable[tuple[str, Plan]]:
     """Of those, the ones that keep the plan that they have while their agent shall be another."""
     for host in sorted(spare):
@@ -250,10 +282,11 @@ def _environment_plans(
     expansions: tuple[Expansion, ...],
     orders: agents.Orders,
     bare: frozenset[str],
+    emptied: frozenset[str],
 ) -> Mapping[str, Plan]:
-    made_from = (expansions, snapshot.hosts, snapshot.held, snapshot.releases, orders.versions, bare)
+    made_from = (expansions, snapshot.hosts, snapshot.held, snapshot.releases, orders.versions, bare, emptied)
     return memory.all_plans(
-        environment, made_from, lambda: dict(_plans(memory, snapshot, environment, expansions, orders, bare))
+        environment, made_from, lambda: dict(_plans(memory, snapshot, environment, expansions, orders, bare, emptied))
     )
 
 
@@ -263,9 +296,10 @@ def _plans(
     environment: str,
     expansions: Iterable[Expansion],
     orders: agents.Orders,
-    bare: Iterable[str],
+    bare: frozenset[str],
+    emptied: frozenset[str],
 ) -> Iterable[tuple[str, Plan]]:
-    parts: dict[str, tuple[Parts, ...]] = dict.fromkeys(bare, ())
+    parts: dict[str, tuple[Parts, ...]] = dict.fromkeys(bare | emptied, ())
     for expansion in expansions:
         for host, part in expansion.parts.items():
             parts[host] = (*parts.get(host, ()), part)
@@ -279,6 +313,7 @@ def _plans(
             bandwidth=known.bandwidth if known is not None else (),
             agent=orders.versions.get(host, ""),
             agent_release=orders.release(snapshot, host),
+            decommission=host in emptied,
         )
         made_from = (environment, parts[host], rest, snapshot.releases)
         yield host, memory.plan(host, made_from, partial(_plan, snapshot, environment, host, parts[host], rest))
@@ -294,6 +329,7 @@ class _Rest:
     bandwidth: tuple[BandwidthWindow, ...]
     agent: str
     agent_release: Published | None
+    decommission: bool
 
 
 def _plan(snapshot: Snapshot, environment: str, host: str, parts: tuple[Parts, ...], rest: _Rest) -> Plan:
@@ -310,7 +346,7 @@ def _plan(snapshot: Snapshot, environment: str, host: str, parts: tuple[Parts, .
         workloads=tuple(sorted(workloads, key=lambda workload: workload.name)),
         swaps=tuple(sorted((s for part in parts for s in part.swaps), key=lambda swap: swap.swap_id)),
         peers=rest.peers,
-        decommission=False,
+        decommission=rest.decommission,
         bandwidth=rest.bandwidth,
         holdings=tuple(sorted((h for part in parts for h in part.holdings), key=lambda h: h.workload)),
         siblings=rest.siblings,
@@ -332,7 +368,7 @@ def _seals(snapshot: Snapshot, workloads: Iterable[Workload], agent: Published |
 
 def _idle_hosts(snapshot: Snapshot, working: Collection[str]) -> Iterable[Reason]:
     for name in sorted(set(snapshot.hosts) - set(working)):
-        if name in snapshot.held and not snapshot.held[name].plan.bare:
+        if any(_own(snapshot, name)):
             text = (
                 f"nothing is left for {name} to run; it keeps what it has, because a missing order never means delete"
             )

@@ -244,14 +244,16 @@ def test_after_a_boot_it_waits_for_its_controller_where_that_is_declared(site: S
 
 
 # invariants: R1, R2
-def test_what_is_taken_away_or_changed_while_it_is_cut_off_is_so_afterwards_and_the_rest_runs_on(site: Site) -> None:
+def test_what_is_taken_away_or_changed_while_it_is_cut_off_is_so_afterwards_and_the_rest_runs_on(
+    site: Site, tmp_path: Path
+) -> None:
     """Bugs 2 and 3 of DESIGN.md section 10. The agent is away meanwhile, which cuts its host off as well as anything."""
 
-    def apply(*hosts: str, greeting: str) -> None:
+    def apply(*hosts: str, greeting: str, name: str = "other") -> None:
         params: dict[str, str | int | bool] = {"port": other_port, "greeting": greeting}
-        vertex = Vertex("other", Role.SERVICE, "page", hosts, params, 0, 0, host_network=True)
+        vertex = Vertex(name, Role.SERVICE, "page", hosts, params, 0, 0, host_network=True)
         with site.live.operator() as client:
-            client.apply([host("tank-b"), StreamGraph("other", "home", (vertex,), ())])
+            client.apply([host("tank-b"), StreamGraph(name, "home", (vertex,), ())])
 
     def plans() -> int:
         with site.live.operator() as client:
@@ -276,3 +278,14 @@ def test_what_is_taken_away_or_changed_while_it_is_cut_off_is_so_afterwards_and_
     until(lambda: not Path(f"/proc/{second}").exists(), "it is gone")
     until(lambda: not (site.agent.places.instances / other).exists(), "all of it")
     assert site.agent.pid(NAME) == page, "nothing else was touched"
+    site.agent.end(signal.SIGKILL)
+    with site.live.operator() as client:
+        token = client.create_token("tank-b", 600).token
+    elsewhere = AgentProcess(tmp_path / "elsewhere").command("enrol", "--token", token)
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    apply("tank-b", greeting="hello", name="page")
+    site.agent.start()
+    until(lambda: not Path(f"/proc/{page}").exists(), "the last one goes like any other")
+    until(lambda: not (site.agent.places.instances / NAME).exists(), "all of it, too")
+    apply("tank-a", greeting="again", name="page")
+    until(lambda: site.agent.pid(NAME), "and comes back")
