@@ -6,12 +6,13 @@ invariant: R1
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halftrack_model.graph import Role, StreamGraph, Vertex
 from tests.planner.test_services import HOSTS, NAME, Fleet
-from tests.planner.world import host
+from tests.planner.world import deployed, host, spectra
 
 some_hosts = st.sets(st.sampled_from(HOSTS), min_size=1).map(lambda names: tuple(sorted(names)))
 
@@ -61,6 +62,19 @@ def test_the_only_host_of_a_service_keeps_it_until_the_one_that_shall_have_it_ha
     fleet.settle()
     assert running(fleet) == ()
     assert fleet.world.held["tank-a"].plan.decommission
+
+
+@pytest.mark.parametrize("product", ["spectra-sink", "unpublished"])
+def test_a_host_of_a_graph_is_emptied_when_all_of_its_vertices_run_elsewhere_and_not_before(product: str) -> None:
+    world = deployed()
+    world.hosts["tank-c"] = host("tank-c")
+    moved = spectra(a="tank-c")
+    *others, sink = moved.vertices
+    world.graphs = [replace(moved, vertices=(*others, replace(sink, product=product)))]
+    world.settle()
+    assert any(w.name == "spectra.source" for w in world.held["tank-c"].plan.workloads)
+    runs = {w.name for w in world.held["tank-a"].plan.workloads}
+    assert world.held["tank-a"].plan.decommission == (product == "spectra-sink") == (not runs)
 
 
 @given(some_hosts, st.booleans())
