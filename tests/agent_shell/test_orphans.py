@@ -89,7 +89,9 @@ def test_who_has_lost_its_agent_before_it_began_writes_nothing(tmp_path: Path, c
     unpacks = child == "drivers.unpack"
     if unpacks:
         into.mkdir()
-    words = [str(source), str(into), somebody_else] if unpacks else ["", str(source), str(into), "0", somebody_else]
+    words = (
+        [str(source), str(into), somebody_else, "0"] if unpacks else ["", str(source), str(into), "0", somebody_else]
+    )
     ran = subprocess.run([sys.executable, "-I", "-m", f"halftrack_agent.{child}", *words], check=False, timeout=60)
     assert ran.returncode == -9
     assert sorted(os.listdir(tmp_path)) == (["into", "source"] if unpacks else ["source"])

@@ -55,7 +55,7 @@ def init(self, *given, _init=notes.Notes.__init__, **named):
 notes.Notes.__init__ = init
 async def adopt(self):
     for name in ("contact", "clock.json"):
-        assert b"\\n" not in (self._folder.parent / name).read_bytes(), "the version before has left it with a sum"
+        assert b"\\n" not in (self._rooms.usual.instances.parent / name).read_bytes(), "the version before has left it with a sum"
     assert not any(each.sums for each in made), "this one writes what the one before cannot read"
     return ()
 ExecDriver.adopt = adopt
