@@ -37,6 +37,9 @@ EXERCISED = (
     "sessions",
     "starts of agents",
     "boots of hosts",
+)
+MANY_GALAXIES = 100  # of which each of `SIGHTS` must have some: the last of them is to be seen in one of five
+SIGHTS = (
     "hosts told to look for others",
     "siblings seen",
     "siblings seen no more",
@@ -126,10 +129,11 @@ def all_ran(due: list[Piece], host_ms: float, limit_s: float) -> list[Ran]:
     return [each for number, each in sorted(found.items()) if number < filled or each.violation]
 
 
-def idle(proofs: Counter[str], hours: float, long: bool) -> list[str]:
-    """What so many host-hours should have exercised, and have not."""
-    wanted = (*EXERCISED, *((MONTHS,) if long else ()))
-    return [name for name in wanted if not proofs[name]] if hours >= MANY_HOST_HOURS else []
+def idle(proofs: Counter[str], hours: float, galaxies: int, long: bool) -> list[str]:
+    """What so many host-hours and galaxies should have exercised, and have not."""
+    of_hours = (*EXERCISED, *((MONTHS,) if long else ())) if hours >= MANY_HOST_HOURS else ()
+    wanted = (*of_hours, *(SIGHTS if galaxies >= MANY_GALAXIES else ()))
+    return [name for name in wanted if not proofs[name]]
 
 
 def main() -> int:
@@ -144,7 +148,8 @@ def main() -> int:
     report = reported(runs, hosts, first, time.monotonic() - began_s)
     played = {run.seed for run in runs}
     long = any(piece.days >= LONG_DAYS for piece in due if piece.seed in played)
-    missing = idle(Counter(report["exercised"]), report["simulated_hours"] * hosts, long)
+    galaxies = sum(not each.seed.isdecimal() for each in runs)
+    missing = idle(Counter(report["exercised"]), report["simulated_hours"] * hosts, galaxies, long)
     report["not_exercised"] = missing
     Path("sim.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     print(summary(report))
@@ -163,7 +168,7 @@ def reported(runs: Iterable[Ran], hosts: int, first: int, seconds: float) -> dic
         "hosts": hosts,
         "faults": faults.total(),
         "faults_by_class": dict(sorted(faults.items())),
-        "exercised": {name: proofs[name] for name in sorted({*EXERCISED, MONTHS, *proofs})},
+        "exercised": {name: proofs[name] for name in sorted({*EXERCISED, *SIGHTS, MONTHS, *proofs})},
         "longest_absence_days": round(max((each.longest_away_ms for each in runs), default=0) / DAY_MS, 1),
         "declared_lost": sum(each.lost for each in runs),
         "violations": [{"seed": each.seed, "text": each.violation} for each in runs if each.violation],

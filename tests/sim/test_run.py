@@ -26,14 +26,16 @@ def test_a_year_of_a_hundred_hosts_has_pieces_of_months_and_one_galaxy_of_all() 
     assert run.GALAXY_DAYS >= SHORTEST_RUN_DAYS
 
 
-@pytest.mark.parametrize("name", [*run.EXERCISED, run.MONTHS])
+@pytest.mark.parametrize("name", [*run.EXERCISED, *run.SIGHTS, run.MONTHS])
 def test_a_long_run_that_has_exercised_nothing_of_a_kind_says_so(name: str) -> None:
-    proofs = Counter(dict.fromkeys((*run.EXERCISED, run.MONTHS), 1))
-    assert run.idle(proofs, run.MANY_HOST_HOURS, long=True) == []
+    proofs = Counter(dict.fromkeys((*run.EXERCISED, *run.SIGHTS, run.MONTHS), 1))
+    hours, galaxies = run.MANY_HOST_HOURS, run.MANY_GALAXIES
+    assert run.idle(proofs, hours, galaxies, long=True) == []
     del proofs[name]
-    assert run.idle(proofs, run.MANY_HOST_HOURS, long=True) == [name]
-    assert run.idle(proofs, run.MANY_HOST_HOURS, long=False) == [name] * (name != run.MONTHS)
-    assert run.idle(proofs, run.MANY_HOST_HOURS - 1, long=True) == []
+    assert run.idle(proofs, hours, galaxies, long=True) == [name]
+    assert run.idle(proofs, hours, galaxies, long=False) == [name] * (name != run.MONTHS)
+    assert run.idle(proofs, hours - 1, galaxies, long=True) == [name] * (name in run.SIGHTS)
+    assert run.idle(proofs, hours, galaxies - 1, long=True) == [name] * (name not in run.SIGHTS)
 
 
 def test_a_report_sums_up_what_each_run_has_exercised() -> None:
