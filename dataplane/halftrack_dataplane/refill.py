@@ -52,7 +52,7 @@ class Refill:
         return time.monotonic() < self._patient_until
 
     def begin(self) -> int | None:
-        """Where an inlet that knows no place of its own goes on: at the place it has here, or with the oldest; None without a spool."""
+        """Where an inlet that knows no place of its own goes on: where it would begin without its ring, or with the oldest; None without a spool."""
         if not self._looked():
             return None
         try:

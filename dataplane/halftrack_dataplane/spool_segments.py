@@ -296,5 +296,5 @@ def _place_at(page: bytes) -> Place | None:
     rest = page[_PLACE_HEAD.size :][: 0 if form is None else form.size]
     if form is None or len(rest) < form.size or crc != crc32c(rest):
         return None
-    number, seq, again = (*form.unpack(rest), *form.unpack(rest)[1:])[:3]
-    return Place(number, seq, again)
+    number, seq, *again = form.unpack(rest)
+    return Place(number, seq, *(again or [seq]))

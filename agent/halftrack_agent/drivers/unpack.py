@@ -17,13 +17,13 @@ import struct
 import sys
 
 from halftrack_agent.drivers import confine
+from halftrack_agent.files import FULL
 from halftrack_model import archives
 from halftrack_model.errors import InvalidInput
 
 REFUSED = 1
 DISK_LOST = 3
 NO_ROOM = 4
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MEMBER_BYTES = 4096  # what a file or folder takes of a disk besides its bytes
 MAX_MEMORY = 1 << 30
 MAX_CPU_S = 900
