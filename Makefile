@@ -126,4 +126,4 @@ bundle: dist ## build the agent as an artifact that agents update themselves to,
 clean: ## remove everything that was built, the virtual environment too
 	@rm -rf .venv build dist halftrack.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks demo-logs
 	@find model proto controller agent dataplane tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
-	@rm -f dataplane/halftrack_dataplane/*.c dataplane/halftrack_dataplane/*.so *.json *.jsonl
+	@rm -f dataplane/halftrack_dataplane/*.c dataplane/halftrack_dataplane/*.so proto/halftrack_proto/*.c proto/halftrack_proto/*.so *.json *.jsonl

@@ -57,16 +57,17 @@ FLAGS = ["-O2", "-std=gnu11", "-Wall", "-Wno-unused-function"]
 
 
 def extensions() -> list[Extension]:
-    """One extension for each `.pyx` of the data plane; those that touch rings carry the C core."""
+    """One extension for each `.pyx`; those of the data plane that touch rings carry the C core."""
     return [
         Extension(
-            f"halftrack_dataplane.{source.stem}",
+            f"{source.parent.name}.{source.stem}",
             [str(source.relative_to(ROOT))],
             depends=[*HEADERS, *(CORE if source.stem in USE_THE_CORE else [])],
             include_dirs=[NATIVE],
             extra_compile_args=FLAGS,
         )
-        for source in sorted((ROOT / "dataplane/halftrack_dataplane").glob("*.pyx"))
+        for component in ("dataplane", "proto")
+        for source in sorted((ROOT / component / f"halftrack_{component}").glob("*.pyx"))
     ]
 
 
@@ -102,7 +103,7 @@ setup(
     package_data={
         "halftrack_dataplane": ["native/*.h", "native/*.c", "native/Makefile", "*.pxd", "*.pyx", "*.pyi", "py.typed"],
         **{
-            f"halftrack_{name}": ["*.pyi", "py.typed", "*.service"]
+            f"halftrack_{name}": ["*.pyi", "*.pyx", "py.typed", "*.service"]
             for name in ("model", "proto", "controller", "agent")
         },
     },

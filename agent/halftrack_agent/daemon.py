@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +20,11 @@ from halftrack_model import canonical
 from halftrack_model.errors import HalftrackError, InvalidInput
 from halftrack_model.observed import Observed
 from halftrack_proto.gauges import TransferGauge
-from halftrack_proto.watchdog import PATIENCE_S, Watchdog
+from halftrack_proto.watchdog import PATIENCE_S, Watchdog, managed
 
 MAX_PORT = 65535  # ZeroMQ takes a larger number modulo 65536, and would listen where no other host looks
 MAX_PATIENCE_S = 3600
+DISK_LOST_PAUSE_S = 1.0  # as the unit has it: a disk that fails at once again is asked once a second
 STATE, RUN = "/var/lib/halftrack-agent", "/run/halftrack-agent"
 
 log = logging.getLogger("halftrack.agent")
@@ -144,6 +146,12 @@ def _add_listening(part: argparse.ArgumentParser, hush: str | None) -> None:
         metavar="SECONDS",
         help=f"end, to be started again, when nothing has been done for so long; 0: never (default: {PATIENCE_S:g})",
     )
+    part.add_argument(
+        "--restarted-by",
+        choices=("manager", "itself"),
+        default=default("manager" if managed() else "itself"),
+        help="who starts it again after such an end, or when its disk did not keep what was written (default: a service manager that has set $NOTIFY_SOCKET; else itself)",
+    )
 
 
 def _port(text: str) -> int:
@@ -171,9 +179,18 @@ def _example(line: str) -> str:
 def _run(places: Places, options: argparse.Namespace, arguments: Sequence[str]) -> None:
     from halftrack_agent import launching
 
-    files.make_folder(places.state)
-    own = launching.launched(places, arguments, options.stable)
-    if asyncio.run(_running(places, options, own)):
+    itself = options.restarted_by == "itself"
+    own = launching.begun(arguments)
+    try:
+        files.make_folder(places.state)
+        launching.launched(launching.Start(places, arguments, options.stable, itself), own)
+        anew = asyncio.run(_running(places, options, own))
+    except files.DiskLost:
+        if not itself:
+            raise
+        time.sleep(DISK_LOST_PAUSE_S)
+        anew = True
+    if anew:
         launching.again(own)
 
 
@@ -193,7 +210,7 @@ async def _running(places: Places, options: argparse.Namespace, own: "Launched")
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     held = lock.StateLock(places.state)
     try:
-        watchdog = Watchdog(options.patience)
+        watchdog = Watchdog(options.patience, own.argv if options.restarted_by == "itself" else ())
         listening = Listening(options.listen, options.agent_port, options.bridge_port)
         member, cgroup = keepsake.whole(places.identity), options.cgroup or places.cgroup()
         trial = Trialling(own, options.stable, again)

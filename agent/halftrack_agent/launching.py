@@ -20,13 +20,14 @@ from pathlib import Path
 
 from halftrack_agent import files, lock, slots
 from halftrack_agent.places import Places
-from halftrack_agent.slots import Slot, Slots
+from halftrack_agent.slots import Slot, Slots, Trial
 from halftrack_agent.unpacking import Unpacked
 from halftrack_model import canonical
 from halftrack_model.errors import HostFault, InvalidInput
 
 PASSED_ON = "HALFTRACK_AGENT_LAUNCHED"  # to the version that the installed program becomes
 GRACE_S = 120.0  # to start, beyond the time that it must stay well
+END_S = 10.0  # in which it has ended, or begun anew
 _FILE = "slots.json"
 _VERSIONS = 3  # on trial, committed, installed
 
@@ -42,21 +43,34 @@ class Launched:
     installed: str
 
 
-def launched(places: Places, arguments: Sequence[str], stable_s: float) -> Launched:
-    """What this process is, once it is what it shall be: it may become another program instead of returning."""
+def begun(arguments: Sequence[str]) -> Launched:
+    """What this process is by now: what the installed program has become, or that program."""
     handed = os.environ.pop(PASSED_ON, "")
     if handed:
         with contextlib.suppress(InvalidInput):
             return canonical.decode(Launched, handed.encode())
-    own = Launched("", tuple(_own_argv(arguments)), installed())
-    if lock.holder(places.state) is not None:
-        return own  # another agent runs here, and this one will be told so: its start is not the trial's
+    return Launched("", tuple(_own_argv(arguments)), installed())
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How an agent is started: where its files lie, what it was told, and who starts it again (`itself`: nobody else)."""
+
+    places: Places
+    arguments: Sequence[str]
+    stable_s: float
+    itself: bool
+
+
+def launched(start: Start, own: Launched) -> None:
+    """Returns when this process is what it shall be: it may become another program instead."""
+    if own.digest or lock.holder(start.places.state) is not None:
+        return  # another agent runs here, and this one will be told so: its start is not the trial's
     for _ in range(_VERSIONS):
-        record, slot = _next(places, own.installed)
+        record, slot = _next(start.places, own.installed)
         if slot is None:
             break
-        _becomes(places, own, record, slot, arguments, stable_s)
-    return own
+        _becomes(start, own, record, slot)
 
 
 def _next(places: Places, installed_as: str) -> tuple[Slots, Slot | None]:
@@ -68,10 +82,9 @@ def _next(places: Places, installed_as: str) -> tuple[Slots, Slot | None]:
     return record, slot
 
 
-def _becomes(
-    places: Places, own: Launched, record: Slots, slot: Slot, arguments: Sequence[str], stable_s: float
-) -> None:
+def _becomes(start: Start, own: Launched, record: Slots, slot: Slot) -> None:
     """Become that version. Returns only when that cannot be, and then the record does not name it any more."""
+    places = start.places
     on_trial = record.trial is not None and record.trial.slot == slot
     if trouble := _trouble(places, slot):
         log.error("agent %s is not started: %s", slot.version, trouble)
@@ -79,10 +92,10 @@ def _becomes(
         return
     if on_trial and record.trial is not None:
         log.warning("agent %s is on trial, start %d of %d", slot.version, record.trial.attempts, slots.MAX_ATTEMPTS)
-        _guard(places, slot, stable_s + GRACE_S)
+        _guard(start, own, record.trial)
     os.environ[PASSED_ON] = canonical.encode(Launched(slot.digest, own.argv, own.installed)).decode()
     try:
-        os.execv(slot.argv[0], [*slot.argv, *arguments])  # noqa: S606 - an argument list; no shell is meant
+        os.execv(slot.argv[0], [*slot.argv, *start.arguments])  # noqa: S606 - an argument list; no shell is meant
     except OSError as error:
         del os.environ[PASSED_ON]
         reason = f"it cannot be started: {error.strerror}"
@@ -152,8 +165,8 @@ def _trouble(places: Places, slot: Slot) -> str:
     return "" if slot.digest in store.digests else "its files are not there"
 
 
-def _guard(places: Places, slot: Slot, patience_s: float) -> None:
-    """A process beside this one that ends it when the trial has not ended in time. It ends with this one, or with the trial."""
+def _guard(start: Start, own: Launched, trial: Trial) -> None:
+    """A process beside this one that ends it when the trial has not ended in time. It ends with this one, or with this start of the trial."""
     watched = os.pidfd_open(os.getpid())
     pid = os.fork()
     if pid:
@@ -163,27 +176,28 @@ def _guard(places: Places, slot: Slot, patience_s: float) -> None:
     try:
         os.setsid()
         if os.fork() == 0:
-            _stand_by(watched, places, slot, patience_s)
+            _stand_by(watched, start, own, trial)
     finally:
         os._exit(0)
 
 
-def _stand_by(watched: int, places: Places, slot: Slot, patience_s: float) -> None:
+def _stand_by(watched: int, start: Start, own: Launched, trial: Trial) -> None:
     with open(os.devnull, "r+b", buffering=0) as nothing:
         for number in (0, 1):
             os.dup2(nothing.fileno(), number)
+    patience_s = start.stable_s + GRACE_S
     end = time.monotonic() + patience_s
     poll = select.poll()
     poll.register(watched, select.POLLIN)
     while time.monotonic() < end:
         if poll.poll(1000):
             return
-        try:
-            trial = json.loads(files.unsummed((places.state / _FILE).read_bytes())).get("trial")
-        except (OSError, ValueError, InvalidInput):
-            continue
-        if not trial or trial["slot"]["digest"] != slot.digest:
-            return
-    log.error("agent %s has not stayed well within %.0f s: it is ended", slot.version, patience_s)
+        with contextlib.suppress(OSError, ValueError, InvalidInput):
+            now = json.loads(files.unsummed((start.places.state / _FILE).read_bytes())).get("trial")
+            if not now or (now["slot"]["digest"], now["attempts"]) != (trial.slot.digest, trial.attempts):
+                return
+    log.error("agent %s has not stayed well within %.0f s: it is ended", trial.slot.version, patience_s)
     with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(watched, signal.SIGKILL)
+        signal.pidfd_send_signal(watched, signal.SIGALRM if start.itself else signal.SIGKILL)
+    if start.itself and poll.poll(END_S * 1000):
+        again(own)  # its alarm was not set, or did not know what to begin

@@ -2,7 +2,7 @@
 
 Two watchers hear of each beat. The kernel's alarm clock ends this process when none has come for `patience_s`: no thread of ours, and no interpreter that
 somebody holds, is needed for that; where every thread stood then is written to stderr. And the service manager, where there is one that asks
-(sd_notify(3), `Type=notify` and `WatchdogSec=`). Neither starts anything again: whoever started the program does, as after any crash (ADR 37).
+(sd_notify(3), `Type=notify` and `WatchdogSec=`). Where there is one, it starts the program again, as after any crash (ADR 37); elsewhere the alarm makes the program begin anew as the same process (ADR 50).
 
 Beats come from the loop that does the work, from nowhere else.
 """
@@ -14,23 +14,37 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
+
+from halftrack_proto import anew
 
 PATIENCE_S = (
     20.0  # no turn of a loop takes a second, on a disk that still answers; a wedged one is to be back within thirty
 )
-HAND_OVER_S = 300.0  # artifacts are read whole before the first beat
+START_S = 900.0  # artifacts are read whole before the first beat; the units say the same
 EVERY_S = 1.0  # a beat that follows another sooner says nothing new
 
 
-class Watchdog:
-    """One program's. Signals are the process's own, so this is for a `main`, never for a part; `patience_s` 0: no alarm."""
+def managed() -> bool:
+    """Is there a service manager, which starts again what has ended?"""
+    return bool(os.environ.get("NOTIFY_SOCKET"))
 
-    def __init__(self, patience_s: float = PATIENCE_S) -> None:
+
+class Watchdog:
+    """One program's. Signals are the process's own, so this is for a `main`, never for a part; `patience_s` 0: no alarm.
+
+    `begins`: the command line that a program which hangs becomes; none: it ends.
+    """
+
+    def __init__(self, patience_s: float = PATIENCE_S, begins: Sequence[str] = ()) -> None:
         self._patience_s = patience_s
         self._beaten_s = -EVERY_S
         self._manager = os.environ.get("NOTIFY_SOCKET", "")
         if patience_s:
+            if begins:
+                anew.on_signal(signal.SIGALRM, [os.fsencode(word) for word in begins], dict(os.environb))
             faulthandler.register(signal.SIGALRM, file=sys.stderr, all_threads=True, chain=True)
+            signal.setitimer(signal.ITIMER_REAL, START_S)
 
     def ready(self) -> None:
         """All parts run; from here on beats are missed."""
@@ -53,10 +67,10 @@ class Watchdog:
 
     def hand_over(self) -> None:
         """This process is about to become another program, which beats once it is there: it has that long to come so far."""
-        self._tell(f"WATCHDOG_USEC={int(HAND_OVER_S * 1e6)}")
+        self._tell(f"WATCHDOG_USEC={int(START_S * 1e6)}")
         self._tell("WATCHDOG=1")
         if self._patience_s:
-            signal.setitimer(signal.ITIMER_REAL, HAND_OVER_S)
+            signal.setitimer(signal.ITIMER_REAL, START_S)
 
     def close(self) -> None:
         """The program ends in order."""

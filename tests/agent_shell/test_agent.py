@@ -234,27 +234,6 @@ def test_a_controller_that_vanishes_and_returns_changes_nothing(live: LiveContro
     assert agent.pid("line.source") == before["line.source"]
 
 
-# invariant: R2
-def test_an_agent_whose_loop_hangs_ends_and_its_workloads_do_not(live: LiveController, agent: AgentProcess) -> None:
-    """A status file that is read for ever: a pipe to which nobody writes. Whoever started the agent starts it again."""
-    agent.start("--patience", "1")
-    until(lambda: agent.recorded() > 100, "frames arrive in the sink")
-    before = {name: agent.pid(name) for name in ("line.source", "line.sink")}
-    pipe = agent.folder / "pipe"
-    os.mkfifo(pipe)
-    os.kill(before["line.sink"], signal.SIGSTOP)  # it would put a file in the pipe's place
-    pipe.rename(agent.places.status / "line.sink.json")
-    assert agent.process is not None
-    assert agent.process.wait(20) == -signal.SIGALRM
-    assert "in _read" in (agent.folder / "agent.log").read_text(), "it tells where it hung"
-    os.kill(before["line.sink"], signal.SIGCONT)
-    recorded = agent.recorded()
-    until(lambda: agent.recorded() > recorded + 100, "the stream goes on")
-    agent.start()
-    until(lambda: "adopted: line.sink, line.source" in (agent.folder / "agent.log").read_text(), "it has adopted")
-    assert {name: agent.pid(name) for name in before} == before
-
-
 def test_enrolment_can_be_repeated_after_any_interruption(
     tmp_path: Path, live: LiveController, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -13,14 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from halftrack_agent import checking, files, launching, retention, slots, updating
+from halftrack_agent import checking, files, retention, slots, updating
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.launching import Launched
-from halftrack_agent.lock import StateLock
 from halftrack_agent.notes import Notes
 from halftrack_agent.outbox import Outbox
 from halftrack_agent.places import Places
-from halftrack_agent.slots import Running, Slot, Slots
+from halftrack_agent.slots import Slot
 from halftrack_controller.snapshot import Environment
 from halftrack_model import canonical
 from halftrack_model.errors import HostFault
@@ -219,7 +217,8 @@ def test_on_a_disk_that_takes_nothing_it_waits_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: bool
 ) -> None:
     """It is not checked again at once, and takes over as soon as that can be written."""
-    at = places(tmp_path)
+    at = Places(tmp_path / "state", tmp_path / "run")
+    at.state.mkdir()
     at.run.mkdir()
     (at.state / "identity").mkdir()
     at.instances.mkdir()
@@ -277,99 +276,3 @@ def test_on_a_disk_that_takes_nothing_it_waits_and_says_so(
 
 
 # ------------------------------------------------------------------------------------------------------------ the launcher
-
-
-def places(folder: Path) -> Places:
-    made = Places(folder / "state", folder / "run")
-    made.state.mkdir()
-    return made
-
-
-def test_a_damaged_record_or_version_leaves_the_installed_program(tmp_path: Path) -> None:
-    at = places(tmp_path)
-    gone = Slot("sha256:" + "0" * 64, "9.0.0", ("/no/such/program",))
-    launching.store(at, slots.tried(Slots(launching.installed()), gone, (Running("x", 1, 1),)))
-    assert launching.launched(at, ["run"], 1.0).digest == ""
-    assert launching.load(at, "").trial is None, "it may be brought again"
-    assert not launching.load(at, "").failed, "nobody has seen it fail"
-    at.unpacked.joinpath("0" * 64, "tree").mkdir(parents=True)
-    at.unpacked.joinpath("0" * 64, "files.json").write_text("[]")
-    launching.store(at, slots.tried(Slots(launching.installed()), gone, ()))
-    assert launching.launched(at, ["run"], 1.0).digest == ""
-    (given_up,) = launching.load(at, "").failed
-    assert given_up.reason == "it cannot be started: No such file or directory"
-    (at.state / "slots.json").write_bytes(b"{}")
-    assert launching.launched(at, ["run"], 1.0).digest == ""
-
-
-def test_who_is_started_beside_an_agent_costs_a_trial_no_start(tmp_path: Path) -> None:
-    at = places(tmp_path)
-    record = slots.tried(Slots(launching.installed()), Slot("sha256:" + "0" * 64, "9.0.0", ("/agent",)), ())
-    launching.store(at, record)
-    held = StateLock(at.state)
-    try:
-        assert launching.launched(at, ["run"], 1.0).digest == ""
-    finally:
-        held.close()
-    assert launching.load(at, "") == record
-
-
-def test_a_start_that_cannot_be_counted_is_not_the_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    at = places(tmp_path)
-    record = slots.tried(Slots(launching.installed()), Slot("sha256:" + "0" * 64, "9.0.0", ("/agent",)), ())
-    launching.store(at, record)
-
-    def full(_places: Places, _record: Slots) -> None:
-        raise HostFault("disk-full", "no room")
-
-    monkeypatch.setattr(launching, "store", full)
-    assert launching.launched(at, ["run"], 1.0).digest == ""
-    assert launching.load(at, "") == record
-
-
-GUARDED = """
-import sys, time
-from pathlib import Path
-from halftrack_agent import checking, launching, slots, updating
-from halftrack_agent.lock import StateLock
-from halftrack_agent.places import Places
-at = Places(Path(sys.argv[1]) / "state", Path(sys.argv[1]) / "run")
-launching._guard(at, launching.load(at, "").trial.slot, float(sys.argv[2]))
-print("guarded", flush=True)
-time.sleep(600)
-"""
-
-
-@pytest.mark.parametrize("stays", [False, True])
-def test_a_version_that_hangs_in_its_trial_is_ended_by_a_guard_of_the_installed_one(
-    tmp_path: Path, stays: bool
-) -> None:
-    at = places(tmp_path)
-    record = slots.tried(Slots("one"), Slot("sha256:" + "0" * 64, "9.0.0", ("/agent",)), ())
-    launching.store(at, record)
-    argv = [sys.executable, "-c", GUARDED, str(tmp_path), "60" if stays else "0.5"]
-    child = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    assert child.stdout.readline() == "guarded\n"
-    if stays:
-        launching.store(at, slots.stayed(record))
-        until(lambda: not guards(tmp_path), "the guard has nothing to do any more")
-        assert child.poll() is None
-        child.kill()
-    assert child.wait(20) == -signal.SIGKILL
-    until(lambda: not guards(tmp_path), "no guard is left")
-    child.stdout.close()
-
-
-def guards(folder: Path) -> list[int]:
-    """Processes beside the guarded one that were forked from it."""
-    needle, found = os.fsencode(folder), []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                line, status = (entry / "cmdline").read_bytes(), (entry / "stat").read_text()
-            except OSError:
-                continue
-            if needle in line and b"GUARDED" not in line and os.getsid(int(entry.name)) != os.getsid(0):
-                found.append(int(status.split()[0]))
-    return found

@@ -154,6 +154,7 @@ class Stage:
     ) -> Child:
         """The agent. `after` has ended by itself: this one goes on counting where it stopped. `before` is done in its process first."""
         words = ["run", "--listen", "127.0.0.1", "--agent-port", "0", "--bridge-port", "0", "--cgroup", self._cgroup]
+        words += ["--restarted-by", "manager"]  # which this stage is
         words += [*more, *self._places()]
 
         def work() -> int:

@@ -22,7 +22,7 @@ echo "no space left on device"
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    for folder in ("tools", "bin", "tmp", "dataplane/halftrack_dataplane"):
+    for folder in ("tools", "bin", "tmp", "dataplane/halftrack_dataplane", "proto/halftrack_proto"):
         (tmp_path / folder).mkdir(parents=True)
     shutil.copy(ROOT / "tools/bootstrap", tmp_path / "tools/bootstrap")
     for name in ("ip", "nft", "unshare", "setpriv", "gcc"):

@@ -26,6 +26,65 @@ else: hanging()
 """
 
 
+ANEW = """
+import ctypes, os, signal, sys, threading, time
+from halftrack_proto.watchdog import Watchdog
+how, life = sys.argv[1], len(sys.argv) - 1
+kept = os.open("/dev/null", os.O_RDONLY)
+os.set_inheritable(kept, True)
+mask = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+print(os.getpid(), life, mask, sorted(os.listdir("/proc/self/fd"))[:-1], signal.getitimer(signal.ITIMER_REAL)[0], flush=True)
+if life == 3: sys.exit(5)
+Watchdog(0.4, [sys.executable, "-c", os.environ["PROGRAM"], *sys.argv[1:], "again"]).ready()
+os.environ["PROGRAM"] = "of no use"
+def hang():
+    ctypes.PyDLL(None).pause()  # in the kernel, with the interpreter's lock
+if how == "thread":
+    threading.Thread(target=hang).start()
+    time.sleep(600)
+hang()
+"""
+
+
+@pytest.mark.parametrize("how", ["loop", "thread"])
+def test_where_nobody_else_starts_it_again_it_begins_anew_as_the_same_process(how: str) -> None:
+    """Twice: it hears its alarm in its next life, too, and has nothing open of the one before."""
+    words, environment = [sys.executable, "-c", ANEW, how], {**os.environ, "PROGRAM": ANEW}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as child:
+        told, written = child.communicate(timeout=60)
+    assert child.returncode == 5
+    lives = [line.split(maxsplit=2) for line in told.splitlines()]
+    assert [life[:2] for life in lives] == [[str(child.pid), str(number)] for number in (1, 2, 3)]
+    assert len({life[2] for life in lives}) == 1, told
+    assert written.count("in hang") == 2, "each time it tells where it hung"
+
+
+def test_a_program_that_cannot_begin_anew_ends_of_its_alarm() -> None:
+    hanging = "import time; from halftrack_proto.watchdog import Watchdog; Watchdog(0.4, ['/no/such']).ready(); time.sleep(600)"
+    assert subprocess.run([sys.executable, "-c", hanging], capture_output=True, check=False, timeout=60).returncode == (
+        -signal.SIGALRM
+    )
+
+
+def test_a_start_that_hangs_is_noticed_too() -> None:
+    hanging = "import time; from halftrack_proto import watchdog; watchdog.START_S = 0.4; watchdog.Watchdog(); time.sleep(600)"
+    assert subprocess.run([sys.executable, "-c", hanging], capture_output=True, check=False, timeout=60).returncode == (
+        -signal.SIGALRM
+    )
+
+
+def test_it_is_said_once_how_a_program_begins_anew() -> None:
+    """What a handler may be reading is not changed."""
+    twice = (
+        "import os; from halftrack_proto import anew; anew.on_signal(14, [b'x'], {}); anew.on_signal(14, [b'y'], {})"
+    )
+    done = subprocess.run([sys.executable, "-c", twice], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        1,
+        "RuntimeError: it is said already how this process begins anew",
+    )
+
+
 def ended(tmp_path: Path, how: str) -> "subprocess.CompletedProcess[str]":
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)  # nobody writes: whoever opens it waits in the kernel

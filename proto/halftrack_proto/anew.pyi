@@ -1,0 +1,3 @@
+__all__ = ["on_signal"]
+
+def on_signal(number: int, argv: list[bytes], environment: dict[bytes, bytes]) -> None: ...
