@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from halftrack_agent.drivers.instances import Folder
+from halftrack_agent.drivers.rooms import Room
 from halftrack_agent.places import Places
 from halftrack_controller import galaxy
 from halftrack_model.report import Happened
-from tests.agent_shell.driver_bench import killed
+from tests.agent_shell import waiting
+from tests.agent_shell.driver_bench import Bench, go, killed, python
 from tests.agent_shell.test_agent import SOURCE, AgentProcess, publish, until
 from tests.agent_shell.test_services_under_agent import NAME, Site, boot
 from tests.controller_shell.shell_harness import ENVIRONMENT, LiveController, graph, host
@@ -186,3 +188,35 @@ def test_what_ends_on_a_disk_that_is_read_only_is_begun_again_and_all_of_it_afte
         finally:
             killed(in_memory)
             site.close()
+
+
+# invariants: R2, D1
+@pytest.mark.host
+@pytest.mark.parametrize("looked", ["at once", "by the next agent"])
+def test_how_a_job_ends_is_known_though_its_disk_became_read_only_meanwhile(tmp_path: Path, looked: str) -> None:
+    """It does not run twice, until the host boots."""
+    with loop_disk(tmp_path / "disk") as disk:
+        bench, begun, gate = Bench(disk), tmp_path / "begun", tmp_path / "gate"
+        bench.spare = Room(tmp_path / "spare", tmp_path / "spare-logs")
+        waits = f"import os, sys\nopen({str(begun)!r}, 'w')\nwhile not os.path.exists({str(gate)!r}): pass\nsys.exit(5)"
+
+        async def main() -> None:
+            first = driver = bench.driver()
+            driver.start(python("a", waits))
+            await waiting.until(begun.exists, "it has begun")
+            found_at_fault(disk)
+            if looked != "at once":
+                driver = bench.driver()
+            gate.touch()
+            await waiting.until(lambda: not first.seen()["a"].running, "it has ended")
+            await first.close() if looked != "at once" else None
+            if looked != "at once":
+                assert await driver.adopt() == ()
+            assert driver.seen()["a"].exit_code == 5
+            assert Folder(disk / "run/a").ending() is None
+            driver.forget("a")
+            await waiting.until(lambda: not driver.busy, "it is forgotten")
+            assert not list(bench.spare.instances.iterdir()), "it may be ordered again"
+            await driver.close()
+
+        go(main())

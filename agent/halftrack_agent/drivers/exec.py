@@ -105,10 +105,12 @@ class ExecDriver:
     async def adopt(self) -> tuple[str, ...]:
         """Find the instances that an earlier agent started; returns the names of those that still run (R2)."""
         for path in self._rooms.found():
-            folder = Folder(path)
+            folder = self._rooms.folder(path)
             found = folder.found(self._boot, clock.boot_ms())
             if found is None:
-                folder.remove()  # half written, half removed, or cut short by a reboot
+                Folder(
+                    path
+                ).remove()  # half written, half removed, or cut short by a reboot: nothing was told elsewhere
                 continue
             ordered, ending = found
             instance = self._instances[ordered.workload] = _Instance(folder, ordered)
@@ -169,7 +171,7 @@ class ExecDriver:
             raise InvalidInput("bad-name", f"{workload.name!r} cannot name an instance: it becomes a folder")
         now = clock.boot_ms()
         ordered = Ordered(workload.name, workload.digest(), f"{workload.name}.{now}", now, self._boot)
-        instance = _Instance(Folder(self._rooms.now().instances / workload.name), ordered)
+        instance = _Instance(self._rooms.folder(self._rooms.now().instances / workload.name), ordered)
         self._instances[workload.name] = instance
         self._spawn(self._start(instance, workload))
 
@@ -279,7 +281,8 @@ class ExecDriver:
         aside = instance.folder.path.with_name(f".{name}.{instance.ordered.started_ms}")
         with contextlib.suppress(OSError):
             instance.folder.path.rename(aside)
-        self._spawn(self._clear(Folder(aside), instance.ordered.cgroup))
+        spare = self._rooms.spare_of(instance.folder.path)
+        self._spawn(self._clear(Folder(aside, spare), instance.ordered.cgroup))
 
     async def _clear(self, folder: Folder, cgroup: str) -> None:
         await asyncio.to_thread(folder.remove)

@@ -10,6 +10,10 @@
     run.json       the data plane's own orders
     hosts          what stands where its /etc/hosts is, if it is to know other names
 
+and below RUN, where an ending is told that the disk of STATE did not take (`rooms`):
+
+    ended.json
+
 Each has a sum (`procfs`), or is named with its sum in the order. A shim executes nothing of which a byte has changed; of a damaged record, another one tells
 the same: `order` what spec.json says, the processes themselves (`traces`) what instance.json says, `ended.json` what both spec.json and exit.json say.
 
@@ -91,16 +95,16 @@ class Ending:
 
 
 class Folder:
-    """One instance's folder. Reading methods return None for what is not there (yet)."""
+    """One instance's folder. Reading methods return None for what is not there (yet). `spare`: where its ending stands if it could not be written here."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, spare: Path | None = None) -> None:
+        self.path, self._spare = path, spare
 
     def write_order(
         self, ordered: Ordered, launch: Launch, log: Path, log_bytes: int, cgroups: tuple[Path, ...]
     ) -> None:
         """Begin a new instance: nothing of an earlier one stays."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        self.remove()
         self.path.mkdir(
             mode=0o700, parents=True, exist_ok=True
         )  # not durable, as all that follows: a start must not wait for a disk
@@ -123,6 +127,7 @@ class Folder:
         fields += [("hidden", path) for path in launch.hidden]
         fields += [("feed", words) for words in launch.feeds]
         fields += [("own_network", "")] if launch.own_network else []
+        fields += [("spare", str(self._spare))] if self._spare is not None else []
         fields += [("hosts", str(self.path / "hosts"))] if launch.hosts else []
         fields += [("whole", f"{procfs.sum_of(data)} {self.path / name}") for name, data in beside.items()]
         if launch.resources is not None and launch.resources.memory_bytes and cgroups:
@@ -220,6 +225,8 @@ class Folder:
     def ending(self) -> Ending | None:
         """How it ended, if the shim could still tell."""
         tree = self._ended() or self._read("exit.json", **_ENDING)
+        if tree is None and self._spare is not None:
+            tree = Folder(self._spare)._ended()
         return None if tree is None else Ending(tree["code"], tree["signal"], tree["detail"])
 
     def _ended(self) -> dict[str, Any] | None:
@@ -269,8 +276,10 @@ class Folder:
         return False
 
     def remove(self) -> None:
-        """Take the folder away."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Take the folder away, and what was told elsewhere of who lived in it."""
+        for path in (self.path, self._spare):
+            if path is not None:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _read(self, name: str, **fields: type | tuple[type, ...]) -> dict[str, Any] | None:
         """What a file says that has these fields. What is damaged is as if it were not there; without a sum it must have these and no others."""

@@ -51,6 +51,7 @@ class Order:
         self.hidden = words.get("hidden", [])
         self.hosts = words.get("hosts", [""])[0]
         self.feeds = words.get("feed", [])
+        self.spare = words.get("spare", [""])[0]
         self.cgroups = words.get("cgroup", [])  # `cgroup.procs` files
         self.memory = int(words.get("memory", ["0"])[0])  # its limit, which the kernel kills for
         procfs.look(words.get("whole", []))
@@ -237,13 +238,19 @@ def run(order: Order, ready_fd: int, lock_fd: int, execute: "Execute") -> None:
     if host_ends():
         return  # as after a power cut: nothing is said, and the next boot starts it again
     record = ending(status, trouble, told(status, killed, order.memory, tail_line(order.log, since)))
-    tell(order.folder, {"workload": order.workload, "digest": order.digest, "boot_id": procfs.boot_id()}, record)
+    whose: dict[str, str | int | None] = {
+        "workload": order.workload,
+        "digest": order.digest,
+        "boot_id": procfs.boot_id(),
+    }
+    tell(order.folder, whose, record, order.spare)
 
 
-def tell(folder: str, whose: dict[str, str | int | None], record: dict[str, str | int | None]) -> None:
+def tell(folder: str, whose: dict[str, str | int | None], record: dict[str, str | int | None], spare: str = "") -> None:
     """Write how it ended: an exit of its own twice, and once so that nothing else need be read to know whose it was.
 
     It ends a job, and condemns a release on trial, after a reboot too, and when years have changed a byte. A death by signal is only tried again.
+    On a disk that takes no change, as one does that its kernel has found at fault, in the `spare` folder: known for as long as this boot lasts.
     """
     own, ended = record["code"] is not None, f"{folder}/ended.json"
     with Ignoring():
@@ -253,13 +260,23 @@ def tell(folder: str, whose: dict[str, str | int | None], record: dict[str, str 
             os.unlink(f"{ended}.new")  # the room for it
     try:
         procfs.write_record(f"{folder}/exit.json", record, durable=own)
-    except (
-        OSError
-    ):  # a disk that fails to keep it: known for as long as this boot lasts, which is more than that "the shim failed"
-        procfs.write_record(f"{folder}/exit.json", record, durable=False)
+    except OSError:  # a disk that fails to keep it: until the next boot, which is more than that "the shim failed"
+        _tell_until_the_next_boot(folder, whose, record, spare)
     if own:
         with Ignoring():
             procfs.sync_folder(os.path.dirname(folder))  # its own name: nobody has waited for a disk when it began
+
+
+def _tell_until_the_next_boot(
+    folder: str, whose: dict[str, str | int | None], record: dict[str, str | int | None], spare: str
+) -> None:
+    try:
+        procfs.write_record(f"{folder}/exit.json", record, durable=False)
+    except OSError:
+        if not spare:
+            raise
+        os.makedirs(spare, 0o700, exist_ok=True)
+        procfs.write_record(f"{spare}/ended.json", {**whose, **record}, durable=False)
 
 
 def host_ends(first: str = "/proc/1/comm") -> bool:
