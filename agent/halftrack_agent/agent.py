@@ -96,7 +96,8 @@ class Agent:
         self._journal = Journal(places.state, self._notes.floor)
         self._outbox = Outbox(places.state, identity.member.host)
         self._reserve = Reserve(places.state)
-        self._store, self._limiter, self._rings = ArtifactStore(places.artifacts), Limiter(), Rings(places.rings)
+        self._store = ArtifactStore(places.artifacts, self._notes.retained)
+        self._limiter, self._rings = Limiter(), Rings(places.rings)
         self._beat, self._posted = turned, Posted(places)
         alone = abilities.own_network()
         bridge = f"{listening.address}:{listening.bridge_port}"

@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 
 from halftrack_agent import files, retention
+from halftrack_agent.notes import Note, retained_of
 from halftrack_agent.unpacking import RESERVE_BYTES, Unpacked, free_bytes
-from halftrack_model import canonical
-from halftrack_model.errors import HostFault, InvalidInput, Untrusted
+from halftrack_model.errors import HostFault, Untrusted
 from halftrack_model.ids import checked_digest
 
 MAX_ARTIFACT_BYTES = 2 << 30
@@ -32,13 +32,14 @@ Source = Callable[[str, int], AsyncIterator[tuple[int, bytes]]]
 class ArtifactStore:
     """The complete artifacts of one host. Several fetches may go on at once, of one digest only one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, memory: Note[retention.Retained] | None = None) -> None:
+        """`memory` is where it stands what must not go; by default, in a note beside `folder`."""
         self._folder = files.make_folder(folder)
         self._seen: dict[str, tuple[int, int, int]] = {}
         self.findings: tuple[str, ...] = ()
         self._unpacked, self._unpacks = Unpacked(folder.with_name("unpacked")), frozenset[str]()
-        self._memory = folder.with_name("retained.json")
-        self._retained = _remembered(self._memory)
+        self._memory = memory or retained_of(folder.with_name("retained.json"))
+        self._retained = self._memory.read() or retention.NOTHING  # the reserve has the newest all the same
         for path in sorted(self._folder.iterdir()):
             if not _NAME.fullmatch(path.name):  # a transfer's, or a disk's own (`lost+found`)
                 continue
@@ -170,7 +171,7 @@ class ArtifactStore:
         known = retention.retained(self._retained, plan, running)
         if known != self._retained:
             with contextlib.suppress(HostFault):
-                files.replace(self._memory, canonical.encode(known))
+                self._memory.write(known)
         self._retained = known
         self._prune({digest for digests in plan.values() for digest in digests})
 
@@ -232,14 +233,6 @@ class ArtifactStore:
 
     def _path(self, digest: str) -> Path:
         return self._folder / checked_digest(digest).removeprefix("sha256:")
-
-
-def _remembered(path: Path) -> retention.Retained:
-    """What the agent before us knew; nothing of it where that cannot be read: the reserve has the newest all the same."""
-    try:
-        return canonical.decode(retention.Retained, path.read_bytes())
-    except (OSError, InvalidInput):
-        return retention.NOTHING
 
 
 def _begun(part: Path, size_bytes: int) -> int:

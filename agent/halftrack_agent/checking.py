@@ -17,7 +17,7 @@ from halftrack_agent.outbox import Outbox
 from halftrack_agent.places import Places
 from halftrack_model.errors import HostFault
 
-_FILES = ("journal", "outbox", "retained.json")
+_FILES = ("journal", "outbox")
 _RECORDS = ("order", "spec.json", "instance.json", "exit.json", "ended.json", "leaving")
 
 

@@ -1,7 +1,7 @@
 """The few facts of one agent that stand in files of their own: each with a sum, and beside it the one that it has replaced.
 
 A byte that has changed is seen, and then the note before it is read: a minute older (`contact`), a revision lower than the journal's (`revision`), some
-hours lower (`clock.json`). Never decides what a note means.
+hours lower (`clock.json`), a plan older (`retained.json`). Never decides what a note means.
 
 A version of the agent that is on trial writes them as every version has read them, with neither, and one that hands over to another leaves them so:
 whoever comes next, or comes back, can read them (ADR 44).
@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 from halftrack_agent import files
 from halftrack_agent.cutoff import Contact
 from halftrack_agent.places import Places
+from halftrack_agent.retention import Retained
 from halftrack_agent.timekeeping import Floor
 from halftrack_model import canonical
 from halftrack_model.errors import HostFault, InvalidInput
@@ -127,6 +128,7 @@ class Notes:
         self.contact = contact_of(places.contact)
         self.beat = contact_of(places.beat, lasts=False)
         self.clock = clock_of(places.clock)
+        self.retained = retained_of(places.retained)
         for note in self._all:
             note.sums = sums
 
@@ -154,12 +156,13 @@ class Notes:
             (self.floor, into.state / "revision"),
             (self.contact, into.contact),
             (self.clock, into.clock),
+            (self.retained, into.retained),
         ):
             note.copy(path)
 
     @property
-    def _all(self) -> "tuple[Note[int], Note[Contact], Note[Contact], Note[Floor]]":
-        return self.floor, self.contact, self.beat, self.clock
+    def _all(self) -> "tuple[Note[int], Note[Contact], Note[Contact], Note[Floor], Note[Retained]]":
+        return self.floor, self.contact, self.beat, self.clock, self.retained
 
 
 def floor_of(state: Path) -> Note[int]:
@@ -178,6 +181,12 @@ def clock_of(path: Path) -> Note[Floor]:
     """The floor under the wall clock."""
     lost = "a clock that is wrong may go unseen until the controller is heard"
     return Note(path, lambda line: canonical.decode(Floor, line), canonical.encode, lost)
+
+
+def retained_of(path: Path) -> Note[Retained]:
+    """Which artifacts must not go."""
+    lost = "what the host would go back to may have to be fetched again"
+    return Note(path, lambda line: canonical.decode(Retained, line), canonical.encode, lost)
 
 
 def _revision(line: bytes) -> int:

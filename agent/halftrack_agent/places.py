@@ -29,6 +29,11 @@ class Places:
         return self.state / "clock.json"
 
     @property
+    def retained(self) -> Path:
+        """Which of the artifacts must not go."""
+        return self.state / "retained.json"
+
+    @property
     def artifacts(self) -> Path:
         """Programs by content."""
         return self.state / "artifacts"

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from halftrack_agent import identity, keepsake, launching, retention
+from halftrack_agent import identity, keepsake, launching, notes, retention
 from halftrack_agent.artifacts import ArtifactStore
 from halftrack_agent.identity import Membership
 from halftrack_agent.places import Places
@@ -211,18 +211,31 @@ def test_a_record_of_versions_from_before_it_had_a_sum_is_read(tmp_path: Path) -
 
 # invariant: D1
 @few
-@given(where=st.integers(0), bits=st.integers(1, 255))
-def test_a_damaged_note_of_what_must_stay_takes_nothing_from_a_plan(where: int, bits: int) -> None:
+@given(st.sampled_from(["", ".before"]), st.booleans(), st.integers(0), st.integers(1, 255))
+def test_a_damaged_note_of_what_must_stay_takes_no_way_back(which: str, sums: bool, where: int, bits: int) -> None:
+    """What a plan names stays whatever the note says. What its product ran before it stays by the note, or by the one before that."""
+    content = (b"now", b"before", b"other")
+    now, before, _other = digests = [digest_of(data) for data in content]
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch, "artifacts")
+        folder, path = Path(scratch, "artifacts"), Path(scratch, "retained.json")
         folder.mkdir()
-        digests = [digest_of(data) for data in (b"now", b"before", b"other")]
-        for data, digest in zip((b"now", b"before", b"other"), digests, strict=True):
+        for data, digest in zip(content, digests, strict=True):
             (folder / digest.removeprefix("sha256:")).write_bytes(data)
-        known = retention.Retained({"page": retention.Versions((digests[0],), (digests[1],))}, (digests[1],))
-        note = Path(scratch, "retained.json")
-        note.write_bytes(flipped(canonical.encode(known), where, bits))
-        store = ArtifactStore(folder)
-        store.retain({"page": (digests[0],)}, None)
-        assert store.digests == frozenset(digests), "what nobody names stays, too, while there is room"
-        assert canonical.decode(retention.Retained, note.read_bytes()).products["page"].now == (digests[0],)
+        if sums:
+            store = ArtifactStore(folder)
+            store.retain({"page": (before,)}, None)
+            store.retain({"page": (now,)}, None)
+        else:  # as of a version before: nothing beside it, and nothing tells that it has changed
+            path.write_bytes(canonical.encode(retention.Retained({"page": retention.Versions((now,), (before,))}, ())))
+        note = path.with_name(path.name + which)
+        if note.exists():
+            note.write_bytes(flipped(note.read_bytes(), where, bits))
+        with pytest.MonkeyPatch.context() as patch:
+            if sums:
+                patch.setattr(retention.doomed, "__defaults__", (0, 0))  # nothing stays but what is named
+            store = ArtifactStore(folder)
+            store.retain({"page": (now,)}, None)
+        assert store.digests == (frozenset({now, before}) if sums else frozenset(digests))
+        read = notes.retained_of(path).read()
+        assert read is not None
+        assert read.products["page"].now == (now,)
