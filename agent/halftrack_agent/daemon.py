@@ -233,6 +233,7 @@ def _check(places: Places) -> None:
 
 
 def _enrol(places: Places, options: argparse.Namespace) -> None:
+    from halftrack_agent import keepsake
     from halftrack_agent.enrol import enrol
     from halftrack_proto.tokens import token_of
 
@@ -247,6 +248,7 @@ def _enrol(places: Places, options: argparse.Namespace) -> None:
     held = lock.StateLock(places.state)
     try:
         member = asyncio.run(enrol(places.identity, token_of(text)))
+        keepsake.whole(places.identity)  # a copy from the first hour on
     finally:
         held.close()
     print(

@@ -1,6 +1,6 @@
 """A copy of what makes this host itself, `STATE/identity/kept`, for the day on which a byte of it has changed: a host that is out of reach cannot enrol again.
 
-Made when an agent starts and all of it is good; read only when something is not. Versions before know nothing of it, and need not.
+Made when a host has enrolled, and whenever an agent starts and all of it is good; read only when something is not. Versions before know nothing of it, and need not.
 """
 
 import contextlib

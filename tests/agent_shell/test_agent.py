@@ -263,6 +263,18 @@ def test_enrolment_can_be_repeated_after_any_interruption(
         asyncio.run(enrolment.enrol(tmp_path / "id", other))
 
 
+# invariant: D1
+@pytest.mark.parametrize("name", ["key.pem", "trust.json"])
+def test_what_an_enrolled_host_is_has_a_copy_before_its_agent_has_ever_run(agent: AgentProcess, name: str) -> None:
+    path = agent.places.identity / name
+    good = path.read_bytes()
+    path.write_bytes(good[:40] + bytes([good[40] ^ 8]) + good[41:])
+    agent.start()
+    until(lambda: agent.recorded() > 0, "it runs what its galaxy says")
+    assert path.read_bytes() == good
+    assert agent.end() == 0
+
+
 def test_what_enrolment_says_when_it_cannot(tmp_path: Path, live: LiveController) -> None:
     agent = AgentProcess(tmp_path)
     assert "not an enrolment token" in agent.command("enrol", "--token", "hello").stderr
