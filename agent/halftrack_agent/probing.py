@@ -120,7 +120,8 @@ class Prober:
                 return None, missing
             return _of_stream(probe, look, missing), look.missing
         try:
-            files.make_folder(self._folder)
+            if probe.kind is ProbeKind.GRPC:  # the others need no relay
+                files.make_folder(self._folder)
             where = self._where(workload, probe, self._folder / f"{abs(hash((workload.name, probe.name))):x}")
             return (None if where is None else await probes.looked(probe, workload.params, where)), None
         except (Blind, HalftrackError, OSError):

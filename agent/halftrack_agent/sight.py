@@ -4,6 +4,7 @@ Owns the reading of status files and the rule by which growing counters become r
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -195,19 +196,19 @@ class Sight:
             with contextlib.suppress(
                 OSError, ValueError
             ):  # not written yet, or half understood: the next look may do better
-                self._read(seen, self._folder / f"{name}.json")
+                self._read(seen, f"{self._folder}/{name}.json")  # no Path: most have none, and are asked every second
         if len(self._counts) > MAX_COUNTS:
             self._counts = {key: count for key, count in self._counts.items() if key.partition(" ")[2] in instances}
             self._details = {key: text for key, text in self._details.items() if key in self._counts}
 
-    def _read(self, seen: InstanceSeen, path: Path) -> None:
-        stat = path.stat()
+    def _read(self, seen: InstanceSeen, path: str) -> None:
+        stat = os.stat(path)
         mark = f"{stat.st_ino}.{stat.st_mtime_ns}"  # its last word may follow the one before within a tick of the clock
         self._marks[seen.workload] = mark  # whether its content is understood or not
         held = self._statuses.get(seen.workload)
         if (held is not None and held[0] == mark) or stat.st_size > MAX_STATUS_BYTES:
             return
-        found = status.load(path.read_bytes())
+        found = status.load(Path(path).read_bytes())
         self._statuses[seen.workload] = mark, found
         mine = (
             found.began_ms >= seen.started_ms
