@@ -1,6 +1,6 @@
 """`halftrack`: the operator's command line. Here is only which verbs there are; each family has a module of its own, read when one of its verbs is asked for.
 
-halftrack galaxy init · controller serve · host · apply · plan · release · rollout · stream · explain · schema · completion
+halftrack galaxy init · controller serve · host · apply · delete · plan · release · rollout · stream · explain · schema · completion
 """
 
 import click
@@ -32,7 +32,7 @@ def _host(program: Program) -> None:
     cli_host.declare(program)
 
 
-@main.family("apply", "plan")
+@main.family("apply", "delete", "plan")
 def _apply(program: Program) -> None:
     from halftrack_controller import cli_apply
 

@@ -1,4 +1,4 @@
-"""The verbs that bring manifests to the controller: `apply` and `plan`.
+"""The verbs that bring manifests to the controller, `apply` and `plan`, and the one that takes back what they have begun: `delete`.
 
 `apply` sends the texts as they are, before it imports what reads them: the controller can, and mostly that is all there is
 to do (ADR 46). The rest of both verbs is in `applying`.
@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from halftrack_controller import manifest_files
-from halftrack_controller.cli_frame import DONE, Program, Terminal, verb
+from halftrack_controller.cli_frame import DONE, PENDING, Program, Terminal, verb
 from halftrack_controller.manifest_files import Found
 from halftrack_model.errors import HalftrackError, InvalidInput
 
@@ -45,6 +45,30 @@ def declare(program: Program) -> None:
         value = [{"kind": kind, "name": name, "action": action} for kind, name, action in changes]
         terminal.result(value, *(f"{kind} {name}: {action}" for kind, name, action in changes))
         return DONE
+
+    @verb(
+        program,
+        "delete",
+        "halftrack delete page",
+        "halftrack delete spectra --environment tank --dry-run",
+        "halftrack delete page -o json",
+    )
+    @click.argument("name")
+    @click.option(
+        "--environment", default="", help="Where it is; needed when several environments have one of that name."
+    )
+    @click.option("--dry-run", is_flag=True, help="Only say what would end, and where.")
+    def delete(terminal: Terminal, name: str, environment: str, dry_run: bool) -> int:
+        """End service or stream graph NAME on all of its hosts. One that is away ends it when it is back.
+
+        Taking it out of a manifest ends nothing: only this does. Data folders and logs stay on the hosts. Applying its manifest again begins it anew.
+        """
+        from halftrack_controller import render
+
+        with terminal.client() as client:
+            deletion = client.delete_graph(name, environment, dry_run)
+        terminal.result(deletion, *render.deletion_lines(deletion, dry_run))
+        return PENDING if dry_run and deletion.hosts else DONE
 
     @verb(program, "plan", "halftrack plan", "halftrack plan -f tank.yaml", "halftrack plan -f tank.yaml -o json")
     @FILES

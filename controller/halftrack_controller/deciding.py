@@ -60,6 +60,15 @@ def settled(snapshot: Snapshot) -> Iterator[tuple[StreamGraph, str]]:
             yield after, "; ".join(lines) or "an edit that was taken back is gone"
 
 
+def declared_again(snapshot: Snapshot, documents: Iterable[object], now_ms: int) -> tuple[RolloutChange, ...]:
+    """The rollouts that begin because graphs which were deleted are declared once more."""
+    found: list[RolloutChange] = []
+    for document in documents:
+        if isinstance(document, StreamGraph) and (document.environment, document.name) in snapshot.deleted:
+            found += rollout.resumed_with(snapshot, document, now_ms)
+    return tuple(found)
+
+
 def moves(snapshot: Snapshot, changes: Iterable[RolloutChange]) -> tuple[RolloutChange, ...]:
     """The changes by which a rollout is new or in another phase; the others only say the same in other words."""
     before = {known.rollout_id: known.phase for known in snapshot.rollouts}

@@ -33,7 +33,7 @@ from halftrack_proto import operator_codec as wire
 from halftrack_proto.channel import CHUNK_BYTES
 from halftrack_proto.gauges import RingRow
 from halftrack_proto.graph_codec import EditRequest, SettleRequest
-from halftrack_proto.graph_messages import GraphQuery, GraphView
+from halftrack_proto.graph_messages import DeleteRequest, Deletion, GraphQuery, GraphView
 from halftrack_proto.shown import Shown, WatchRequest
 from halftrack_proto.status import UNREACHABLE, error_of
 from halftrack_proto.v1 import artifacts_pb2_grpc, operator_pb2_grpc
@@ -137,6 +137,11 @@ class OperatorClient:
         """Declare what is live, or make live again what was declared; as it stands afterwards."""
         asked = SettleRequest(GraphQuery(record.environment, record.name), record.revision, adopt)
         return graphs.live_graph_of(self._call(self._operator.SettleGraph, graphs.settle_request_message(asked)))
+
+    def delete_graph(self, name: str, environment: str = "", dry_run: bool = False) -> Deletion:
+        """End a service or graph, or only say where it would."""
+        asked = DeleteRequest(GraphQuery(environment, name), dry_run)
+        return graphs.deletion_of(self._call(self._operator.DeleteGraph, graphs.delete_request_message(asked)))
 
     def graph(self, environment: str, name: str) -> GraphView:
         """One graph with what is known of it; an empty environment stands for the only one that has it."""

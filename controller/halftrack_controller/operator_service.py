@@ -20,7 +20,7 @@ from halftrack_proto import graph_codec as graphs
 from halftrack_proto import messages as said
 from halftrack_proto import operator_codec as wire
 from halftrack_proto.gauges import RingRow
-from halftrack_proto.graph_messages import GraphView
+from halftrack_proto.graph_messages import Deletion, GraphView
 from halftrack_proto.shown import Shown
 from halftrack_proto.status import code_of, metadata_of
 from halftrack_proto.tokens import token_text
@@ -181,6 +181,14 @@ class OperatorService(operator_pb2_grpc.OperatorServicer):
             return await self._controller.settle_graph(graphs.settle_request_of(request), operator)
 
         return graphs.live_graph_message(await self._answer_to(context, work))
+
+    async def DeleteGraph(self, request: Wire, context: Context) -> Wire:
+        """End a graph."""
+
+        async def work(operator: str) -> Deletion:
+            return await self._controller.delete_graph(graphs.delete_request_of(request), operator)
+
+        return graphs.deletion_message(await self._answer_to(context, work))
 
     async def ShowGraph(self, request: Wire, context: Context) -> Wire:
         """One graph with what is known of it."""

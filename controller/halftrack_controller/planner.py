@@ -6,7 +6,8 @@ The rules, in the order in which they bind:
    taken from the plans that the hosts already have. A newer release, or an edited graph, waits for its end.
 2. A graph is deployed whole: before its first deployment, every vertex must have a release in force or on its way, since a stream that
    begins before its consumers are there loses its beginning.
-3. Nothing is ever taken away because something is missing (R3): a host for which no work is left keeps the plan that it has.
+3. Nothing is ever taken away because something is missing (R3): a host for which no work is left keeps the plan that it has, and what no graph
+   speaks of stays in the plans that have it. Somebody has to say that a graph shall end (`snapshot.deleted`).
 4. What cannot be placed is left out with a reason; the rest goes on (O2).
 5. A service that is replaced elsewhere stays in its host's plan, as one that is idle there: an order to stop must be said (`services`).
 6. A host that runs nothing, of an environment that says which version agents shall be, gets a plan of that only; one for which nothing is left to
@@ -14,11 +15,11 @@ The rules, in the order in which they bind:
 7. What an edit has taken out of a live graph is planned on, until hosts have told that they need it no more (`rewiring`).
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from halftrack_controller import agents, services, standing
+from halftrack_controller import agents, services, sparing, standing
 from halftrack_controller.expansion import Deployed, Expansion, Occupant, Parts, bridge_server, expanded
 from halftrack_controller.neighbours import Wiring, peers_of, siblings_of
 from halftrack_controller.remembering import Memory
@@ -55,16 +56,16 @@ def plan(snapshot: Snapshot, now_ms: int, memory: Memory | None = None) -> Plann
             reasons += expansion.reasons
         hosts = {host for expansion in expansions for host in expansion.parts}
         working |= hosts
-        spare = _spare(snapshot, environment, hosts)
+        spare = sparing.spare(snapshot, environment, hosts)
         orders = agents.ordered(snapshot, environment, hosts | spare)
         reasons += orders.reasons
-        bare = _bare(snapshot, spare, orders)
-        emptied = _emptied(snapshot, spare, expansions)
+        bare = sparing.bare(snapshot, spare, orders)
+        emptied = sparing.emptied(snapshot, spare, expansions)
         plans.update(_environment_plans(memory, snapshot, environment, expansions, orders, bare, emptied))
         plans.update(_kept(snapshot, spare - emptied, orders))
         working |= emptied
     memory.keep(graphs, plans)
-    reasons += _idle_hosts(snapshot, working)
+    reasons += sparing.idle(snapshot, working)
     reasons += _waiting_rollouts(snapshot)
     return Planning(plans, tuple(dict.fromkeys(reasons)))
 
@@ -75,8 +76,9 @@ def same_but_revision(left: Plan, right: Plan) -> bool:
 
 
 def _graph_names(snapshot: Snapshot, environment: str) -> list[str]:
-    """The environment's graphs, and those that only a swap in flight still remembers."""
-    return sorted({*snapshot.graph_names(environment)} | snapshot.plans.graphs_of_swaps(environment))
+    """The environment's graphs, and those that only a swap in flight or hosts' plans still remember."""
+    plans = snapshot.plans
+    return sorted({*snapshot.graph_names(environment), *plans.graphs_of_swaps(environment), *plans.graphs(environment)})
 
 
 # ------------------------------------------------------------------------------------------------------------ one graph
@@ -89,12 +91,16 @@ def _remembered(memory: Memory, snapshot: Snapshot, environment: str, name: str)
 def _graph_expansion(snapshot: Snapshot, environment: str, name: str) -> Expansion:
     frozen = _swaps_in_flight(snapshot, environment, name)
     if frozen:
-        return _frozen(snapshot, environment, name, frozen)
+        text = "a swap is under way, so the graph stays as the hosts know it until they have told its end"
+        reasons = [Reason("", f"{name}/{_vertex(snapshot, swap)}", text, True) for swap in sorted(frozen)]
+        return Expansion(_as_held(snapshot, environment, name, frozen), tuple(reasons))
+    if (environment, name) in snapshot.deleted:
+        return Expansion({}, ())
     stored = snapshot.graph(environment, name)
     if stored is None:
-        return Expansion({}, ())
+        return _unknown(snapshot, environment, name)
     graph = carried(stored)
-    reasons: list[Reason] = []
+    reasons = []
     deployed: dict[str, Deployed] = {}
     for vertex in graph.vertices:
         state = _deployed(snapshot, graph, vertex, reasons)
@@ -131,8 +137,15 @@ def _told_everybody(snapshot: Snapshot, swap_id: str) -> bool:
     )
 
 
-def _frozen(snapshot: Snapshot, environment: str, graph: str, swaps: Mapping[str, bool]) -> Expansion:
-    """The graph as the hosts' plans have it; only `abort` may differ."""
+def _unknown(snapshot: Snapshot, environment: str, graph: str) -> Expansion:
+    """Nobody has said that it shall end: the store may be an older copy, or have lost it (R3)."""
+    parts = _as_held(snapshot, environment, graph, {})
+    text = f"no graph {environment}/{graph} is known here, and hosts run on what they have of it: apply its manifest, or `halftrack delete` it"
+    return Expansion(parts, (Reason("", graph, text),) if parts else ())
+
+
+def _as_held(snapshot: Snapshot, environment: str, graph: str, swaps: Mapping[str, bool]) -> dict[str, Parts]:
+    """The graph as the hosts' plans have it; only `abort` of these swaps may differ."""
     parts: dict[str, Parts] = {}
     for plan in snapshot.plans.of_graph(environment, graph):
         workloads = tuple(w for w in plan.workloads if w.name.startswith(f"{graph}."))
@@ -146,10 +159,7 @@ def _frozen(snapshot: Snapshot, environment: str, graph: str, swaps: Mapping[str
             names = {workload.name for workload in workloads}
             holdings = tuple(each for each in plan.holdings if each.workload in names)
             parts[plan.host] = Parts(rings, workloads, mine, holdings)
-    text = "a swap is under way, so the graph stays as the hosts know it until they have told its end"
-    return Expansion(
-        parts, tuple(Reason("", f"{graph}/{_vertex(snapshot, swap_id)}", text, True) for swap_id in sorted(swaps))
-    )
+    return parts
 
 
 def _vertex(snapshot: Snapshot, swap_id: str) -> str:
@@ -219,51 +229,6 @@ def _about(graph: StreamGraph, vertex: Vertex, text: str) -> Reason:
 
 
 # ------------------------------------------------------------------------------------------------------- one environment
-
-
-def _spare(snapshot: Snapshot, environment: str, working: Collection[str]) -> frozenset[str]:
-    """Hosts that have enrolled there and have nothing to run now."""
-    mine, held = set(snapshot.machines.enrolled(environment)).difference(working), snapshot.held
-    return frozenset(name for name in mine if name not in held or held[name].plan.environment == environment)
-
-
-def _bare(snapshot: Snapshot, spare: Iterable[str], orders: agents.Orders) -> frozenset[str]:
-    """Of those, the ones that have never had anything to run, and whose agent has its turn, or has had it."""
-    return frozenset(
-        host
-        for host in spare
-        if (snapshot.held[host].plan.bare if host in snapshot.held else bool(orders.versions.get(host)))
-    )
-
-
-def _emptied(snapshot: Snapshot, spare: Iterable[str], expansions: Iterable[Expansion]) -> frozenset[str]:
-    """Of those, the ones whose work is all ordered elsewhere now, or no vertex of its graph any more, which runs elsewhere.
-
-    What no graph speaks of stays as it is: that may be a store that has lost it (R3). So does what cannot be placed now, or on no host that has enrolled.
-    """
-    has = {host: mine for host in spare if (mine := {_vertex_of(workload) for workload in _own(snapshot, host)})}
-    if not has:
-        return frozenset()  # as in nearly all steps
-    elsewhere = {_vertex_of(w) for each in expansions for part in each.parts.values() for w in part.workloads}
-    graphs = {graph for graph, _ in elsewhere}
-
-    def gone(host: str, graph: str, vertex: str) -> bool:
-        stored = snapshot.graph(snapshot.held[host].plan.environment, graph)
-        named = stored is not None and any(each.name == vertex for each in carried(stored).vertices)
-        return graph in graphs and (not named or (graph, vertex) in elsewhere)
-
-    return frozenset(host for host, mine in has.items() if all(gone(host, *each) for each in mine))
-
-
-def _vertex_of(workload: Workload) -> tuple[str, str]:
-    graph, vertex = workload.name.split(".")[:2]
-    return graph, vertex.partition("@")[0]
-
-
-def _own(snapshot: Snapshot, host: str) -> Iterable[Workload]:
-    """What graphs have a host run, by the plan that it holds."""
-    held = snapshot.held.get(host)
-    return () if held is None else (w for w in held.plan.workloads if w.name != bridge_server().name)
 
 
 def _kept(snapshot: Snapshot, spare: Iterable[str], orders: agents.Orders) -> Iterable[tuple[str, Plan]]:
@@ -364,19 +329,6 @@ def _seals(snapshot: Snapshot, workloads: Iterable[Workload], agent: Published |
 
 
 # ------------------------------------------------------------------------------------------------------------ why not
-
-
-def _idle_hosts(snapshot: Snapshot, working: Collection[str]) -> Iterable[Reason]:
-    for name in sorted(set(snapshot.hosts) - set(working)):
-        if any(_own(snapshot, name)):
-            text = (
-                f"nothing is left for {name} to run; it keeps what it has, because a missing order never means delete"
-            )
-        elif not snapshot.hosts[name].enrolled:
-            text = f"{name} has not enrolled: run `halftrack host token {name}` and enrol its agent"
-        else:
-            continue  # a spare host waits for nothing
-        yield Reason(name, name, text)
 
 
 def _waiting_rollouts(snapshot: Snapshot) -> Iterable[Reason]:

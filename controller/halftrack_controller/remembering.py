@@ -29,6 +29,7 @@ class Rows:
     environment: str
     name: str
     graph: StreamGraph | None
+    deleted: bool
     releases: Mapping[tuple[str, str], Published]
     rollouts: tuple[Rollout, ...]
     plans: tuple[Plan, ...]
@@ -48,6 +49,7 @@ class Rows:
             environment,
             name,
             graph,
+            (environment, name) in snapshot.deleted,
             snapshot.releases,
             snapshot.history.of_graph(environment, name),
             plans,
@@ -64,6 +66,7 @@ class Rows:
             self.fresh
             and self.releases is snapshot.releases
             and self.graph is snapshot.graph(*where)
+            and self.deleted == (where in snapshot.deleted)
             and self.rollouts == snapshot.history.of_graph(*where)
             and self.plans == snapshot.plans.of_graph(*where)
             and all(seen is snapshot.seen.get(host) for host, seen in zip(self.hosts, self.seen, strict=True))
@@ -101,7 +104,7 @@ class Memory:
             return ()  # who has run longer decides who stays
         facts = self._facts(snapshot, rows, declared)
         blind = any(fact[-1] for fact in facts) and self._blind(snapshot, rows.environment)
-        return (rows.graph, snapshot.releases, rows.rollouts, blind, *facts)
+        return (rows.graph, rows.deleted, snapshot.releases, rows.rollouts, blind, *facts)
 
     def _facts(self, snapshot: Snapshot, rows: Rows, declared: Disconnect) -> list[Basis]:
         """What is read of each of its hosts: the same for as long as the very same rows of it stand."""

@@ -11,6 +11,7 @@ from halftrack_model.observed import AgentSeen, Observed
 from halftrack_model.plan import Plan
 from halftrack_proto import messages as said
 from halftrack_proto.gauges import RingRow
+from halftrack_proto.graph_messages import Deletion
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,19 @@ def host_step_lines(number: int, step: HostStep) -> list[str]:
     lines += [f"   + start   {name}" for name in step.starts]
     lines += [f"   ~ restart {name}" for name in step.restarts]
     lines += [f"   - stop    {name}" for name in step.stops]
+    return lines
+
+
+def deletion_lines(deletion: Deletion, dry_run: bool) -> list[str]:
+    """What ends with a graph, and who hears of it only later."""
+    name = f"{deletion.environment}/{deletion.name}"
+    if not deletion.hosts:
+        return [f"{name}: {'would be deleted' if dry_run else 'deleted'}; no host runs anything of it"]
+    lines = [f"{name}: would end on" if dry_run else f"{name}: deleted; it ends on"]
+    for each in deletion.hosts:
+        age_ms = each.last_seen_age_ms
+        seen = f"not seen for {age_text(age_ms)}" if age_ms > 0 else "never seen"
+        lines.append(f"  {each.host}: {', '.join(each.workloads)}" + (f" ({seen}: when it is back)" if age_ms else ""))
     return lines
 
 

@@ -166,6 +166,17 @@ def _due(snapshot: Snapshot, now_ms: int) -> Iterable[RolloutChange]:
                 yield RolloutChange(_new(snapshot, graph, vertex, newest.release, now_ms))
 
 
+def resumed_with(snapshot: Snapshot, graph: StreamGraph, now_ms: int) -> tuple[RolloutChange, ...]:
+    """The rollouts of a graph that was deleted and is declared again: the newest release of each vertex whose last one is older, or never came to be in force."""
+    found: list[RolloutChange] = []
+    for vertex in graph.vertices:
+        newest = _newest(snapshot, vertex.product)
+        seen_before = snapshot.rollouts_of(graph.environment, graph.name, vertex.name)
+        if newest is not None and seen_before and not _already(snapshot, graph, vertex, newest.release, False):
+            found.append(RolloutChange(_new(snapshot, graph, vertex, newest.release, now_ms)))
+    return tuple(found)
+
+
 def _newest(snapshot: Snapshot, product: str) -> Published | None:
     mine = [published for (name, _), published in snapshot.releases.items() if name == product]
     return max(mine, key=lambda published: Version.parse(published.release.version), default=None)
@@ -190,6 +201,8 @@ def advance(snapshot: Snapshot, now_ms: int) -> tuple[RolloutChange, ...]:
 
 
 def _advanced(snapshot: Snapshot, rollout: Rollout, begun: set[tuple[str, str]]) -> RolloutChange | None:
+    if (rollout.environment, rollout.graph) in snapshot.deleted and not rollout.phase.ended:
+        return _moved(rollout, E.REPLACE, "its graph was deleted")
     if rollout.phase in (P.PENDING, P.RUNNING) and standing.leaves(snapshot, rollout):
         if standing.vertex_of(snapshot, rollout) is None:
             return _moved(rollout, E.REPLACE, "its vertex has left the graph")

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from halftrack_controller import deciding, documents, explain, keys, live, planner, rollout, sites
+from halftrack_controller import deciding, deleting, documents, explain, keys, live, planner, rollout, sites
 from halftrack_controller.documents import Declared
 from halftrack_controller.galaxy import ControllerGalaxy
 from halftrack_controller.lookouts import with_sightings
@@ -30,7 +30,7 @@ from halftrack_model.report import Report
 from halftrack_model.seals import Sealed
 from halftrack_proto import messages as said
 from halftrack_proto.graph_codec import EditRequest, SettleRequest
-from halftrack_proto.graph_messages import GraphQuery
+from halftrack_proto.graph_messages import DeleteRequest, Deletion, GraphQuery
 
 log = logging.getLogger("halftrack.controller")
 
@@ -170,7 +170,15 @@ class Controller:
             ]
             if news:
                 after = {(graph.environment, graph.name): graph for graph in documents.merged(snapshot, news).graphs}
-                await self._store.do(lambda store: store.apply(news, operator, wall_ms(), after))
+                now_ms = wall_ms()
+                begins = deciding.declared_again(snapshot, news, now_ms)
+
+                def write(store: Store) -> None:
+                    with store.transaction():
+                        store.apply(news, operator, now_ms, after)
+                        store.commit_rollouts(begins)
+
+                await self._store.do(write)
         for change in changes:
             if change.action != "unchanged":
                 self._news.tell("documents", f"{change.kind} {change.name}", change.action)
@@ -208,6 +216,20 @@ class Controller:
                 after = live.reverted(snapshot, before)
                 await self._store.do(lambda store: store.edit_graph(before, after, change))
         return await self._graph_changed(before, change)
+
+    async def delete_graph(self, asked: DeleteRequest, operator: str) -> Deletion:
+        """End a graph, or say what would end with it."""
+        async with self._deciding:
+            snapshot = await self.snapshot()
+            ends = deleting.ending(snapshot, asked.graph, operator)
+            if not asked.dry_run:
+                await self._store.do(lambda store: store.delete_graph(ends.environment, ends.name, operator, wall_ms()))
+        if not asked.dry_run:
+            name = f"{ends.environment}/{ends.name}"
+            log.info("graph=%s operator=%s: deleted", name, operator)
+            self._news.tell("documents", f"graph {name}", f"{operator} deleted it")
+            self._sessions.wake()
+        return ends
 
     async def _graph_changed(self, before: GraphRecord, change: GraphChange) -> GraphRecord:
         name = f"{before.environment}/{before.name}"

@@ -175,6 +175,7 @@ class Snapshot:
     records: Mapping[tuple[str, str], GraphRecord] = field(
         default_factory=dict
     )  # by environment and name; `graphs` are live
+    deleted: frozenset[tuple[str, str]] = frozenset()  # graphs that somebody has ended: hosts shall run nothing of them
 
     def __post_init__(self) -> None:
         """Tables that are none yet become one, of this snapshot alone."""

@@ -168,6 +168,11 @@ class Store:
         with self.transaction() as conn:
             store_graphs.put_adopted(conn, before, change)
 
+    def delete_graph(self, environment: str, name: str, operator: str, at_ms: int) -> None:
+        """A graph ends, or one does that only hosts know of any more."""
+        with self.transaction() as conn:
+            store_graphs.put_deleted(conn, environment, name, operator, at_ms)
+
     def settle_graphs(self, graphs: Iterable[StreamGraph]) -> None:
         """Graphs of which hosts need less now. That is nobody's edit, and no revision."""
         with self.transaction() as conn:

@@ -2,6 +2,9 @@
 
 `graphs` holds what is live, because that is what everything else reads. A graph that nobody has ever edited or declared anew has no
 row in `graph_records`: it is as it was declared, at revision 1, as in stores from before there were edits.
+
+A graph that was deleted has a row without vertices, which no manifest can declare: that somebody has ended it is something else than that nobody knows of it (R3), and
+its revisions and history go on should it be declared again.
 """
 
 import sqlite3
@@ -17,7 +20,7 @@ CHANGES_READ = 50
 
 
 def read_records(conn: sqlite3.Connection) -> dict[tuple[str, str], GraphRecord]:
-    """Every graph as it stands, by environment and name."""
+    """Every graph as it stands, by environment and name; but for those that were deleted."""
     return {
         (environment, name): GraphRecord(
             environment,
@@ -28,7 +31,14 @@ def read_records(conn: sqlite3.Connection) -> dict[tuple[str, str], GraphRecord]
             _changes(conn, environment, name),
         )
         for environment, name, live, revision, declared in conn.execute(_RECORDS).fetchall()
+        if graph_of(live).vertices
     }
+
+
+def read_deleted(conn: sqlite3.Connection) -> frozenset[tuple[str, str]]:
+    """The graphs that were, by environment and name."""
+    rows = conn.execute("select environment, name, canonical from graphs").fetchall()
+    return frozenset((environment, name) for environment, name, live in rows if not graph_of(live).vertices)
 
 
 def put_declared(conn: sqlite3.Connection, graph: StreamGraph, live: StreamGraph, operator: str, at_ms: int) -> None:
@@ -36,6 +46,14 @@ def put_declared(conn: sqlite3.Connection, graph: StreamGraph, live: StreamGraph
     revision = _next_revision(conn, graph.environment, graph.name)
     _put(conn, graph, canonical.encode(live), revision, canonical.encode(graph))
     _tell(conn, graph, GraphChange(revision, operator, at_ms, "declared by a manifest"))
+
+
+def put_deleted(conn: sqlite3.Connection, environment: str, name: str, operator: str, at_ms: int) -> None:
+    """From now on hosts shall run nothing of it."""
+    nothing = StreamGraph(name, environment, (), ())
+    revision = _next_revision(conn, environment, name)
+    _put(conn, nothing, canonical.encode(nothing), revision, canonical.encode(nothing))
+    _tell(conn, nothing, GraphChange(revision, operator, at_ms, "deleted"))
 
 
 def put_live(conn: sqlite3.Connection, before: GraphRecord, live: StreamGraph, change: GraphChange) -> None:

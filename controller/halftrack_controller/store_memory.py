@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from halftrack_controller import store_rows
-from halftrack_controller.store_graphs import read_records
+from halftrack_controller.store_graphs import read_deleted, read_records
 from halftrack_controller.store_rows import Rows
 from halftrack_controller.tables import Plans
 
@@ -83,7 +83,7 @@ def _updated(conn: sqlite3.Connection, rows: Rows, written: Written) -> Rows:
         rows = replace(rows, environments=store_rows.read_environments(conn))
     if not written.keys().isdisjoint(("graphs", "graph_records", "graph_changes")):
         records = read_records(conn)
-        rows = replace(rows, records=records, graphs=store_rows.graphs_of(records))
+        rows = replace(rows, records=records, graphs=store_rows.graphs_of(records), deleted=read_deleted(conn))
     if "releases" in written:
         rows = replace(rows, releases=store_rows.read_releases(conn, rows.releases))
     if "artifacts" in written:

@@ -18,7 +18,7 @@ from halftrack_controller.snapshot import (
     Seen,
     Snapshot,
 )
-from halftrack_controller.store_graphs import read_records
+from halftrack_controller.store_graphs import read_deleted, read_records
 from halftrack_controller.store_keys import certificate_ends_ms
 from halftrack_controller.tables import Graphs, Hosts, Plans, Releases, Rollouts
 from halftrack_model import canonical
@@ -82,6 +82,7 @@ class Rows:
     generations: tuple[Generation, ...]
     held: Plans
     told: Mapping[str, Told]  # one for each of `hosts`
+    deleted: frozenset[tuple[str, str]]
 
     def snapshot(self, galaxy: str, now_ms: int, presence: Mapping[str, Presence], listening_ms: int = 0) -> Snapshot:
         """With what the sessions know. `listening_ms`: for how long hosts could have come to us."""
@@ -97,6 +98,7 @@ class Rows:
             held=self.held,
             seen={name: told.seen(now_ms, presence.get(name), listening_ms) for name, told in self.told.items()},
             records=self.records,
+            deleted=self.deleted,
         )
 
 
@@ -114,6 +116,7 @@ def read_rows(conn: sqlite3.Connection) -> Rows:
         read_generations(conn),
         Plans({host: _held(data) for host, data in conn.execute(_NEWEST_PLANS)}),
         {host: read_told(conn, host) for host in hosts},
+        read_deleted(conn),
     )
 
 

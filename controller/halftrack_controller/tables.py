@@ -141,6 +141,22 @@ class Plans(dict[str, "Held"]):
         """The graphs in which hosts have a swap."""
         return frozenset(swap.graph for plan in self.of_environment(environment) for swap in plan.swaps)
 
+    @cached_property
+    def _graphs(self) -> Mapping[str, tuple[str, ...]]:
+        """A workload that stands for itself, as the bridges' server does, is of no graph."""
+        named = {
+            (plan.environment, w.name.partition(".")[0])
+            for plans in self._by_environment.values()
+            for plan in plans
+            for w in plan.workloads
+            if "." in w.name
+        }
+        return _grouped(sorted(named))
+
+    def graphs(self, environment: str) -> tuple[str, ...]:
+        """Those of which hosts run something."""
+        return self._graphs.get(environment, ())
+
     def swap(self, swap_id: str) -> SwapSpec | None:
         """As the hosts were told it, from any plan."""
         return self._swaps.get(swap_id)

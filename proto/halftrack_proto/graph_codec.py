@@ -19,7 +19,17 @@ from halftrack_model.edits import (
 from halftrack_model.graph import StreamGraph, Vertex
 from halftrack_proto import codec, operator_codec
 from halftrack_proto.gauges import RingRow
-from halftrack_proto.graph_messages import EdgeReader, GraphPart, GraphQuery, GraphView, InputStanding, VertexStanding
+from halftrack_proto.graph_messages import (
+    DeleteRequest,
+    Deletion,
+    EdgeReader,
+    GraphPart,
+    GraphQuery,
+    GraphView,
+    HostEnding,
+    InputStanding,
+    VertexStanding,
+)
 from halftrack_proto.v1 import operator_pb2
 
 _CANONICAL: Mapping[str, type[Insert | Replace | Reroute | Split | SetPolicy]] = {
@@ -82,6 +92,27 @@ def settle_request_message(value: SettleRequest) -> operator_pb2.SettleGraphRequ
 def settle_request_of(message: operator_pb2.SettleGraphRequest) -> SettleRequest:
     """What becomes of drift."""
     return SettleRequest(operator_codec.graph_query_of(message.graph), message.revision, message.adopt)
+
+
+def delete_request_message(value: DeleteRequest) -> operator_pb2.DeleteGraphRequest:
+    """What shall end."""
+    return operator_pb2.DeleteGraphRequest(graph=operator_codec.graph_query_message(value.graph), dry_run=value.dry_run)
+
+
+def delete_request_of(message: operator_pb2.DeleteGraphRequest) -> DeleteRequest:
+    """What shall end."""
+    return DeleteRequest(operator_codec.graph_query_of(message.graph), message.dry_run)
+
+
+def deletion_message(value: Deletion) -> operator_pb2.DeleteGraphReply:
+    """What ends."""
+    hosts = [operator_pb2.HostEnding(**codec.fields(each)) for each in value.hosts]
+    return operator_pb2.DeleteGraphReply(environment=value.environment, name=value.name, hosts=hosts)
+
+
+def deletion_of(message: operator_pb2.DeleteGraphReply) -> Deletion:
+    """What ends."""
+    return Deletion(message.environment, message.name, tuple(codec.made(HostEnding, each) for each in message.hosts))
 
 
 def live_graph_message(value: GraphRecord) -> operator_pb2.LiveGraphReply:

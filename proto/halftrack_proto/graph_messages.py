@@ -18,6 +18,32 @@ class GraphQuery:
     graph: str
 
 
+@dataclass(frozen=True, slots=True)
+class DeleteRequest:
+    """A service or graph is to end; `dry_run`: only say where."""
+
+    graph: GraphQuery
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HostEnding:
+    """What ends on a host, and for how long it has not been seen: 0 while it is connected, -1 when it never was."""
+
+    host: str
+    workloads: tuple[str, ...]
+    last_seen_age_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What a graph's end takes away."""
+
+    environment: str
+    name: str
+    hosts: tuple[HostEnding, ...]
+
+
 NOT_STARTED = "not-started"
 
 

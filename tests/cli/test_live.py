@@ -195,6 +195,40 @@ def test_a_graph_is_drawn_before_anything_runs_and_a_wrong_name_is_told(operator
     assert (status, "no environment 'mars'" in out) == (1, True)
 
 
+def test_a_graph_is_deleted_by_that_word_alone_and_begins_anew_by_its_manifest(
+    live: LiveController, operator: Operator
+) -> None:
+    operator.run("apply", "-f", "-", text=GOOD)
+    hosts = [ScriptedHost(live, operator, name) for name in ("tank-a", "tank-b")]
+    try:
+        for product in ("player", "recorder", "spectrometer"):
+            operator.publish(product, "1.0.0")
+        for each in hosts:
+            each.obey()
+        status, out = operator.run("delete", "spectra", "--dry-run")
+        assert (status, out.splitlines()[0]) == (2, "tank/spectra: would end on")
+        assert operator.run("stream", "graph", "spectra")[0] == 0, "nothing was changed"
+        told = operator.json("delete", "spectra")
+        assert isinstance(told, dict)
+        assert [each["host"] for each in told["hosts"]] == ["tank-a", "tank-b"]
+        assert "spectra.source" in told["hosts"][0]["workloads"]
+        for each in hosts:
+            assert each.obey_until("nothing", lambda plan: not plan.workloads).decommission
+        assert operator.run("stream", "graph", "spectra")[0] == 1
+        nothing = "error: there is no service or graph 'spectra' to delete; there is none\n"
+        assert operator.run("delete", "spectra") == (1, nothing)
+        assert "graph tank/spectra: created" in operator.run("apply", "-f", "-", text=GOOD)[1]
+        for each in hosts:
+            assert not each.obey_until("the graph again", lambda plan: bool(plan.workloads)).decommission
+        drift = operator.json("stream", "drift", "spectra")
+        assert isinstance(drift, dict)
+        history = [change["what"] for change in drift["graph"]["changes"]]
+        assert history[-2:] == ["deleted", "declared by a manifest"]
+    finally:
+        for each in hosts:
+            each.agent.close()
+
+
 def test_releases_that_were_published_before_one_that_is_refused_are_told(operator: Operator, tmp_path: Path) -> None:
     text = "apiVersion: halftrack/v1\nkind: Release\nspec: {{product: x, version: {}, entry: 'm:C', artifact: {{file: m.py}}}}\n"
     for number, version in enumerate(("1.0.0", "1.1.0")):

@@ -16,7 +16,8 @@ from halftrack_model.errors import HostFault
 from halftrack_proto import messages as said
 
 EXPECTED = {
-    "galaxy init", "controller serve", "host list", "host show", "host token", "apply", "plan", "release publish", "release list",
+    "galaxy init", "controller serve", "host list", "host show", "host token", "apply",
+    "delete", "plan", "release publish", "release list",
     "rollout status", "rollout pause", "rollout resume", "rollout promote", "rollout abort", "stream top", "stream graph", "stream tap", "stream remove", "stream insert", "stream replace", "stream reroute", "stream set-policy", "stream split", "stream drift", "stream adopt", "stream revert", "galaxy operator", "galaxy renew", "explain", "schema",
     "completion",
 }  # fmt: skip

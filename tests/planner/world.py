@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from halftrack_controller import planner, rollout
+from halftrack_controller import deleting, planner, rollout
 from halftrack_controller.remembering import Memory
 from halftrack_controller.snapshot import (
     NEVER_SEEN,
@@ -20,6 +20,7 @@ from halftrack_controller.snapshot import (
     Snapshot,
 )
 from halftrack_model import canonical, seals
+from halftrack_model.edits import GraphRecord
 from halftrack_model.graph import Edge, Role, StreamGraph, Vertex
 from halftrack_model.ids import digest_of
 from halftrack_model.observed import Health, InstanceObserved, Observed
@@ -28,6 +29,7 @@ from halftrack_model.release import Approval, Artifact, Release, StateSchemas, S
 from halftrack_model.seals import Seal, Sealed
 from halftrack_model.swap import Phase, SwapRecord
 from halftrack_model.workload import Runs, Workload
+from halftrack_proto.graph_messages import Deletion, GraphQuery
 
 NOW_MS = 1_000_000
 CURVE = "k" * 40
@@ -77,6 +79,7 @@ class World:
     past: list[dict[str, Plan]] = field(default_factory=list)  # every set of plans there ever was
     planning: Planning = field(default_factory=lambda: Planning({}, ()))
     memory: Memory = field(default_factory=Memory)
+    deleted: set[tuple[str, str]] = field(default_factory=set)
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
@@ -90,6 +93,11 @@ class World:
             generations=tuple(self.generations),
             held=dict(sorted(self.held.items())),
             seen={name: self.seen.get(name, NEVER_SEEN) for name in sorted(self.hosts)},
+            records={
+                (each.environment, each.name): GraphRecord(each.environment, each.name, 1, each, each, ())
+                for each in self.graphs
+            },
+            deleted=frozenset(self.deleted),
         )
 
     # ------------------------------------------------------------------------------------------------- what people do
@@ -98,6 +106,21 @@ class World:
         sealed = Sealed(seals.RELEASE, canonical.encode(new), (Seal("release-key", b"genuine"),))
         self.releases[(new.product, new.version)] = Published(new, sealed, NOW_MS)
         self.record(rollout.started(self.snapshot(), new, NOW_MS))
+
+    def declare(self, graph: StreamGraph) -> None:
+        """By a manifest; as the service does, with rollouts where the graph was deleted before."""
+        key = (graph.environment, graph.name)
+        again = key in self.deleted
+        self.deleted.discard(key)
+        self.graphs = [*(each for each in self.graphs if (each.environment, each.name) != key), graph]
+        if again:
+            self.record(rollout.resumed_with(self.snapshot(), graph, NOW_MS))
+
+    def delete(self, name: str, environment: str = "", operator: str = "anna") -> Deletion:
+        ends = deleting.ending(self.snapshot(), GraphQuery(environment, name), operator)
+        self.graphs = [each for each in self.graphs if (each.environment, each.name) != (ends.environment, ends.name)]
+        self.deleted.add((ends.environment, ends.name))
+        return ends
 
     def record(self, changes: Iterable[RolloutChange]) -> None:
         for change in changes:

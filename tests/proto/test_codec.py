@@ -157,6 +157,11 @@ GRAPH_JOURNEYS: list[tuple[str, st.SearchStrategy[Any]]] = [
     ("edit_request", st.builds(EditRequest, edit=EDIT)),
     ("settle_request", st.builds(SettleRequest)),
     ("live_graph", st.builds(GraphRecord)),
+    ("delete_request", st.builds(graph_messages.DeleteRequest)),
+    (
+        "deletion",
+        st.builds(graph_messages.Deletion, hosts=st.lists(st.builds(graph_messages.HostEnding), max_size=2).map(tuple)),
+    ),
     (
         "graph_view",
         st.builds(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from halftrack_controller import planner, rollout
+from halftrack_controller import deleting, planner, rollout
 from halftrack_controller.remembering import Memory
 from halftrack_controller.snapshot import (
     Environment,
@@ -33,6 +33,7 @@ from halftrack_model.plan import Plan
 from halftrack_model.release import Release
 from halftrack_model.seals import Sealed
 from halftrack_model.swap import Phase
+from halftrack_proto.graph_messages import GraphQuery
 from tests.sim import keys, messages
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class SimController:
         self.stale = {*self.hosts}  # hosts of which something new is known
         self._rollouts, self._plans, self._generations = Rollouts(), Plans(), tuple[Generation, ...]()
         self._artifacts = frozenset[str]()
+        self.deleted = frozenset[tuple[str, str]]()
         self._planned: dict[str, Plan] = {}  # what was compared with what is held, last
 
     # ---- the store --------------------------------------------------------------------------------------------------
@@ -98,6 +100,24 @@ class SimController:
         except Refused as error:
             self.story.tell(self.name, f"abort refused: {error.message}")
 
+    def delete(self, name: str) -> None:
+        """The operator ends a graph."""
+        ends = deleting.ending(self.snapshot(), GraphQuery(ENVIRONMENT, name), "operator")
+        self.graphs = Graphs(graph for graph in self.graphs if graph.name != ends.name)
+        self.deleted |= {(ends.environment, ends.name)}
+        self._changed = True
+        self.story.tell(
+            self.name, f"{name} is deleted; it ends on {', '.join(each.host for each in ends.hosts) or 'no host'}"
+        )
+
+    def declare(self, graph: StreamGraph) -> None:
+        """A graph that was deleted is there again."""
+        self.deleted -= {(graph.environment, graph.name)}
+        self.graphs = Graphs(sorted((*self.graphs, graph), key=lambda each: each.name))
+        self._changed = True
+        self.story.tell(self.name, f"{graph.name} is declared again")
+        self._record(rollout.resumed_with(self.snapshot(), graph, self._now_ms()))
+
     def snapshot(self) -> Snapshot:
         """Everything, now."""
         return Snapshot(
@@ -111,6 +131,7 @@ class SimController:
             generations=self._generations,
             held=self._plans,
             seen=self.seen_all(),
+            deleted=self.deleted,
         )
 
     def seen_all(self) -> Mapping[str, Seen]:

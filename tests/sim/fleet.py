@@ -20,6 +20,7 @@ from tests.sim import certificates, fleet_faults
 from tests.sim.absences import Absences
 from tests.sim.certificates import LIVES_MS, Certificate
 from tests.sim.controller import ENVIRONMENT
+from tests.sim.deletions import Deletions
 from tests.sim.fleet_controller import FleetController
 from tests.sim.fleet_watch import FleetWatch, unsettled
 from tests.sim.invariants import Violation
@@ -90,7 +91,7 @@ class Fleet:
             name: Certificate(self, host, number, life_ms) for number, (name, host) in enumerate(self.hosts.items())
         }
         self.faults = fleet_faults.FleetFaults(self)
-        self.absences = Absences(self)
+        self.absences, self.deletions = Absences(self), Deletions(self)
 
     def rng(self, name: str) -> random.Random:
         """Randomness of its own for each concern."""
@@ -260,6 +261,7 @@ class Fleet:
             day = 0
             while self.now_ms < self.days * 86_400_000:
                 day += 1
+                self.deletions.day()
                 self._publish(f"1.{day}.0")
                 self.faults.storm()
                 self._settle()
@@ -282,6 +284,7 @@ class Fleet:
         proofs["starts of agents"] = sum(host.life for host in hosts)
         proofs["boots of hosts"] = sum(host.boots for host in hosts)
         proofs["absences of months"] = len(self.absences.over)
+        proofs["services deleted"] = self.deletions.count
         proofs["losses put off by a sighting"] = len(self.controller.watch.put_off)
         return proofs + self.controller.sighted
 
@@ -306,7 +309,7 @@ class Fleet:
     def _settle(self) -> None:
         """R1, O2: faults have ended, and everything comes to rest where it should."""
         while self.now_ms < (
-            end_ms := max(self.faults.until_ms, self.absences.lost_ms())
+            end_ms := max(self.faults.until_ms, self.absences.lost_ms(), self.deletions.until_ms)
         ):  # a fault that strikes late lasts longer
             self._until(end_ms)
         here = [each for name, each in self.certificates.items() if name not in self.absences.away]

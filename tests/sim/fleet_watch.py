@@ -127,5 +127,6 @@ def _faults(world: Fleet) -> Iterator[str]:
         workload = f"{graph.name}.{vertex.name}"
         count = sum(host.running(workload) for name, host in world.hosts.items() if name not in world.absences.away)
         due = (vertex.instances or len(vertex.hosts)) - world.absences.missing(graph)
+        due = 0 if graph.name in world.deletions.gone else due
         if count != due:
             yield f"{count} instances of {workload} run, {due} are wanted"

@@ -37,6 +37,7 @@ EXERCISED = (
     "sessions",
     "starts of agents",
     "boots of hosts",
+    "services deleted",
 )
 MANY_GALAXIES = 100  # of which each of `SIGHTS` must have some: the last of them is to be seen in one of five
 SIGHTS = (

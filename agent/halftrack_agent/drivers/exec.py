@@ -278,11 +278,8 @@ class ExecDriver:
         self._troubles.pop(name, None)
         self._release(instance)
         # Not by a group's name, which a damaged record lacks: "." would be the folder of all.
-        aside = instance.folder.path.with_name(f".{name}.{instance.ordered.started_ms}")
-        with contextlib.suppress(OSError):
-            instance.folder.path.rename(aside)
-        spare = self._rooms.spare_of(instance.folder.path)
-        self._spawn(self._clear(Folder(aside, spare), instance.ordered.cgroup))
+        aside = instance.folder.set_aside(f".{name}.{instance.ordered.started_ms}")
+        self._spawn(self._clear(aside, instance.ordered.cgroup))
 
     async def _clear(self, folder: Folder, cgroup: str) -> None:
         await asyncio.to_thread(folder.remove)

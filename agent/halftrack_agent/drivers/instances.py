@@ -275,6 +275,13 @@ class Folder:
             time.sleep(0.01)
         return False
 
+    def set_aside(self, name: str) -> "Folder":
+        """Out of the way of the next one; what is left of it, to be removed."""
+        aside = self.path.with_name(name)
+        with contextlib.suppress(OSError):
+            self.path.rename(aside)
+        return Folder(aside, self._spare)
+
     def remove(self) -> None:
         """Take the folder away, and what was told elsewhere of who lived in it."""
         for path in (self.path, self._spare):

@@ -1258,6 +1258,85 @@ class SettleGraphRequest(_message.Message):
 Global___SettleGraphRequest: _TypeAlias = SettleGraphRequest  # noqa: Y015
 
 @_typing.final
+class DeleteGraphRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRAPH_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    dry_run: _builtins.bool
+    """only say what would end"""
+    @_builtins.property
+    def graph(self) -> Global___GraphQuery: ...
+    def __init__(
+        self,
+        *,
+        graph: Global___GraphQuery | None = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["graph", b"graph"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "graph", b"graph"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteGraphRequest: _TypeAlias = DeleteGraphRequest  # noqa: Y015
+
+@_typing.final
+class HostEnding(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    WORKLOADS_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_AGE_MS_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    last_seen_age_ms: _builtins.int
+    """0 while it is connected; -1: never seen"""
+    @_builtins.property
+    def workloads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        workloads: _abc.Iterable[_builtins.str] | None = ...,
+        last_seen_age_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "last_seen_age_ms", b"last_seen_age_ms", "workloads", b"workloads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostEnding: _TypeAlias = HostEnding  # noqa: Y015
+
+@_typing.final
+class DeleteGraphReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    HOSTS_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    name: _builtins.str
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostEnding]:
+        """that run some of it, by the newest plans made for them"""
+
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        name: _builtins.str = ...,
+        hosts: _abc.Iterable[Global___HostEnding] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "hosts", b"hosts", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteGraphReply: _TypeAlias = DeleteGraphReply  # noqa: Y015
+
+@_typing.final
 class GraphChange(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

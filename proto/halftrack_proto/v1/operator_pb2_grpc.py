@@ -105,6 +105,11 @@ class OperatorStub:
                 request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.SettleGraphRequest.SerializeToString,
                 response_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.FromString,
                 _registered_method=True)
+        self.DeleteGraph = channel.unary_unary(
+                '/halftrack.v1.Operator/DeleteGraph',
+                request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.DeleteGraphRequest.SerializeToString,
+                response_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.DeleteGraphReply.FromString,
+                _registered_method=True)
         self.WatchStream = channel.unary_stream(
                 '/halftrack.v1.Operator/WatchStream',
                 request_serializer=halftrack__proto_dot_v1_dot_operator__pb2.WatchStreamRequest.SerializeToString,
@@ -216,6 +221,12 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteGraph(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchStream(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -312,6 +323,11 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.SettleGraph,
                     request_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.SettleGraphRequest.FromString,
                     response_serializer=halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.SerializeToString,
+            ),
+            'DeleteGraph': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteGraph,
+                    request_deserializer=halftrack__proto_dot_v1_dot_operator__pb2.DeleteGraphRequest.FromString,
+                    response_serializer=halftrack__proto_dot_v1_dot_operator__pb2.DeleteGraphReply.SerializeToString,
             ),
             'WatchStream': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchStream,
@@ -712,6 +728,33 @@ class Operator:
             '/halftrack.v1.Operator/SettleGraph',
             halftrack__proto_dot_v1_dot_operator__pb2.SettleGraphRequest.SerializeToString,
             halftrack__proto_dot_v1_dot_operator__pb2.LiveGraphReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteGraph(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/halftrack.v1.Operator/DeleteGraph',
+            halftrack__proto_dot_v1_dot_operator__pb2.DeleteGraphRequest.SerializeToString,
+            halftrack__proto_dot_v1_dot_operator__pb2.DeleteGraphReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,7 @@ class OperatorStub:
     LiveGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.GraphQuery, _operator_pb2.LiveGraphReply]
     EditGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.EditGraphRequest, _operator_pb2.LiveGraphReply]
     SettleGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.SettleGraphRequest, _operator_pb2.LiveGraphReply]
+    DeleteGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.DeleteGraphRequest, _operator_pb2.DeleteGraphReply]
     WatchStream: _grpc.UnaryStreamMultiCallable[_operator_pb2.WatchStreamRequest, _session_pb2.Shown]
     ShowGraph: _grpc.UnaryUnaryMultiCallable[_operator_pb2.GraphQuery, _operator_pb2.ShowGraphReply]
     Explain: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ExplainRequest, _operator_pb2.ExplainReply]
@@ -74,6 +75,7 @@ class OperatorAsyncStub(OperatorStub):
     LiveGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.GraphQuery, _operator_pb2.LiveGraphReply]  # type: ignore[assignment]
     EditGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.EditGraphRequest, _operator_pb2.LiveGraphReply]  # type: ignore[assignment]
     SettleGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.SettleGraphRequest, _operator_pb2.LiveGraphReply]  # type: ignore[assignment]
+    DeleteGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.DeleteGraphRequest, _operator_pb2.DeleteGraphReply]  # type: ignore[assignment]
     WatchStream: _aio.UnaryStreamMultiCallable[_operator_pb2.WatchStreamRequest, _session_pb2.Shown]  # type: ignore[assignment]
     ShowGraph: _aio.UnaryUnaryMultiCallable[_operator_pb2.GraphQuery, _operator_pb2.ShowGraphReply]  # type: ignore[assignment]
     Explain: _aio.UnaryUnaryMultiCallable[_operator_pb2.ExplainRequest, _operator_pb2.ExplainReply]  # type: ignore[assignment]
@@ -179,6 +181,13 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         request: _operator_pb2.SettleGraphRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.LiveGraphReply, _abc.Awaitable[_operator_pb2.LiveGraphReply]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteGraph(
+        self,
+        request: _operator_pb2.DeleteGraphRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.DeleteGraphReply, _abc.Awaitable[_operator_pb2.DeleteGraphReply]]: ...
 
     @_abc_1.abstractmethod
     def WatchStream(
