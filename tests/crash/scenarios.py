@@ -61,6 +61,8 @@ class Scenario:
     ends: frozenset[str] = frozenset()  # instances that `play` itself tells to end
 
 
+LINE = frozenset({"line.source", "line.sink"})
+
 # ---------------------------------------------------------------------------------------------------------------- what is so at the end
 
 
@@ -108,6 +110,14 @@ def swapped(stage: Stage) -> bool:
     """The second release of the pair is in force, and the first is gone."""
     rows = stage.asked("select phase from rollouts where to_version = '1.1.0'")
     return [row[0] for row in rows] == ["succeeded"] and served(stage)
+
+
+def ended(stage: Stage) -> bool:
+    """The host's last graph was deleted, and nothing of it runs, is in its rings, or has a folder."""
+    newest = stage.plan()
+    if newest is None or not newest[1].decommission or not served(stage):
+        return False
+    return not any([*stage.places.rings.glob("*"), *stage.places.instances.glob("*")])
 
 
 def flows_anew(stage: Stage) -> bool:
@@ -207,6 +217,34 @@ def _swap(stage: Stage, strike: Strike) -> Child:
     return child
 
 
+def _ends_agent(stage: Stage, strike: Strike) -> Child:
+    if not stage.running(CONTROLLER):
+        stage.controller()
+    return _ends(stage, stage.agent(strike))
+
+
+def _ends_controller(stage: Stage, strike: Strike) -> Child:
+    child = stage.controller(strike)
+    if not stage.running(AGENT):
+        stage.agent()
+    return _ends(stage, child)
+
+
+def _ends(stage: Stage, child: Child) -> Child:
+    """A graph that runs is deleted."""
+    until(lambda: child.ended() or served(stage), "what there is runs")
+    until(
+        lambda: child.ended() or _ordered_away(stage) or stage.operated(lambda client: client.delete_graph("line")),
+        "it is deleted",
+    )
+    until(lambda: child.ended() or ended(stage), "it has ended")
+    return child
+
+
+def _ordered_away(stage: Stage) -> bool:
+    return bool(stage.asked("select 1 from graph_changes where what = 'deleted'"))
+
+
 def _updated(stage: Stage) -> bool:
     return updates.stays(stage) and served(stage)
 
@@ -239,6 +277,8 @@ SCENARIOS = (
     Scenario("first plan, controller", CONTROLLER, "enrolled", _serve_controller, served, 12),
     Scenario("compaction, agent", AGENT, "full", _serve_agent, served, 14),
     Scenario("swap, agent", AGENT, "pair", _swap, flows_anew, 8, wrong=out_of_order),
+    Scenario("deletion, agent", AGENT, "enrolled", _ends_agent, ended, 8, ends=LINE),
+    Scenario("deletion, controller", CONTROLLER, "enrolled", _ends_controller, ended, 6, ends=LINE),
     Scenario("update, agent", AGENT, "updating", _update, _updated, 8, wrong=updates.beyond),
     Scenario("bad update, agent", AGENT, "updating badly", _bad_update, _went_back, 4, wrong=updates.beyond),
     Scenario(
