@@ -168,7 +168,10 @@ def _without_ended(state: AgentState) -> tuple[AgentState, list[Action]]:
     ended = sorted(state.swaps.keys() - orders)
     windows = {swap_id: held for swap_id, held in state.windows.items() if swap_id in orders}
     waits = {swap_id: text for swap_id, text in state.waits.items() if swap_id in orders}
-    state = replace(state, swaps=swaps, heard=heard, windows=windows, waits=waits)
+    told_ms = {swap_id: at_ms for swap_id, at_ms in state.told_ms.items() if swap_id in orders}
+    told_words = {swap_id: word for swap_id, word in state.told_words.items() if swap_id in orders}
+    told = replace(state, told_ms=told_ms, told_words=told_words)
+    state = replace(told, swaps=swaps, heard=heard, windows=windows, waits=waits)
     return state, [ForgetSwap(swap_id) for swap_id in ended]
 
 

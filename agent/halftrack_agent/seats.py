@@ -23,7 +23,7 @@ from halftrack_agent.events import (
 from halftrack_agent.inbox import TrustedPlan
 from halftrack_agent.looks import Facts, JudgeSeen, Look, agreed, ring_of
 from halftrack_agent.reconcile import fell_by
-from halftrack_agent.state import FRESH_MS, NEVER_HEARD, TELL_EVERY_MS, AgentState, Heard
+from halftrack_agent.state import FRESH_MS, NEVER_HEARD, NEWS_EVERY_MS, TELL_EVERY_MS, AgentState, Heard, SeatNews
 from halftrack_dataplane.frames import reader_name
 from halftrack_model.errors import Refused
 from halftrack_model.report import Happened
@@ -237,13 +237,21 @@ def green_status(state: AgentState, seat: Seat, spec: SwapSpec, view: HostView) 
 
 
 def follow(state: AgentState, spec: SwapSpec, view: HostView, now_ms: int) -> tuple[AgentState, list[Action]]:
-    """Answers the leader about our seat, every so often and at once when there is a new record to acknowledge."""
+    """Answers the leader about our seat: every so often, sooner when there is news, and at once when there is a new record to acknowledge."""
     state = measured(state, spec, view)
-    if now_ms - state.told_ms.get(spec.swap_id, -TELL_EVERY_MS) < TELL_EVERY_MS:
-        return state, []
     seat = next(seat for seat in spec.seats if seat.host == state.trust.host)
     status = _seat_status(state, spec, seat, view)
-    return replace(state, told_ms={**state.told_ms, spec.swap_id: now_ms}), [AnswerPeer(spec.leader, status)]
+    news, since_ms = _news(spec, status), now_ms - state.told_ms.get(spec.swap_id, -TELL_EVERY_MS)
+    if since_ms < (TELL_EVERY_MS if news == state.told_words.get(spec.swap_id) else NEWS_EVERY_MS):
+        return state, []
+    told_ms, told_words = {**state.told_ms, spec.swap_id: now_ms}, {**state.told_words, spec.swap_id: news}
+    return replace(state, told_ms=told_ms, told_words=told_words), [AnswerPeer(spec.leader, status)]
+
+
+def _news(spec: SwapSpec, status: SeatStatus) -> SeatNews:
+    lag = status.green.lag_frames
+    still = replace(status, green=replace(status.green, lag_frames=0, outputs=0), usage=None)
+    return SeatNews(still, lag >= 0, 0 <= lag <= spec.strategy.lag_frames)
 
 
 def _seat_status(state: AgentState, spec: SwapSpec, seat: Seat, view: HostView) -> SeatStatus:

@@ -13,6 +13,7 @@ from halftrack_model.swap import SeatStatus, SwapRecord, SwapSpec
 
 FRESH_MS = 750  # three tellings may be lost before a host counts as silent
 TELL_EVERY_MS = 200  # a level is told again this often, however little changed: messages may be lost
+NEWS_EVERY_MS = 40  # and this often when something has changed that the other host acts upon
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,15 @@ class Heard:
 
 
 NEVER_HEARD = Heard(None, -FRESH_MS, 0)
+
+
+@dataclass(frozen=True)
+class SeatNews:
+    """Of a seat's status, what its leader acts upon: all but how far a green is that keeps up, or does not."""
+
+    status: SeatStatus
+    joined: bool
+    close: bool
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,7 @@ class AgentState:
     held_back: Mapping[str, str] = field(
         default_factory=dict
     )  # workloads that the plan has, and that shall not run now: why
+    told_words: Mapping[str, SeatNews] = field(default_factory=dict)  # of swaps that we follow
     began_ms: Mapping[str, int] = field(default_factory=dict)  # when the lives began that others compare theirs with
 
     @property
