@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from halftrack_agent import core, journal, seats, swap
 from halftrack_agent import events as ev
-from halftrack_agent.state import AgentState
+from halftrack_agent.state import NEWS_EVERY_MS, TELL_EVERY_MS, AgentState
 from halftrack_dataplane.frames import reader_name
 from halftrack_model.errors import Refused
 from halftrack_model.swap import GreenStatus, Phase, SeatStatus, SwapRecord
@@ -180,6 +180,36 @@ def test_a_host_says_that_it_knows_the_swap_when_it_could_finish_it_alone() -> N
         _, done = play(agent(B, order(B)), [(ev.Looked(view), 0)])
         said = [action.status.knows_swap for action in done if isinstance(action, ev.AnswerPeer)]
         assert said == [bool(artifacts)]
+
+
+LAGS = st.sampled_from([-1, 0, 7, SWAP.strategy.lag_frames, SWAP.strategy.lag_frames + 1, 10**6])
+Sights = list[tuple[int, bool, bool, int]]
+sights = st.lists(st.tuples(st.integers(5, 60), st.booleans(), st.booleans(), LAGS), min_size=1, max_size=25)
+
+
+# invariant: S2
+@given(sights)
+def test_the_leader_hears_what_it_acts_upon_as_soon_as_it_is_so_and_is_not_flooded(seen: Sights) -> None:
+    """Its every phase waits for the other host's word. How far a green is that keeps up is told at leisure."""
+    seat, wanted = SWAP.seats[1], {w.name: w.digest() for w in plan(B, 2, swap=True).workloads}
+    state, now_ms, told_ms, known = agent(B, order(B)), 1_000, 0, None
+    for gap_ms, blue, green, lag in seen:
+        now_ms += gap_ms
+        here = [name for name, runs in ((seat.blue_workload, blue), (seat.green_workload, green)) if runs]
+        instances = {name: ev.InstanceSeen(name, wanted[name], True, None, None, 0, "") for name in here}
+        lags = {} if lag < 0 else {reader_name(seat.green_workload): lag}
+        rings = {SWAP.input_ring: ev.RingSeen(SWAP.input_ring, 100, 0, 256, lags, ())}
+        state, actions = core.advance(state, ev.Looked(replace(EMPTY, instances=instances, rings=rings)), now_ms)
+        words = [action.status for action in actions if isinstance(action, ev.AnswerPeer)]
+        so = blue, green, lag >= 0, 0 <= lag <= SWAP.strategy.lag_frames
+        if words:
+            (word,) = words
+            assert not told_ms or now_ms - told_ms >= (TELL_EVERY_MS if known == so else NEWS_EVERY_MS)
+            told_ms, said = now_ms, word.green.lag_frames
+            known = word.blue_running, word.green.running, said >= 0, 0 <= said <= SWAP.strategy.lag_frames
+        assert now_ms - told_ms < TELL_EVERY_MS
+        if now_ms - told_ms >= NEWS_EVERY_MS:
+            assert known == so
 
 
 # ---------------------------------------------------------------------------------------------------------------- leading
