@@ -92,7 +92,7 @@ def changes(snapshot: Snapshot, documents: Iterable[Declared]) -> tuple[said.Doc
 
 def merged(snapshot: Snapshot, documents: Iterable[Declared]) -> Snapshot:
     """The snapshot as it would be. What is not declared stays as it is (R3)."""
-    environments, hosts = dict(snapshot.environments), dict(snapshot.hosts)
+    environments, hosts, deleted = dict(snapshot.environments), dict(snapshot.hosts), set(snapshot.deleted)
     graphs = {(graph.environment, graph.name): graph for graph in snapshot.graphs}
     for document in documents:
         match document:
@@ -103,11 +103,13 @@ def merged(snapshot: Snapshot, documents: Iterable[Declared]) -> Snapshot:
             case StreamGraph():
                 key = (document.environment, document.name)
                 graphs[key] = live.kept(snapshot, snapshot.records.get(key), document)
+                deleted.discard(key)
     return replace(
         snapshot,
         environments={name: environments[name] for name in sorted(environments)},
         hosts={name: hosts[name] for name in sorted(hosts)},
         graphs=tuple(graphs[key] for key in sorted(graphs)),
+        deleted=frozenset(deleted),
     )
 
 

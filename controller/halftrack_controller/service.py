@@ -151,10 +151,11 @@ class Controller:
         self, declared: Sequence[Declared]
     ) -> tuple[Snapshot, tuple[said.DocumentChange, ...], deciding.Outlook]:
         """What applying would do: the snapshot before, the changes of documents, and what would follow."""
-        snapshot = await self.snapshot()
+        snapshot, now_ms = await self.snapshot(), wall_ms()
         documents.checked(snapshot, declared)
-        after = documents.merged(snapshot, declared)
-        return snapshot, documents.changes(snapshot, declared), deciding.outlook(after, wall_ms())
+        begins = deciding.declared_again(snapshot, declared, now_ms)
+        after = deciding.with_rollouts(documents.merged(snapshot, declared), begins)
+        return snapshot, documents.changes(snapshot, declared), deciding.outlook(after, now_ms)
 
     # --------------------------------------------------------------------------------------------------------- changing
 

@@ -217,6 +217,8 @@ def test_a_graph_is_deleted_by_that_word_alone_and_begins_anew_by_its_manifest(
         assert operator.run("stream", "graph", "spectra")[0] == 1
         nothing = "error: there is no service or graph 'spectra' to delete; there is none\n"
         assert operator.run("delete", "spectra") == (1, nothing)
+        status, out = operator.run("plan", "-f", "-", text=GOOD)
+        assert (status, "+ start   spectra.source" in out) == (2, True)
         assert "graph tank/spectra: created" in operator.run("apply", "-f", "-", text=GOOD)[1]
         for each in hosts:
             assert not each.obey_until("the graph again", lambda plan: bool(plan.workloads)).decommission

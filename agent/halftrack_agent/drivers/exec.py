@@ -108,9 +108,8 @@ class ExecDriver:
             folder = self._rooms.folder(path)
             found = folder.found(self._boot, clock.boot_ms())
             if found is None:
-                Folder(
-                    path
-                ).remove()  # half written, half removed, or cut short by a reboot: nothing was told elsewhere
+                # Half written, half removed, or cut short by a reboot: nothing was told elsewhere.
+                Folder(path).remove()
                 continue
             ordered, ending = found
             instance = self._instances[ordered.workload] = _Instance(folder, ordered)
