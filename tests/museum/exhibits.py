@@ -13,7 +13,7 @@ import pytest
 
 from halftrack_agent import core, cutoff, damping, health, ledger, reconcile, renewal
 from halftrack_agent.backoff import Backoff, Rule
-from halftrack_controller import services, standing
+from halftrack_controller import services, sparing, standing
 from halftrack_controller.pushing import Pushing
 from tests.sim import certificates, planted, test_sights
 from tests.sim.fleet import Fleet
@@ -121,6 +121,10 @@ def _keeps_what_was_deleted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(reconcile, "_unwanted", lambda name, instance, *_: (instance, []))
 
 
+def _keeps_the_last_of_it(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sparing, "emptied", lambda *_: frozenset())
+
+
 def _waits_for_the_dead(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(standing, "any_visible", lambda *_: False)
 
@@ -216,6 +220,8 @@ EXHIBITS = (
                 "tests.agent_core.test_core:test_any_prefix_of_the_journal_recovers_to_what_was_durable_then", _forgets_its_plan),
     by_property("what was deleted during a partition stays", "ankaios#358",
                 "tests.agent_core.test_reconcile:test_faults_stop_and_it_converges_then_rests", _keeps_what_was_deleted),
+    by_fleet("what is deleted stays where there is nothing else", "ankaios#358: and a host's last workload has no plan to be missing from",
+             _keeps_the_last_of_it),
     by_property("one dead host stops the wave", "fleet#192",
                 "tests.planner.test_services:test_a_dead_host_does_not_stop_a_release", _waits_for_the_dead),
     by_property("a newer plan is lost behind one that is under way", "nomad#14925: updates are not applied after a reconnect",
