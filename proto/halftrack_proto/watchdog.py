@@ -41,9 +41,8 @@ class Watchdog:
         self._beaten_s = -EVERY_S
         self._manager = os.environ.get("NOTIFY_SOCKET", "")
         if patience_s:
-            if begins:
-                anew.on_signal(signal.SIGALRM, [os.fsencode(word) for word in begins], dict(os.environb))
-            faulthandler.register(signal.SIGALRM, file=sys.stderr, all_threads=True, chain=True)
+            faulthandler.register(signal.SIGALRM, file=sys.stderr, all_threads=True)
+            anew.on_signal(signal.SIGALRM, [os.fsencode(word) for word in begins], dict(os.environb))
             signal.setitimer(signal.ITIMER_REAL, START_S)
 
     def ready(self) -> None:

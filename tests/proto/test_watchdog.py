@@ -57,6 +57,15 @@ def test_where_nobody_else_starts_it_again_it_begins_anew_as_the_same_process(ho
     assert [life[:2] for life in lives] == [[str(child.pid), str(number)] for number in (1, 2, 3)]
     assert len({life[2] for life in lives}) == 1, told
     assert written.count("in hang") == 2, "each time it tells where it hung"
+    assert written.count("it begins anew, as the same process\n") == 2
+
+
+@pytest.mark.parametrize("begins", ["['/bin/sh', '-c', 'exit 7']", "[]"])
+def test_an_alarm_waits_for_nobody_who_does_not_read_what_it_tells(begins: str) -> None:
+    """That may be what the program hangs in: it has filled its stderr."""
+    hanging = f"import os; from halftrack_proto.watchdog import Watchdog; Watchdog(0.4, {begins}).ready(); os.write(2, bytes(1 << 22))"
+    with subprocess.Popen([sys.executable, "-c", hanging], stderr=subprocess.PIPE) as child:
+        assert child.wait(30) == (7 if "sh" in begins else -signal.SIGALRM)
 
 
 def test_a_program_that_cannot_begin_anew_ends_of_its_alarm() -> None:
@@ -81,7 +90,7 @@ def test_it_is_said_once_how_a_program_begins_anew() -> None:
     done = subprocess.run([sys.executable, "-c", twice], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
         1,
-        "RuntimeError: it is said already how this process begins anew",
+        "RuntimeError: it is said already what comes of that signal",
     )
 
 
