@@ -58,6 +58,7 @@ def own(snapshot: Snapshot, host: str) -> Iterable[Workload]:
 
 
 def idle(snapshot: Snapshot, working: Collection[str]) -> Iterable[Reason]:
+    """Why hosts that are not among the `working` do nothing, or nothing new."""
     for name in sorted(set(snapshot.hosts) - set(working)):
         if any(own(snapshot, name)):
             text = (
