@@ -38,6 +38,9 @@ HELLO_S = 10.0  # an agent speaks first, at once
 HEARTBEAT_MS = 2000  # a half-open link is noticed within two; each word wakes an idle agent
 RETRY_DECLINED_S = 30.0  # a refused plan is offered again: the disk that was full may have room
 AWAY_MS = 5000  # for sessions that we end: long enough for the reason to pass, short against any outage
+LAST_WORDS_S = (
+    1.0  # for a host that is sent away to hang up; of a call that is over, gRPC does not always give it the last words
+)
 MAX_SESSIONS = 2000
 MAX_GAUGES = 512
 QUEUED = 64  # messages to one host; the largest source, plans, is one at a time
@@ -248,6 +251,8 @@ class SessionService(session_pb2_grpc.SessionServicer):
             self._sessions.end(session)
             log.info("host=%s disconnected", host)
             self._news.tell("host", host, "disconnected")
+        if tasks[1] in done:  # nothing that it says is heard any more
+            await asyncio.sleep(LAST_WORDS_S)
 
     async def _greeted(self, context: Context) -> Session:
         """The session that the first message begins, once we know who speaks."""

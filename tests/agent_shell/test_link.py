@@ -144,7 +144,7 @@ async def hangs_up(_controller: Controller) -> AsyncIterator[ControllerSays]:
 async def sends_away(_controller: Controller) -> AsyncIterator[ControllerSays]:
     yield Welcome(100, 0)
     yield ReconnectAfter(700, "crowded")
-    await asyncio.sleep(30)  # the host hangs up; of a call that is over gRPC does not always give the last words
+    await asyncio.sleep(30)  # as the real one does: the host hangs up
 
 
 def test_state_goes_out_once_and_heartbeats_have_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

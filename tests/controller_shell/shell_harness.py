@@ -190,6 +190,11 @@ class Agent:
         except grpc.RpcError as error:
             self._in.put(error_of(error))
 
+    @property
+    def open(self) -> bool:
+        """Has neither side ended the call?"""
+        return bool(self._call.is_active())
+
     def say(self, message: said.AgentSays) -> None:
         self._out.put(message)
 
