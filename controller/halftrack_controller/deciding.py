@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from halftrack_controller import planner, rollout, standing
+from halftrack_controller.documents import Declared
 from halftrack_controller.snapshot import (
     NEVER_SEEN,
     Generation,
@@ -60,12 +61,12 @@ def settled(snapshot: Snapshot) -> Iterator[tuple[StreamGraph, str]]:
             yield after, "; ".join(lines) or "an edit that was taken back is gone"
 
 
-def declared_again(snapshot: Snapshot, documents: Iterable[object], now_ms: int) -> tuple[RolloutChange, ...]:
+def declared_again(snapshot: Snapshot, declared: Iterable[Declared], now_ms: int) -> tuple[RolloutChange, ...]:
     """The rollouts that begin because graphs which were deleted are declared once more."""
     found: list[RolloutChange] = []
-    for document in documents:
+    for document in declared:
         if isinstance(document, StreamGraph) and (document.environment, document.name) in snapshot.deleted:
-            found += rollout.resumed_with(snapshot, document, now_ms)
+            found += rollout.begun_again(snapshot, document, now_ms)
     return tuple(found)
 
 

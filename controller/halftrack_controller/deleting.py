@@ -12,7 +12,7 @@ from halftrack_proto.graph_messages import Deletion, GraphQuery, HostEnding
 
 def ending(snapshot: Snapshot, query: GraphQuery, operator: str) -> Deletion:
     """What ends with the graph that is meant; Refused when there is none, when it is not this operator's to end, or in the middle of a swap."""
-    environment = _environment(snapshot, query)
+    environment = standing.environment_meant(snapshot, query, _known(snapshot))
     record = snapshot.records.get((environment, query.graph))
     if record is not None:
         live.permitted(record, operator)
@@ -32,22 +32,10 @@ def ending(snapshot: Snapshot, query: GraphQuery, operator: str) -> Deletion:
     return Deletion(environment, query.graph, tuple(each for each in hosts if each.workloads))
 
 
-def _environment(snapshot: Snapshot, query: GraphQuery) -> str:
-    """Where the graph is, also one that only hosts know of any more."""
-    standing.checked_environment(snapshot, query.environment)
-    everywhere = {(graph.environment, graph.name) for graph in snapshot.graphs}
-    everywhere |= {
-        (name, graph) for name in snapshot.environments for graph in snapshot.plans.graphs(name)
-    } - snapshot.deleted
-    found = sorted(where for where, name in everywhere if name == query.graph and query.environment in ("", where))
-    if not found:
-        known = ", ".join(f"{where}/{name}" for where, name in sorted(everywhere)) or "none"
-        raise Refused("unknown-graph", f"there is no service or graph {query.graph!r} to delete; there is {known}")
-    if len(found) > 1:
-        raise Refused(
-            "ambiguous-graph", f"a graph {query.graph!r} runs in {', '.join(found)}: say which with --environment"
-        )
-    return found[0]
+def _known(snapshot: Snapshot) -> set[tuple[str, str]]:
+    """All graphs, and those that only hosts know of any more."""
+    run = {(name, graph) for name in snapshot.environments for graph in snapshot.plans.graphs(name)}
+    return {(graph.environment, graph.name) for graph in snapshot.graphs} | (run - snapshot.deleted)
 
 
 def _on(snapshot: Snapshot, plan: Plan, graph: str) -> HostEnding:

@@ -166,13 +166,13 @@ def _due(snapshot: Snapshot, now_ms: int) -> Iterable[RolloutChange]:
                 yield RolloutChange(_new(snapshot, graph, vertex, newest.release, now_ms))
 
 
-def resumed_with(snapshot: Snapshot, graph: StreamGraph, now_ms: int) -> tuple[RolloutChange, ...]:
+def begun_again(snapshot: Snapshot, graph: StreamGraph, now_ms: int) -> tuple[RolloutChange, ...]:
     """The rollouts of a graph that was deleted and is declared again: the newest release of each vertex whose last one is older, or never came to be in force."""
     found: list[RolloutChange] = []
     for vertex in graph.vertices:
         newest = _newest(snapshot, vertex.product)
-        seen_before = snapshot.rollouts_of(graph.environment, graph.name, vertex.name)
-        if newest is not None and seen_before and not _already(snapshot, graph, vertex, newest.release, False):
+        before = snapshot.rollouts_of(graph.environment, graph.name, vertex.name)
+        if newest is not None and before and not _already(snapshot, graph, vertex, newest.release, False):
             found.append(RolloutChange(_new(snapshot, graph, vertex, newest.release, now_ms)))
     return tuple(found)
 

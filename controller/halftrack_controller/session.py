@@ -38,9 +38,7 @@ HELLO_S = 10.0  # an agent speaks first, at once
 HEARTBEAT_MS = 2000  # a half-open link is noticed within two; each word wakes an idle agent
 RETRY_DECLINED_S = 30.0  # a refused plan is offered again: the disk that was full may have room
 AWAY_MS = 5000  # for sessions that we end: long enough for the reason to pass, short against any outage
-LAST_WORDS_S = (
-    1.0  # for a host that is sent away to hang up; of a call that is over, gRPC does not always give it the last words
-)
+LAST_WORDS_S = 1.0  # for a host that is sent away to hang up: of a call that is over, gRPC may drop the last words
 MAX_SESSIONS = 2000
 MAX_GAUGES = 512
 QUEUED = 64  # messages to one host; the largest source, plans, is one at a time

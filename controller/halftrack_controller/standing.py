@@ -165,14 +165,23 @@ def checked_environment(snapshot: Snapshot, name: str) -> str:
 
 def graph_meant(snapshot: Snapshot, query: GraphQuery) -> StreamGraph:
     """The graph that is meant; Refused when there is none, or more than one."""
+    environment = environment_meant(snapshot, query, {(graph.environment, graph.name) for graph in snapshot.graphs})
+    return next(graph for graph in snapshot.graphs if (graph.environment, graph.name) == (environment, query.graph))
+
+
+def environment_meant(snapshot: Snapshot, query: GraphQuery, known: Iterable[tuple[str, str]]) -> str:
+    """Where the graph that is meant is, of those that are `known` by environment and name; Refused when it is none of them, or more than one."""
     checked_environment(snapshot, query.environment)
-    found = [g for g in snapshot.graphs if g.name == query.graph and query.environment in ("", g.environment)]
+    everywhere = sorted(known)
+    found = [where for where, name in everywhere if name == query.graph and query.environment in ("", where)]
     if not found:
-        known = ", ".join(f"{g.environment}/{g.name}" for g in snapshot.graphs) or "none: apply one"
-        raise Refused("unknown-graph", f"no graph {query.graph!r}; there is {known}")
+        there = ", ".join(f"{where}/{name}" for where, name in everywhere) or "none: apply one"
+        raise Refused("unknown-graph", f"no graph {query.graph!r}; there is {there}")
     if len(found) > 1:
-        names = ", ".join(g.environment for g in found)
-        raise Refused("ambiguous-graph", f"a graph {query.graph!r} runs in {names}: say which with --environment")
+        raise Refused(
+            "ambiguous-graph",
+            f"a graph {query.graph!r} runs in {', '.join(found)}: say which with --environment",
+        )
     return found[0]
 
 

@@ -215,7 +215,7 @@ def test_a_graph_is_deleted_by_that_word_alone_and_begins_anew_by_its_manifest(
         for each in hosts:
             assert each.obey_until("nothing", lambda plan: not plan.workloads).decommission
         assert operator.run("stream", "graph", "spectra")[0] == 1
-        nothing = "error: there is no service or graph 'spectra' to delete; there is none\n"
+        nothing = "error: no graph 'spectra'; there is none: apply one\n"
         assert operator.run("delete", "spectra") == (1, nothing)
         status, out = operator.run("plan", "-f", "-", text=GOOD)
         assert (status, "+ start   spectra.source" in out) == (2, True)

@@ -148,7 +148,7 @@ def test_which_graph_is_meant_has_to_be_plain() -> None:
     world.graphs.append(replace(spectra(), environment="ship"))
     with pytest.raises(Refused, match="runs in ship, tank: say which with --environment"):
         world.delete("spectra")
-    with pytest.raises(Refused, match="no service or graph 'spektra' to delete; there is ship/spectra, tank/spectra"):
+    with pytest.raises(Refused, match="no graph 'spektra'; there is ship/spectra, tank/spectra"):
         world.delete("spektra")
     with pytest.raises(Refused, match="no environment 'car'"):
         world.delete("spectra", "car")

@@ -114,7 +114,7 @@ class World:
         self.deleted.discard(key)
         self.graphs = [*(each for each in self.graphs if (each.environment, each.name) != key), graph]
         if again:
-            self.record(rollout.resumed_with(self.snapshot(), graph, NOW_MS))
+            self.record(rollout.begun_again(self.snapshot(), graph, NOW_MS))
 
     def delete(self, name: str, environment: str = "", operator: str = "anna") -> Deletion:
         ends = deleting.ending(self.snapshot(), GraphQuery(environment, name), operator)

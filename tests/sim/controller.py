@@ -116,7 +116,7 @@ class SimController:
         self.graphs = Graphs(sorted((*self.graphs, graph), key=lambda each: each.name))
         self._changed = True
         self.story.tell(self.name, f"{graph.name} is declared again")
-        self._record(rollout.resumed_with(self.snapshot(), graph, self._now_ms()))
+        self._record(rollout.begun_again(self.snapshot(), graph, self._now_ms()))
 
     def snapshot(self) -> Snapshot:
         """Everything, now."""

@@ -27,7 +27,7 @@ class Deletions:
         self.count, self.until_ms = 0, 0
 
     def day(self) -> None:
-        """What was deleted is declared again, perhaps on other hosts' count; and others are deleted, some time in the storm that comes."""
+        """Some of what was deleted is declared again; and others are deleted, some time in the storm that comes."""
         for name in sorted(self.gone):
             if self.rng.random() < 0.5:
                 self._declare(self.gone.pop(name))
